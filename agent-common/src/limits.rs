@@ -1,0 +1,18 @@
+//! Every size that appears in a wire record or a map.
+
+/// Bytes of a task's `comm`, the kernel's `TASK_COMM_LEN`.
+pub const COMM_LEN: usize = 16;
+/// Bytes kept of the path given to `execve(2)`; longer paths are cut and marked.
+pub const PATH_LEN: usize = 512;
+/// Bytes kept of a new program's arguments, NUL-separated; longer ones are cut and marked.
+pub const ARGS_LEN: usize = 1024;
+/// Bytes of the ring that carries hits. Nothing else is written there, so a flood of telemetry cannot push out a hit.
+pub const HITS_RING_BYTES: u32 = 4 << 20;
+/// Bytes of the ring that carries every exec, for the process table.
+pub const EXECS_RING_BYTES: u32 = 8 << 20;
+/// Distinct `(generation, entry)` pairs whose hits are counted; hits beyond are counted in [`crate::wire::Counter`].
+pub const HIT_COUNTERS: u32 = 1 << 16;
+/// Distinct hits folded at a time; a hit beyond is sent unfolded.
+pub const FOLDS: u32 = 1 << 14;
+/// Files whose digests the kernel remembers, least recently used first out.
+pub const FILE_DIGESTS: u32 = 1 << 16;

@@ -1,0 +1,126 @@
+//! What every record starts with: which hook, which verdict, which indicator, when, and who.
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+use crate::limits::COMM_LEN;
+
+/// What follows the [`Header`].
+#[repr(u8)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RecordKind {
+    /// A [`crate::wire::NetworkRecord`].
+    Network = 1,
+    /// A [`crate::wire::ExecRecord`].
+    Exec = 2,
+}
+
+/// What the kernel did about a hit.
+#[repr(u8)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// No indicator matched: telemetry only.
+    Passed = 0,
+    /// The operation failed with `EPERM`.
+    Blocked = 1,
+    /// The process was killed before its first instruction.
+    Killed = 2,
+    /// The policy asks for a report only.
+    Reported = 3,
+    /// The policy asks for a block, the mode is monitor.
+    WouldBlock = 4,
+}
+
+/// The hook that decided.
+#[repr(u8)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hook {
+    /// `cgroup/connect4`.
+    Connect4 = 1,
+    /// `cgroup/connect6`.
+    Connect6 = 2,
+    /// `cgroup/sendmsg4`.
+    Sendmsg4 = 3,
+    /// `cgroup/sendmsg6`.
+    Sendmsg6 = 4,
+    /// `tp_btf/sched_process_exec`.
+    SchedProcessExec = 5,
+    /// `lsm/bprm_check_security`.
+    BprmCheck = 6,
+    /// `lsm.s/bprm_check_security` with a digest taken by IMA.
+    BprmCheckIma = 7,
+    /// fanotify `FAN_OPEN_EXEC_PERM`, answered in user space.
+    FanotifyOpenExec = 8,
+    /// Found running when a generation arrived.
+    Scan = 9,
+}
+
+macro_rules! from_integer {
+    ($name:ident: $($variant:ident),+) => {
+        impl $name {
+            /// The variant that `value` stands for, or `None` for a value of another ABI version.
+            #[must_use]
+            pub const fn from_u8(value: u8) -> Option<Self> {
+                match value {
+                    $(v if v == Self::$variant as u8 => Some(Self::$variant),)+
+                    _ => None,
+                }
+            }
+        }
+    };
+}
+
+from_integer!(RecordKind: Network, Exec);
+from_integer!(Verdict: Passed, Blocked, Killed, Reported, WouldBlock);
+from_integer!(Hook: Connect4, Connect6, Sendmsg4, Sendmsg6, SchedProcessExec, BprmCheck, BprmCheckIma, FanotifyOpenExec, Scan);
+
+/// The task that acted, as the kernel saw it at that moment.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+pub struct Process {
+    /// `task_struct.start_boottime` of the thread group's leader, nanoseconds since boot; with `pid` it names a process
+    /// for as long as the machine is up, whatever pids are reused. 0 when the kernel's BTF lacks the field.
+    pub start_boot_ns: u64,
+    /// `bpf_get_current_cgroup_id`: the inode number of the cgroup2 directory.
+    pub cgroup_id: u64,
+    /// Thread group id, what user space calls the pid, in the initial pid namespace.
+    pub pid: u32,
+    /// Thread id.
+    pub tid: u32,
+    /// Thread group id of `real_parent`.
+    pub ppid: u32,
+    /// Real user id in the initial user namespace.
+    pub uid: u32,
+    /// Real group id in the initial user namespace.
+    pub gid: u32,
+    /// `auid`, the user that logged in; `u32::MAX` when unset or unknown.
+    pub loginuid: u32,
+    /// The task's name, NUL-padded.
+    pub comm: [u8; COMM_LEN],
+}
+
+/// What every record starts with.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+pub struct Header {
+    /// `bpf_ktime_get_boot_ns`: nanoseconds since boot, suspend included.
+    pub boot_ns: u64,
+    /// Generation of the image that decided; 0 when none was loaded.
+    pub generation: u32,
+    /// Entry of that image, see [`crate::image`]; [`Header::NO_ENTRY`] when nothing matched.
+    pub entry: u32,
+    /// A [`RecordKind`].
+    pub kind: u8,
+    /// A [`Verdict`].
+    pub verdict: u8,
+    /// A [`Hook`].
+    pub hook: u8,
+    /// Zero.
+    pub reserved: [u8; 5],
+    /// Who acted.
+    pub process: Process,
+}
+
+impl Header {
+    /// `entry` of a record that no indicator matched.
+    pub const NO_ENTRY: u32 = u32::MAX;
+}

@@ -1,0 +1,19 @@
+//! The records that the kernel half writes and user space reads, and the map keys and values of both. One file a record.
+//!
+//! All are plain data without padding, in host byte order unless a field says otherwise; user space decodes them with
+//! `zerocopy` and never transmutes. Enumerations travel as integers: an unknown value is an error in the decoder, not
+//! undefined behaviour.
+
+mod control;
+mod exec;
+mod file;
+mod header;
+mod hit;
+mod network;
+
+pub use control::{Config, Counter, Mode};
+pub use exec::ExecRecord;
+pub use file::{FileDigests, FileKey, FileStamp};
+pub use header::{Header, Hook, Process, RecordKind, Verdict};
+pub use hit::{Fold, FoldKey, HitKey};
+pub use network::NetworkRecord;

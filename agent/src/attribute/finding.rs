@@ -1,0 +1,182 @@
+//! The record of a hit, as `cordon log -o json` prints it and the journal keeps it.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::intel::Tlp;
+
+/// What was attempted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// A connect.
+    Connect,
+    /// A datagram without a connect.
+    Send,
+    /// An incoming connection.
+    Accept,
+    /// A DNS question.
+    Dns,
+    /// A TLS ClientHello.
+    Tls,
+    /// An exec.
+    Exec,
+}
+
+/// What was done about it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// Failed with `EPERM`.
+    Blocked,
+    /// Killed before its first instruction.
+    Killed,
+    /// Let pass, as the policy says.
+    Reported,
+    /// Let pass, because the mode is monitor.
+    WouldBlock,
+}
+
+/// An ancestor of the process, nearest first.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ancestor {
+    /// Process id.
+    pub pid: u32,
+    /// Path of its executable.
+    pub exe: Option<String>,
+}
+
+/// Who did it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Process {
+    /// Process id in the initial namespace.
+    pub pid: u32,
+    /// Parent's process id.
+    pub ppid: u32,
+    /// Real user id.
+    pub uid: u32,
+    /// Its name.
+    pub user: Option<String>,
+    /// Path of its executable.
+    pub exe: Option<String>,
+    /// Task name.
+    pub comm: Option<String>,
+    /// Its arguments; the last may be cut.
+    pub args: Vec<String>,
+    /// SHA-256 of the executable, hexadecimal.
+    pub sha256: Option<String>,
+    /// The systemd unit.
+    pub unit: Option<String>,
+    /// The container's id.
+    pub container: Option<String>,
+    /// Nearest first.
+    pub ancestors: Vec<Ancestor>,
+}
+
+/// Where to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Destination {
+    /// As the program gave it.
+    pub ip: std::net::IpAddr,
+    /// Port.
+    pub port: u16,
+    /// `tcp`, `udp`, …, or the protocol's number.
+    pub protocol: String,
+    /// The domain that led to it.
+    pub domain: Option<String>,
+}
+
+/// Which file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct File {
+    /// As given to `execve(2)`.
+    pub path: Option<String>,
+    /// SHA-256, hexadecimal.
+    pub sha256: Option<String>,
+    /// Bytes.
+    pub size: Option<u64>,
+}
+
+/// Which indicator.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IndicatorRef {
+    /// The publisher's id.
+    pub id: String,
+    /// A name of [`crate::intel::Observable::TYPE_NAMES`].
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// Canonical value.
+    pub value: String,
+    /// The source's name in the settings.
+    pub source: String,
+    /// 0..=100.
+    pub confidence: Option<u8>,
+    /// Effective marking.
+    pub tlp: Option<Tlp>,
+    /// When it ends.
+    pub valid_until: Option<Timestamp>,
+}
+
+/// Who and what it stands for.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attribution {
+    /// Threat actors and intrusion sets.
+    pub actors: Vec<String>,
+    /// Campaigns.
+    pub campaigns: Vec<String>,
+    /// Malware and tools.
+    pub malware: Vec<String>,
+    /// ATT&CK technique ids.
+    pub techniques: Vec<String>,
+    /// Titles of reports.
+    pub reports: Vec<String>,
+    /// URLs.
+    pub references: Vec<String>,
+}
+
+/// By which rule.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PolicyRef {
+    /// Generation of the tables.
+    pub generation: u32,
+    /// Serial of the signed policy; `None` for the local settings.
+    pub serial: Option<u64>,
+    /// `feeds.<source>` or `local.<rule>`.
+    pub rule: String,
+}
+
+/// One hit.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Finding {
+    /// Version of this schema: 1.
+    pub schema: u32,
+    /// UUID version 7.
+    pub id: String,
+    /// When it happened.
+    pub time: Timestamp,
+    /// What was attempted.
+    pub kind: Kind,
+    /// What was done.
+    pub verdict: Verdict,
+    /// The hook.
+    pub enforced_by: String,
+    /// Who.
+    pub process: Process,
+    /// Where to; `None` for an exec.
+    pub destination: Option<Destination>,
+    /// Which file; `None` for a connect.
+    pub file: Option<File>,
+    /// Which indicator.
+    pub indicator: IndicatorRef,
+    /// Further indicators for the same value, of this or other sources.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub also: Vec<IndicatorRef>,
+    /// Who and what it stands for.
+    pub attribution: Attribution,
+    /// By which rule.
+    pub policy: PolicyRef,
+    /// How many times: 1 and the repeats folded into it.
+    pub count: u64,
+    /// The latest repeat; equals `time` when there was none.
+    pub last_time: Timestamp,
+}

@@ -1,0 +1,5 @@
+//! Observation and provenance → [`Finding`] (pure).
+
+pub mod finding;
+
+pub use finding::Finding;

@@ -1,0 +1,92 @@
+//! Bytes → [`Event`]: total, never panics.
+
+use std::net::IpAddr;
+
+pub use agent_common::wire::{FileKey, FileStamp, Hook, Verdict};
+
+/// A process by what does not get reused: its pid together with its start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ProcessKey {
+    /// Thread group id in the initial pid namespace.
+    pub pid: u32,
+    /// Nanoseconds since boot; 0 when unknown.
+    pub start_boot_ns: u64,
+}
+
+/// Who acted, as the kernel saw it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Task {
+    /// Identity.
+    pub key: ProcessKey,
+    /// Thread.
+    pub tid: u32,
+    /// Parent.
+    pub ppid: u32,
+    /// Real user id.
+    pub uid: u32,
+    /// Real group id.
+    pub gid: u32,
+    /// The user that logged in.
+    pub loginuid: Option<u32>,
+    /// cgroup2 id.
+    pub cgroup_id: u64,
+    /// Task name.
+    pub comm: String,
+}
+
+/// Which entry of which generation matched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Match {
+    /// Generation of the image.
+    pub generation: u32,
+    /// Entry in it.
+    pub entry: u32,
+}
+
+/// What happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// A connect or a send.
+    Network {
+        /// As the program gave it.
+        address: IpAddr,
+        /// Destination port.
+        port: u16,
+        /// IP protocol number.
+        protocol: u16,
+        /// `SOCK_*`.
+        socket_type: u16,
+    },
+    /// A program was executed.
+    Exec {
+        /// Which file.
+        file: FileKey,
+        /// Which contents.
+        stamp: FileStamp,
+        /// Its SHA-256, where the kernel knew it.
+        sha256: Option<[u8; 32]>,
+        /// As given to `execve(2)`.
+        path: String,
+        /// The arguments.
+        args: Vec<String>,
+        /// The path or the arguments were cut.
+        cut: bool,
+    },
+}
+
+/// One record of the kernel half, decoded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Event {
+    /// Nanoseconds since boot.
+    pub boot_ns: u64,
+    /// The hook that saw it.
+    pub hook: Hook,
+    /// What the kernel did.
+    pub verdict: Verdict,
+    /// The entry that matched, if any.
+    pub matched: Option<Match>,
+    /// Who.
+    pub task: Task,
+    /// What.
+    pub action: Action,
+}

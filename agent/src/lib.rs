@@ -1,0 +1,35 @@
+//! Cordon: the host agent that stops known threats.
+//!
+//! # Layout
+//! The rooms in the order in which things flow:
+//! - [`settings`]: one TOML file, validated once
+//! - [`intel`]: sources → [`intel::Indicator`]
+//! - [`policy`]: which indicator blocks, which reports, what is never blocked
+//! - [`tables`]: indicators and policy → image and provenance
+//! - [`kernel`]: probe, load, attach, pin, publish, read rings: the only user of aya and of raw system calls
+//! - [`event`]: bytes → [`event::Event`]
+//! - [`host`]: the only reader of `/proc`, cgroupfs, passwd and files to hash
+//! - [`enrich`]: event and host → [`enrich::Observation`]
+//! - [`attribute`]: observation and provenance → [`attribute::Finding`]
+//! - [`journal`]: the local log
+//! - [`report`]: journal → JSON, OCSF, ECS
+//! - [`health`]: counters, faults, liveness; a leaf that all may use
+//! - [`control`]: the Unix socket between the daemon and the CLI
+//! - [`app`]: the only file that knows all rooms
+//! - [`cli`]: one file per verb
+
+pub mod app;
+pub mod attribute;
+pub mod cli;
+pub mod control;
+pub mod enrich;
+pub mod event;
+pub mod health;
+pub mod host;
+pub mod intel;
+pub mod journal;
+pub mod kernel;
+pub mod policy;
+pub mod report;
+pub mod settings;
+pub mod tables;

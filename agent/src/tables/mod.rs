@@ -1,0 +1,1 @@
+//! Indicators and policy → tables: image builders, provenance, generation (pure).
