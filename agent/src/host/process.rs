@@ -107,6 +107,13 @@ pub fn executable(pid: u32) -> Option<(String, FileKey)> {
     Some((path, key))
 }
 
+/// The name of one thread of a process now.
+#[must_use]
+pub fn thread_name(pid: u32, tid: u32) -> Option<String> {
+    let bytes = std::fs::read(format!("/proc/{pid}/task/{tid}/comm")).ok()?;
+    Some(String::from_utf8_lossy(bytes.strip_suffix(b"\n").unwrap_or(&bytes)).into_owned())
+}
+
 fn read(process: &Process) -> Result<ProcessSnapshot, ProcError> {
     let stat = process.stat()?;
     let status = process.status()?;
