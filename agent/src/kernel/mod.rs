@@ -1,1 +1,4 @@
 //! kernel (to be written).
+
+pub mod clock;
+pub mod stat;
