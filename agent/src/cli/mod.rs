@@ -1,5 +1,8 @@
 //! The command line: one file per verb; argv → what was said → what it means.
 
+pub mod log;
+pub mod table;
+
 use std::process::ExitCode;
 
 /// What a verb's failure means to whoever called it.
