@@ -69,7 +69,7 @@ macro_rules! offsets {
         $(
             #[doc = $field]
             #[unsafe(no_mangle)]
-            pub static $name: Global<u64> = Global::new($crate::kmem::MISSING);
+            pub static $name: aya_ebpf::Global<u64> = aya_ebpf::Global::new($crate::kmem::MISSING);
         )+
     };
 }

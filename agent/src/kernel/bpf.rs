@@ -10,7 +10,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use agent_common::image::Block;
-use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 const MAP_CREATE: libc::c_long = 0;
 const MAP_LOOKUP_ELEM: libc::c_long = 1;
@@ -21,6 +21,7 @@ const OBJ_PIN: libc::c_long = 6;
 const OBJ_GET: libc::c_long = 7;
 const MAP_GET_FD_BY_ID: libc::c_long = 14;
 const OBJ_GET_INFO_BY_FD: libc::c_long = 15;
+const RAW_TRACEPOINT_OPEN: libc::c_long = 17;
 const MAP_FREEZE: libc::c_long = 22;
 const LINK_CREATE: libc::c_long = 28;
 const LINK_UPDATE: libc::c_long = 29;
@@ -138,6 +139,12 @@ pub(super) fn map_by_id(id: u32) -> io::Result<OwnedFd> {
 pub(super) fn attach_cgroup(program: BorrowedFd<'_>, cgroup: BorrowedFd<'_>, attach_type: u32) -> io::Result<OwnedFd> {
     // SAFETY: the attribute holds descriptors and no address.
     unsafe { Attr::new().fd(0, program).fd(4, cgroup).u32(8, attach_type).open(LINK_CREATE) }
+}
+
+/// Attaches a tracing or LSM program to what it was loaded for.
+pub(super) fn attach_tracing(program: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    // SAFETY: the attribute holds a descriptor; the name is null, as these programs want it.
+    unsafe { Attr::new().fd(8, program).open(RAW_TRACEPOINT_OPEN) }
 }
 
 /// Puts another program behind a cgroup link, in one step.
@@ -284,7 +291,11 @@ impl Mapping {
         // SAFETY: a fresh mapping at an address of the kernel's choice disturbs no other memory.
         let start =
             unsafe { libc::mmap(std::ptr::null_mut(), bytes, protection, libc::MAP_SHARED, map.as_raw_fd(), 0) };
-        if start == libc::MAP_FAILED { Err(io::Error::last_os_error()) } else { Ok(Self { start: start.cast(), blocks }) }
+        if start == libc::MAP_FAILED {
+            Err(io::Error::last_os_error())
+        } else {
+            Ok(Self { start: start.cast(), blocks })
+        }
     }
 
     /// A new image that only this process knows, to be filled.

@@ -122,7 +122,9 @@ pub enum Error {
         name: &'static str,
     },
     /// A pinned map has another shape than this build's.
-    #[error("the pinned map {name} has {found}-byte elements where {expected} are expected: delete the pin directory, and the hooks with it, before starting this build")]
+    #[error(
+        "the pinned map {name} has {found}-byte elements where {expected} are expected: delete the pin directory, and the hooks with it, before starting this build"
+    )]
     Shape {
         /// The map.
         name: String,
@@ -132,7 +134,9 @@ pub enum Error {
         expected: String,
     },
     /// Another user of the maps, or a damaged read-back.
-    #[error("generation {generation} was written but the kernel shows another one: is a second agent using the same pins?")]
+    #[error(
+        "generation {generation} was written but the kernel shows another one: is a second agent using the same pins?"
+    )]
     NotPublished {
         /// What was to be published.
         generation: u32,
