@@ -1,4 +1,5 @@
 //! kernel (to be written).
 
 pub mod clock;
+pub mod fanotify;
 pub mod stat;
