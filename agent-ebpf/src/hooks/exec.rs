@@ -197,7 +197,7 @@ fn executed(context: *mut c_void) -> Option<()> {
         let verdict = if wanted as u8 == Verdict::Killed as u8 && !stopped { Verdict::Reported } else { wanted };
         count_verdict(generation, hit, verdict);
         let header = matched(plain, (generation, hit, verdict));
-        if !fold(fold_key(&header, 0), now.boot_ns) {
+        if !fold(fold_key(&header, 0, 0), now.boot_ns) {
             if let Some(slot) = Slot::hit() {
                 exec_record::send(slot, header, bprm, &subject, Arguments::Readable, 0);
             }
@@ -216,7 +216,7 @@ fn check(now: &Now, bprm: Address, subject: &Subject, hook: Hook) -> i32 {
     let Some((generation, hit, verdict)) = judge(subject, now, Verdict::Blocked) else { return 0 };
     count_verdict(generation, hit, verdict);
     let header = matched(header(now, RecordKind::Exec, hook), (generation, hit, verdict));
-    if !fold(fold_key(&header, 0), now.boot_ns) {
+    if !fold(fold_key(&header, 0, 0), now.boot_ns) {
         if let Some(slot) = Slot::hit() {
             exec_record::send(slot, header, bprm, subject, Arguments::NotYet, 0);
         }

@@ -7,12 +7,14 @@ pub mod cgroup;
 pub mod device;
 pub mod digest;
 pub mod network;
+pub mod privilege;
 pub mod process;
 pub mod users;
 
 pub use cgroup::{CgroupPaths, container_of, unit_of};
 pub use digest::{Algorithms, DigestCache, DigestError, Digested, Reuse};
 pub use network::{NetworkIdentity, network_identity};
+pub use privilege::missing_capabilities;
 pub use process::{ProcessSnapshot, StartTick, running_processes, snapshot};
 pub use users::Users;
 

@@ -11,8 +11,10 @@ pub mod clock;
 pub mod fanotify;
 mod load;
 mod pin;
+mod pinned;
 mod publish;
 mod rings;
+mod signal;
 pub mod stat;
 
 use std::path::PathBuf;
@@ -21,8 +23,10 @@ use agent_common::wire::{Counter, Hook};
 
 pub use attach::{HookState, Report};
 pub use load::{Bprm, Kernel, Options};
+pub use pinned::PinnedMaps;
 pub use pin::{Removed, unpin_all};
 pub use publish::MappedImage;
+pub use signal::kill;
 pub use rings::{Batch, EventRing};
 
 /// Where the pins are when the settings say nothing.
