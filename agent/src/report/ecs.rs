@@ -81,7 +81,12 @@ pub fn ecs(finding: &Finding) -> Value {
             "policy_serial": finding.policy.serial,
         },
     });
-    if let (Some(destination), Value::Object(members)) = (&finding.destination, &mut document) {
+    add_network(finding, &mut document);
+    without_unknown(document)
+}
+
+fn add_network(finding: &Finding, document: &mut Value) {
+    if let (Some(destination), Value::Object(members)) = (&finding.destination, document) {
         let is_inbound = finding.kind == Kind::Accept;
         members.insert(
             if is_inbound { "source" } else { "destination" }.to_owned(),
@@ -98,7 +103,6 @@ pub fn ecs(finding: &Finding) -> Value {
             }),
         );
     }
-    without_unknown(document)
 }
 
 /// The name that the record itself uses.
