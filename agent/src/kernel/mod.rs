@@ -7,10 +7,13 @@
 mod attach;
 mod bpf;
 mod btf;
+pub mod clock;
+pub mod fanotify;
 mod load;
 mod pin;
 mod publish;
 mod rings;
+pub mod stat;
 
 use std::path::PathBuf;
 
