@@ -19,14 +19,14 @@ pub const fn hash(address: u32, seed: u64) -> u64 {
 #[inline(always)]
 #[must_use]
 pub const fn primary(hash: u64, blocks: u32) -> u32 {
-    ((hash >> 32) * blocks as u64 >> 32) as u32
+    (((hash >> 32) * blocks as u64) >> 32) as u32
 }
 
 /// The other block where an address may be, different from the first unless there is only one.
 #[inline(always)]
 #[must_use]
 pub const fn alternate(hash: u64, blocks: u32) -> u32 {
-    let step = ((hash & 0xffff_ffff) * (blocks.wrapping_sub(1) as u64) >> 32) as u32;
+    let step = (((hash & 0xffff_ffff) * (blocks.wrapping_sub(1) as u64)) >> 32) as u32;
     let other = primary(hash, blocks).wrapping_add(1).wrapping_add(step);
     if other >= blocks { other.wrapping_sub(blocks) } else { other }
 }

@@ -9,7 +9,7 @@ pub const TAG: u64 = u64::MAX >> 1;
 pub const MOVED: u64 = !TAG;
 
 /// Where a table is and what its slots are numbered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Table {
     /// Its first block.
     pub base: u32,
@@ -53,14 +53,14 @@ pub const fn tag(hash: u64) -> u64 {
 #[inline(always)]
 #[must_use]
 pub const fn primary(tag: u64, blocks: u32) -> u32 {
-    ((tag >> 31 & 0xffff_ffff) * blocks as u64 >> 32) as u32
+    ((((tag >> 31) & 0xffff_ffff) * blocks as u64) >> 32) as u32
 }
 
 /// The other block where a tag may be, different from the first unless there is only one.
 #[inline(always)]
 #[must_use]
 pub const fn alternate(tag: u64, blocks: u32) -> u32 {
-    let step = ((tag << 1 & 0xffff_fffe) * (blocks.wrapping_sub(1) as u64) >> 32) as u32;
+    let step = ((((tag << 1) & 0xffff_fffe) * (blocks.wrapping_sub(1) as u64)) >> 32) as u32;
     let other = primary(tag, blocks).wrapping_add(1).wrapping_add(step);
     if other >= blocks { other.wrapping_sub(blocks) } else { other }
 }
