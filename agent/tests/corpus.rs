@@ -64,7 +64,10 @@ fn our_type(kind: &str) -> Option<&'static str> {
 }
 
 /// Compares the distinct values of each type; a type that is the union of several kinds lies between the largest and the sum.
-fn compare_values(expected: &BTreeMap<String, u64>, ours: &BTreeMap<&'static str, BTreeSet<Observable>>) -> Vec<String> {
+fn compare_values(
+    expected: &BTreeMap<String, u64>,
+    ours: &BTreeMap<&'static str, BTreeSet<Observable>>,
+) -> Vec<String> {
     let mut bounds: BTreeMap<&str, (u64, u64)> = BTreeMap::new();
     for (kind, count) in expected {
         if let Some(name) = our_type(kind) {

@@ -8,4 +8,6 @@ fn trial_runs_as_root_with_lsm() {
     assert!(Command::new("sh").args(["-c", "true"]).status().unwrap().success());
 }
 #[test]
-fn trial_not_run() { println!("NOT RUN trial_not_run: as a trial"); }
+fn trial_not_run() {
+    println!("NOT RUN trial_not_run: as a trial");
+}

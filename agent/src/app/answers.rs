@@ -42,9 +42,9 @@ impl Handler for Answers {
             Request::Explain { value } => explain(shared, &value).await,
             Request::Reload => generation(reload(shared).await),
             Request::Refresh { source } => {
-                let is_known = |name: &String| async { names(shared).await.contains(name) };
+                let known = names(shared).await;
                 match &source {
-                    Some(name) if !is_known(name).await => {
+                    Some(name) if !known.contains(name) => {
                         Answer::failed(Failure::Failed, format!("there is no source `{name}`; `cordon intel list` names them"))
                     }
                     _ => generation(

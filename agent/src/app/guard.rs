@@ -81,9 +81,12 @@ fn hear(shared: &Shared, sink: &Sink, report: GuardReport) {
                 shared.health.raise(Fault::ExecDeadlinePassed, "", detail);
             }
         }
-        GuardReport::Denied(record) => match decode::decode(zerocopy::IntoBytes::as_bytes(&*record)) {
-            Ok(event) if shared.found.try_send(event).is_ok() => {}
-            Ok(_) => sink.lost(LossReason::QueueFull, 1),
+        GuardReport::Denied(record) => match decode(zerocopy::IntoBytes::as_bytes(&*record)) {
+            Ok(event) => {
+                if shared.found.try_send(event).is_err() {
+                    sink.lost(LossReason::QueueFull, 1);
+                }
+            }
             Err(_) => sink.lost(LossReason::Undecodable, 1),
         },
         GuardReport::Fault(why) => shared.health.raise(Fault::ExecGuardStalled, "", why),
