@@ -44,9 +44,10 @@ impl Handler for Answers {
             Request::Refresh { source } => {
                 let known = names(shared).await;
                 match &source {
-                    Some(name) if !known.contains(name) => {
-                        Answer::failed(Failure::Failed, format!("there is no source `{name}`; `cordon intel list` names them"))
-                    }
+                    Some(name) if !known.contains(name) => Answer::failed(
+                        Failure::Failed,
+                        format!("there is no source `{name}`; `cordon intel list` names them"),
+                    ),
                     _ => generation(
                         shared.renew(move |known| source.as_ref().is_none_or(|name| *name == known.name)).await,
                     ),
@@ -112,7 +113,9 @@ impl Handler for Dormant {
                 }
                 Err(error) => Answer::failed(Failure::Failed, format!("{error:#}")),
             },
-            Request::Off { .. } => Answer::failed(Failure::Failed, format!("it is off already, until {}", self.off.until)),
+            Request::Off { .. } => {
+                Answer::failed(Failure::Failed, format!("it is off already, until {}", self.off.until))
+            }
             _ => Answer::failed(
                 Failure::Failed,
                 format!("the agent is switched off until {}; `cordon on` ends that", self.off.until),
@@ -153,7 +156,9 @@ async fn status(shared: &Shared) -> Value {
         .hooks
         .iter()
         .map(|(hook, state)| match state {
-            HookState::Attached { adopted } => json!({ "hook": hook_name(*hook), "state": "attached", "adopted": adopted }),
+            HookState::Attached { adopted } => {
+                json!({ "hook": hook_name(*hook), "state": "attached", "adopted": adopted })
+            }
             HookState::Unavailable { why } => json!({ "hook": hook_name(*hook), "state": "unavailable", "why": why }),
             HookState::Unused { why } => json!({ "hook": hook_name(*hook), "state": "unused", "why": why }),
         })
@@ -236,11 +241,17 @@ async fn explain(shared: &Shared, text: &str) -> Answer {
     };
     let (outcome, why) = match (hit.map(|hit| hit.action), mode) {
         (Some(agent_common::image::Action::Allow), _) => ("passed", "it is never blocked".to_owned()),
-        (Some(_), _) if !is_seen => ("passed", format!("it is listed, but no hook of this version sees a {}", value.type_name())),
-        (Some(agent_common::image::Action::Report), _) => ("reported", "its source or its type asks for a report".to_owned()),
+        (Some(_), _) if !is_seen => {
+            ("passed", format!("it is listed, but no hook of this version sees a {}", value.type_name()))
+        }
+        (Some(agent_common::image::Action::Report), _) => {
+            ("reported", "its source or its type asks for a report".to_owned())
+        }
         (Some(agent_common::image::Action::Block), Mode::Monitor) => ("would_block", "the mode is monitor".to_owned()),
         (Some(agent_common::image::Action::Block), Mode::Enforce) => ("blocked", "an indicator is in force".to_owned()),
-        (None, _) if !listed.is_empty() => ("passed", "it is listed, but not enforced: expired, excepted, or of a type that no hook sees".to_owned()),
+        (None, _) if !listed.is_empty() => {
+            ("passed", "it is listed, but not enforced: expired, excepted, or of a type that no hook sees".to_owned())
+        }
         (None, _) => ("passed", "no indicator in force matches it".to_owned()),
     };
     let indicators: Vec<Value> = listed.iter().map(|ruled| describe(ruled)).collect();
@@ -269,9 +280,7 @@ fn describe(ruled: &Ruled) -> Value {
 async fn skipped(shared: &Shared, value: &Observable) -> Vec<Value> {
     let text = value.to_string();
     let intake = shared.intake.lock().await;
-    let of = |source: &str, skipped: &Skipped| {
-        json!({ "source": source, "origin": skipped.origin.to_string(), "reason": skipped.reason, "why": skipped.why })
-    };
+    let of = |source: &str, skipped: &Skipped| json!({ "source": source, "origin": skipped.origin.to_string(), "reason": skipped.reason, "why": skipped.why });
     let mut found = Vec::new();
     for supplier in intake.suppliers() {
         let parsed = supplier.load.iter().flat_map(|load| &load.skipped);

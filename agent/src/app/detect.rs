@@ -49,7 +49,12 @@ impl Detect {
     ///
     /// # Errors
     /// A ring can no longer be read.
-    pub async fn run(mut self, mut hits: EventRing, mut execs: EventRing, mut found: mpsc::Receiver<Event>) -> anyhow::Result<()> {
+    pub async fn run(
+        mut self,
+        mut hits: EventRing,
+        mut execs: EventRing,
+        mut found: mpsc::Receiver<Event>,
+    ) -> anyhow::Result<()> {
         let mut memory = Memory { sent: LruCache::new(FOLDABLE), hits_lost: 0, execs_lost: 0 };
         let mut every_second = interval(FOLD_EVERY);
         every_second.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -181,9 +186,12 @@ fn halves(address: std::net::IpAddr) -> (u64, u64) {
 fn event_of(key: &FoldKey, fold: &Fold) -> Option<Event> {
     let hook = Hook::from_u8(key.hook)?;
     let action = match hook {
-        Hook::Connect4 | Hook::Connect6 | Hook::Sendmsg4 | Hook::Sendmsg6 => {
-            Action::Network { address: std::net::Ipv6Addr::UNSPECIFIED.into(), port: key.port, protocol: 0, socket_type: 0 }
-        }
+        Hook::Connect4 | Hook::Connect6 | Hook::Sendmsg4 | Hook::Sendmsg6 => Action::Network {
+            address: std::net::Ipv6Addr::UNSPECIFIED.into(),
+            port: key.port,
+            protocol: 0,
+            socket_type: 0,
+        },
         _ => Action::Exec {
             file: crate::event::FileKey { device: 0, inode: 0 },
             stamp: crate::event::FileStamp { size: 0, mtime_ns: 0, ctime_ns: 0 },

@@ -110,7 +110,9 @@ fn examine(shared: &Shared, process: &ProcessSnapshot) {
 
 fn in_scope(shared: &Shared, process: &ProcessSnapshot) -> bool {
     let Some(scope) = &shared.scope else { return true };
-    process.cgroup.as_deref().is_some_and(|path| path == scope || path.strip_prefix(scope.as_str()).is_some_and(|rest| rest.starts_with('/')))
+    process.cgroup.as_deref().is_some_and(|path| {
+        path == scope || path.strip_prefix(scope.as_str()).is_some_and(|rest| rest.starts_with('/'))
+    })
 }
 
 fn judge(shared: &Shared, digests: &FileDigests) -> Option<image::Hit> {

@@ -18,7 +18,9 @@ use crate::health::Fault;
 use crate::host::{Algorithms, DigestCache, DigestError, ProcessSnapshot, Reuse, snapshot};
 use crate::intel::Observable;
 use crate::journal::{LossReason, Sink};
-use crate::kernel::fanotify::{ExecGuard, GuardCommand, GuardOptions, GuardReport, Judge, JudgeFailure, Judgement, run_guard};
+use crate::kernel::fanotify::{
+    ExecGuard, GuardCommand, GuardOptions, GuardReport, Judge, JudgeFailure, Judgement, run_guard,
+};
 use crate::kernel::{PinnedMaps, clock};
 use crate::tables::{Bearing, look_up};
 
@@ -155,7 +157,14 @@ impl Judge for Digests {
                 let generation = image.generation().unwrap_or(0);
                 let process = snapshot(pid).ok().flatten();
                 let path = crate::host::process::path_of(file).unwrap_or_default();
-                Ok(Judgement::Deny(Box::new(record(pid, process.as_ref(), digested.key, &digests, &path, (generation, hit.entry)))))
+                Ok(Judgement::Deny(Box::new(record(
+                    pid,
+                    process.as_ref(),
+                    digested.key,
+                    &digests,
+                    &path,
+                    (generation, hit.entry),
+                ))))
             }
             _ => Ok(Judgement::Allow),
         }

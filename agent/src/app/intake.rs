@@ -125,14 +125,17 @@ impl Intake {
             fs::read_dir(&self.places.intel).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
         dropped.sort();
         for path in dropped {
-            let is_covered = self.settings.sources.iter().any(|source| {
-                path.starts_with(&source.path) || source.path.starts_with(&path)
-            });
+            let is_covered = self
+                .settings
+                .sources
+                .iter()
+                .any(|source| path.starts_with(&source.path) || source.path.starts_with(&path));
             let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
             if is_covered || name.starts_with('.') || name.ends_with('~') {
                 continue;
             }
-            let mut name: String = name.chars().map(|c| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '_' }).collect();
+            let mut name: String =
+                name.chars().map(|c| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '_' }).collect();
             while sources.iter().any(|source| source.name == name) {
                 name.push('_');
             }
@@ -177,7 +180,8 @@ impl Intake {
         let mut never_block = NeverBlock::default();
         for value in &never.values {
             let known = super::operator::observable(value);
-            never_block.insert(known.with_context(|| format!("never_block: `{value}` is no address, prefix or domain"))?);
+            never_block
+                .insert(known.with_context(|| format!("never_block: `{value}` is no address, prefix or domain"))?);
         }
         if never.host {
             let own = network_identity();

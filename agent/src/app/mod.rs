@@ -174,7 +174,11 @@ async fn stay_on(orders: &Orders, settings: Settings, operator: Operator) -> any
         operator: Arc::new(Mutex::new(operator)),
         settings: RwLock::new(Arc::clone(&settings)),
         digests: Arc::clone(&digests),
-        scope: cgroup.strip_prefix(&mount).ok().filter(|rest| !rest.as_os_str().is_empty()).map(|rest| format!("/{}", rest.display())),
+        scope: cgroup
+            .strip_prefix(&mount)
+            .ok()
+            .filter(|rest| !rest.as_os_str().is_empty())
+            .map(|rest| format!("/{}", rest.display())),
         found: found.clone(),
         renewed: Notify::new(),
         again: Notify::new(),

@@ -92,7 +92,10 @@ impl Shared {
     ///
     /// # Errors
     /// The generation could not be compiled or published; the one before it stays live and a fault is raised.
-    pub async fn renew(self: &Arc<Self>, wanted: impl Fn(&crate::intel::Source) -> bool + Send + 'static) -> anyhow::Result<u32> {
+    pub async fn renew(
+        self: &Arc<Self>,
+        wanted: impl Fn(&crate::intel::Source) -> bool + Send + 'static,
+    ) -> anyhow::Result<u32> {
         let shared = Arc::clone(self);
         let renewed = tokio::task::spawn_blocking(move || {
             let mut intake = shared.intake.blocking_lock();

@@ -69,7 +69,8 @@ impl Drop for Ward {
 /// Standard output is closed.
 pub fn run(args: &Args) -> anyhow::Result<Exit> {
     let findings = examine();
-    let can_enforce = findings.iter().any(|finding| finding.state == State::Available && finding.capability.starts_with("cgroup_"));
+    let can_enforce =
+        findings.iter().any(|finding| finding.state == State::Available && finding.capability.starts_with("cgroup_"));
     if args.json {
         let capabilities: Vec<Value> = findings
             .iter()
@@ -80,9 +81,14 @@ pub fn run(args: &Args) -> anyhow::Result<Exit> {
         println!("{}", json!({ "schema": 1, "can_enforce": can_enforce, "capabilities": capabilities }));
     } else {
         let terminal = Terminal::stdout();
-        let rows = findings
-            .iter()
-            .map(|finding| vec![finding.capability.clone(), finding.state.name().to_owned(), finding.why.clone(), finding.fix.to_owned()]);
+        let rows = findings.iter().map(|finding| {
+            vec![
+                finding.capability.clone(),
+                finding.state.name().to_owned(),
+                finding.why.clone(),
+                finding.fix.to_owned(),
+            ]
+        });
         println!("{}", terminal.table(&["capability", "state", "why", "fix"], rows));
         let verdict = if can_enforce { "this host can be protected" } else { "nothing can be enforced here" };
         println!("{}", terminal.paint(if can_enforce { Tone::Good } else { Tone::Bad }, verdict));
@@ -101,7 +107,11 @@ fn examine() -> Vec<Finding> {
     let why = if missing.is_empty() { "held".to_owned() } else { format!("lacks {}", missing.join(", ")) };
     let permitted = add("capabilities", missing.is_empty(), why, "run it as root");
     let btf = Path::new("/sys/kernel/btf/vmlinux");
-    let why = if btf.exists() { "the kernel describes its types".to_owned() } else { format!("{} is missing", btf.display()) };
+    let why = if btf.exists() {
+        "the kernel describes its types".to_owned()
+    } else {
+        format!("{} is missing", btf.display())
+    };
     add("btf", btf.exists(), why, "a kernel with CONFIG_DEBUG_INFO_BTF=y");
     let mount = cgroup::mount_point();
     let why = mount.as_ref().map_or_else(ToString::to_string, |mount| format!("mounted at {}", mount.display()));
@@ -152,7 +162,10 @@ fn hooks(report: &Report) -> Vec<Finding> {
     let (state, why) = if is_held_in_kernel {
         (State::Available, "the kernel itself takes digests (IMA) before an exec")
     } else {
-        (State::Fallback, "the exec guard (fanotify) takes digests before an exec; known files are stopped by the kernel alone")
+        (
+            State::Fallback,
+            "the exec guard (fanotify) takes digests before an exec; known files are stopped by the kernel alone",
+        )
     };
     findings.push(Finding { capability: "exec_by_digest".to_owned(), state, why: why.to_owned(), fix: "" });
     findings

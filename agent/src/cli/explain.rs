@@ -52,9 +52,21 @@ fn text(value: &Value) -> String {
 }
 
 fn print(document: &Value) {
-    println!("{} ({}): {}, because {}", text(&document["value"]), text(&document["type"]), text(&document["outcome"]), text(&document["why"]));
+    println!(
+        "{} ({}): {}, because {}",
+        text(&document["value"]),
+        text(&document["type"]),
+        text(&document["outcome"]),
+        text(&document["why"])
+    );
     for indicator in document["indicators"].as_array().into_iter().flatten() {
-        println!("  {} by {}, {}, rule {}", text(&indicator["value"]), text(&indicator["source"]), text(&indicator["action"]), text(&indicator["rule"]));
+        println!(
+            "  {} by {}, {}, rule {}",
+            text(&indicator["value"]),
+            text(&indicator["source"]),
+            text(&indicator["action"]),
+            text(&indicator["rule"])
+        );
         println!("    read at {}", text(&indicator["origin"]));
         for kind in ["actors", "campaigns", "malware", "techniques", "reports", "references"] {
             let names = list(&indicator["attribution"][kind]);
@@ -64,6 +76,11 @@ fn print(document: &Value) {
         }
     }
     for skipped in document["skipped"].as_array().into_iter().flatten() {
-        println!("  not used from {}: {} ({})", text(&skipped["origin"]), text(&skipped["reason"]), text(&skipped["why"]));
+        println!(
+            "  not used from {}: {} ({})",
+            text(&skipped["origin"]),
+            text(&skipped["reason"]),
+            text(&skipped["why"])
+        );
     }
 }

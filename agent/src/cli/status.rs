@@ -74,10 +74,17 @@ fn print(document: &Value) {
         ]
     });
     println!("{}", terminal.table(&["source", "action", "read", "block", "report", "skipped", "age"], sources));
-    let hooks = rows(&document["hooks"]).iter().map(|hook| vec![text(&hook["hook"]), text(&hook["state"]), text(&hook["why"])]);
+    let hooks =
+        rows(&document["hooks"]).iter().map(|hook| vec![text(&hook["hook"]), text(&hook["state"]), text(&hook["why"])]);
     println!("{}", terminal.table(&["hook", "state", "why"], hooks));
     for fault in rows(&document["faults"]) {
-        let line = format!("{} {} {}: {}", text(&fault["number"]), text(&fault["title"]), text(&fault["subject"]), text(&fault["detail"]));
+        let line = format!(
+            "{} {} {}: {}",
+            text(&fault["number"]),
+            text(&fault["title"]),
+            text(&fault["subject"]),
+            text(&fault["detail"])
+        );
         println!("{}", terminal.paint(Tone::Bad, &line));
     }
 }

@@ -360,7 +360,13 @@ pub(super) fn mount_bpffs() {
     {
         // SAFETY: mount(2) reads three NUL-terminated strings that live for ever, and no data.
         let mounted = unsafe {
-            libc::mount(c"bpf".as_ptr(), place.as_ptr(), c"bpf".as_ptr(), libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC, std::ptr::null())
+            libc::mount(
+                c"bpf".as_ptr(),
+                place.as_ptr(),
+                c"bpf".as_ptr(),
+                libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC,
+                std::ptr::null(),
+            )
         };
         if mounted != 0 {
             tracing::warn!(error = %io::Error::last_os_error(), "cannot mount a bpf file system at /sys/fs/bpf");

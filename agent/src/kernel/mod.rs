@@ -23,11 +23,11 @@ use agent_common::wire::{Counter, Hook};
 
 pub use attach::{HookState, Report};
 pub use load::{Bprm, Kernel, Options};
-pub use pinned::PinnedMaps;
 pub use pin::{Removed, unpin_all};
+pub use pinned::PinnedMaps;
 pub use publish::MappedImage;
-pub use signal::kill;
 pub use rings::{Batch, EventRing};
+pub use signal::kill;
 
 /// Where the pins are when the settings say nothing.
 pub const DEFAULT_PIN_DIR: &str = "/sys/fs/bpf/cordon";

@@ -4,10 +4,10 @@ use std::path::Path;
 
 use agent_common::wire::{Config, FileDigests, FileKey, Mode};
 
+use super::Error;
 use super::bpf::{self, Mapping, Table};
 use super::pin::layout;
 use super::publish::MappedImage;
-use super::Error;
 
 /// The pinned maps that an exec is judged with. They outlive the daemon, and so does what is said through them.
 pub struct PinnedMaps {

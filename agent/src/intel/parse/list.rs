@@ -25,8 +25,17 @@ const SINKS: [&str; 5] = ["0.0.0.0", "127.0.0.1", "::", "::1", "255.255.255.255"
 
 /// Names that every hosts file holds for the machine itself.
 const OWN_NAMES: [&str; 11] = [
-    "localhost", "localhost.localdomain", "local", "broadcasthost", "ip6-localhost", "ip6-loopback", "ip6-localnet",
-    "ip6-mcastprefix", "ip6-allnodes", "ip6-allrouters", "ip6-allhosts",
+    "localhost",
+    "localhost.localdomain",
+    "local",
+    "broadcasthost",
+    "ip6-localhost",
+    "ip6-loopback",
+    "ip6-localnet",
+    "ip6-mcastprefix",
+    "ip6-allnodes",
+    "ip6-allrouters",
+    "ip6-allhosts",
 ];
 
 /// Why a line is no indicator.
@@ -200,7 +209,8 @@ fn first_field(text: &str) -> Option<(Observable, Option<&str>)> {
     let (field, rest) = text.split_at(end);
     let value = item(field).ok()?;
     let strong = rest.starts_with(['\t', ';']);
-    let named = matches!(value, Observable::Domain(_)) || (matches!(value, Observable::Url(_)) && !field.contains("://"));
+    let named =
+        matches!(value, Observable::Domain(_)) || (matches!(value, Observable::Url(_)) && !field.contains("://"));
     if named && !strong {
         return None;
     }
