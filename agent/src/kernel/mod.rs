@@ -14,6 +14,7 @@ mod pin;
 mod publish;
 mod rings;
 pub mod stat;
+mod verdicts;
 
 use std::path::PathBuf;
 
@@ -24,6 +25,7 @@ pub use load::{Bprm, Kernel, Options};
 pub use pin::{Removed, unpin_all};
 pub use publish::MappedImage;
 pub use rings::{Batch, EventRing};
+pub use verdicts::{Denial, Verdicts};
 
 /// Where the pins are when the settings say nothing.
 pub const DEFAULT_PIN_DIR: &str = "/sys/fs/bpf/cordon";
