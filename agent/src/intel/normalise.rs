@@ -141,8 +141,7 @@ pub fn address(text: &str) -> Result<Observable, Invalid> {
     let address: IpAddr = address.parse().map_err(|_| Invalid::Address)?;
     let full = if address.is_ipv4() { 32 } else { 128 };
     let digits = !length.is_empty() && length.len() <= 3 && length.bytes().all(|byte| byte.is_ascii_digit());
-    let length: u8 =
-        length.parse().ok().filter(|length| digits && *length <= full).ok_or(Invalid::PrefixLength(full))?;
+    let length: u8 = length.parse().ok().filter(|length| digits && *length <= full).ok_or(Invalid::PrefixLength(full))?;
     Ok(match address {
         IpAddr::V4(address) if length == 32 => Observable::Ipv4(address),
         IpAddr::V4(address) => {
@@ -287,15 +286,8 @@ pub fn url(text: &str) -> Result<Observable, Invalid> {
     let parts = split_url(&text);
     let has_scheme = text.contains("://");
     let scheme_byte = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.');
-<<<<<<< HEAD
-    if has_scheme
-        && !(parts.scheme.starts_with(|first: char| first.is_ascii_alphabetic())
-            && parts.scheme.bytes().all(scheme_byte))
-    {
-=======
     let starts_well = parts.scheme.starts_with(|first: char| first.is_ascii_alphabetic());
     if has_scheme && !(starts_well && parts.scheme.bytes().all(scheme_byte)) {
->>>>>>> intel
         return Err(Invalid::Url("its scheme is none"));
     }
     if parts.host.is_empty() {

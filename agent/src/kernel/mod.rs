@@ -16,6 +16,7 @@ mod publish;
 mod rings;
 mod signal;
 pub mod stat;
+mod verdicts;
 
 use std::path::PathBuf;
 
@@ -28,6 +29,7 @@ pub use pinned::PinnedMaps;
 pub use publish::MappedImage;
 pub use rings::{Batch, EventRing};
 pub use signal::kill;
+pub use verdicts::{Denial, Verdicts};
 
 /// Where the pins are when the settings say nothing.
 pub const DEFAULT_PIN_DIR: &str = "/sys/fs/bpf/cordon";

@@ -21,6 +21,10 @@ impl Deref for MappedImage {
 }
 
 impl MappedImage {
+    pub(super) fn of(map: std::os::fd::BorrowedFd<'_>) -> std::io::Result<Self> {
+        Ok(Self(Mapping::readable(map, bpf::map_shape(map)?.entries)?))
+    }
+
     /// The generation in its header.
     ///
     /// # Errors

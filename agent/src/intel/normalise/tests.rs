@@ -1,6 +1,3 @@
-<<<<<<< HEAD
-
-=======
 use proptest::prelude::*;
 
 use super::*;
@@ -160,4 +157,3 @@ proptest! {
         prop_assert_eq!(super::address(&format!("2002:{a:02x}{b:02x}:{c:02x}{d:02x}::1")), expected);
     }
 }
->>>>>>> intel

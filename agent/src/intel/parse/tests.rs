@@ -1,6 +1,3 @@
-<<<<<<< HEAD
-
-=======
 use std::sync::Arc;
 
 use super::*;
@@ -66,4 +63,3 @@ fn positions_count_from_one() {
     assert_eq!(position(b"ab\ncd", 4), (2, 2));
     assert_eq!(position(b"ab\ncd", 99), (2, 3));
 }
->>>>>>> intel

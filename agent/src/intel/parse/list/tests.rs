@@ -1,6 +1,3 @@
-<<<<<<< HEAD
-
-=======
 use super::*;
 use crate::intel::parse::{Fault, parse};
 
@@ -75,4 +72,3 @@ fn every_line_is_counted() {
     assert_eq!(parsed.read, 12);
     assert_eq!(values(&parsed), ["::", "0.0.0.0"]);
 }
->>>>>>> intel

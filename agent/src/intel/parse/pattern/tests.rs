@@ -1,6 +1,3 @@
-<<<<<<< HEAD
-
-=======
 use proptest::prelude::*;
 
 use super::*;
@@ -220,4 +217,3 @@ proptest! {
         prop_assert_eq!(constants, vec![Constant::Text(constant)]);
     }
 }
->>>>>>> intel
