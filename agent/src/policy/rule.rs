@@ -37,13 +37,8 @@ struct Judge<'a> {
 /// ends in exactly one of block, report and skipped; the counts are in [`Ruling::outcome`].
 #[must_use]
 pub fn rule(supplies: &[Supply<'_>], rules: &Rules, now: Timestamp) -> Ruling {
-    let mut judge = Judge {
-        rules,
-        allowed: NeverBlock::default(),
-        now,
-        ruling: Ruling::default(),
-        exceptions: BTreeSet::new(),
-    };
+    let mut judge =
+        Judge { rules, allowed: NeverBlock::default(), now, ruling: Ruling::default(), exceptions: BTreeSet::new() };
     judge.local_rules();
     for supply in supplies {
         let source: Arc<str> = Arc::from(supply.source.name.as_str());
@@ -185,10 +180,11 @@ impl Judge<'_> {
                 }));
             }
             None => {
-                let refusal = refused.into_iter().next().map(|(_, refusal)| refusal).unwrap_or_else(|| Refusal {
-                    reason: SkipReason::Malformed,
-                    why: "it has no value".to_owned(),
-                });
+                let refusal = refused
+                    .into_iter()
+                    .next()
+                    .map(|(_, refusal)| refusal)
+                    .unwrap_or_else(|| Refusal { reason: SkipReason::Malformed, why: "it has no value".to_owned() });
                 self.skip(indicator, refusal);
             }
         }

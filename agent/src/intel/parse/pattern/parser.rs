@@ -2,13 +2,28 @@
 
 use super::lexer::{Placed, Token, column, tokens};
 use super::{
-    Comparison, Constant, MAX_DEPTH, MAX_NODES, ObjectPath, Observation, Operator, PatternError, PatternFault, Qualifier,
-    Step,
+    Comparison, Constant, MAX_DEPTH, MAX_NODES, ObjectPath, Observation, Operator, PatternError, PatternFault,
+    Qualifier, Step,
 };
 
 const KEYWORDS: [&str; 17] = [
-    "AND", "OR", "NOT", "FOLLOWEDBY", "LIKE", "MATCHES", "ISSUPERSET", "ISSUBSET", "EXISTS", "LAST", "IN", "START",
-    "STOP", "SECONDS", "WITHIN", "REPEATS", "TIMES",
+    "AND",
+    "OR",
+    "NOT",
+    "FOLLOWEDBY",
+    "LIKE",
+    "MATCHES",
+    "ISSUPERSET",
+    "ISSUBSET",
+    "EXISTS",
+    "LAST",
+    "IN",
+    "START",
+    "STOP",
+    "SECONDS",
+    "WITHIN",
+    "REPEATS",
+    "TIMES",
 ];
 
 struct Parser<'a> {
