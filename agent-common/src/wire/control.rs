@@ -14,7 +14,7 @@ pub enum Mode {
 
 /// The one element of the `CONFIG` array.
 #[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 pub struct Config {
     /// Wall clock minus `bpf_ktime_get_boot_ns`, nanoseconds; what makes an expiry comparable in the kernel. It is
     /// refreshed as long as the daemon lives; a dead daemon leaves the last value.
@@ -30,8 +30,9 @@ pub struct Config {
     pub off_until_boot_ns: u64,
     /// 1 to send every exec to the `EXECS` ring, 0 for hits only.
     pub send_execs: u32,
-    /// Zero.
-    pub reserved: u32,
+    /// 1 when `sched_process_exec` judges and kills; 0 when an LSM hook judged the exec before it, so that none is judged
+    /// twice.
+    pub judge_at_exec: u32,
 }
 
 /// Index of a per-CPU `u64` in `COUNTERS`. Whatever cannot be delivered is counted here by reason.

@@ -1,8 +1,11 @@
 //! Bytes → [`Event`]: total, never panics.
 
+mod decode;
+
 use std::net::IpAddr;
 
 pub use agent_common::wire::{FileKey, FileStamp, Hook, Verdict};
+pub use decode::{DecodeError, decode};
 
 /// A process by what does not get reused: its pid together with its start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -1,1 +1,46 @@
-//! host (to be written).
+//! The only reader of `/proc`, cgroupfs, passwd and of files to hash. What it cannot read it says is unknown.
+
+use std::io;
+use std::path::PathBuf;
+
+pub mod cgroup;
+pub mod device;
+pub mod digest;
+pub mod judge;
+pub mod network;
+pub mod privilege;
+pub mod process;
+pub mod users;
+
+pub use crate::kernel::clock;
+pub use cgroup::{CgroupPaths, container_of, unit_of};
+pub use digest::{Algorithms, DigestCache, DigestError, Digested, Reuse};
+pub use judge::{DigestVerdicts, ExecJudge};
+pub use network::{NetworkIdentity, network_identity};
+pub use privilege::missing_capabilities;
+pub use process::{ProcessSnapshot, StartTick, running_processes, snapshot};
+pub use users::Users;
+
+/// What of the host could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A file of the host could not be read.
+    #[error("cannot read {path}: {source}")]
+    Read {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A file of `/proc` does not have the form that proc(5) describes.
+    #[error("cannot understand {path}: {source}")]
+    Proc {
+        /// Which.
+        path: PathBuf,
+        /// Where and why.
+        source: procfs::ProcError,
+    },
+    /// There is no cgroup2 mount.
+    #[error("no cgroup2 is mounted; mount one with `mount -t cgroup2 none /sys/fs/cgroup/unified`")]
+    NoCgroup2,
+}

@@ -1,0 +1,275 @@
+//! Attaching, adopting and pinning each hook for itself; what could not be attached is said, with the reason.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use agent_common::wire::Hook;
+use aya::programs::{Program, ProgramError};
+
+use super::load::Bprm;
+use super::pin::{self, Layout};
+use super::{Error, Kernel, bpf};
+
+/// Program, attach type (`enum bpf_attach_type`), pin, hook.
+const CGROUP_HOOKS: [(&str, u32, Hook); 4] = [
+    ("connect4", 10, Hook::Connect4),
+    ("connect6", 11, Hook::Connect6),
+    ("sendmsg4", 14, Hook::Sendmsg4),
+    ("sendmsg6", 15, Hook::Sendmsg6),
+];
+const EXEC_PROGRAM: &str = "sched_process_exec";
+const EXEC_LINK: &str = "sched_process_exec";
+const BPRM_LINK: &str = "bprm_check";
+
+/// How a hook fares.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HookState {
+    /// It decides; `adopted` when the link of a former daemon was taken over without a gap.
+    Attached {
+        /// Taken over.
+        adopted: bool,
+    },
+    /// It could not be loaded or attached, and why.
+    Unavailable {
+        /// In the kernel's words.
+        why: String,
+    },
+    /// Nothing asks for it, and why.
+    Unused {
+        /// What stands in its place.
+        why: String,
+    },
+}
+
+/// What became of each hook.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    /// Every hook that this build knows, in a fixed order.
+    pub hooks: Vec<(Hook, HookState)>,
+    /// `structure.member` of fields that this kernel lacks; records leave out what they would have told.
+    pub missing_fields: Vec<String>,
+}
+
+impl Report {
+    /// How one hook fares.
+    #[must_use]
+    pub fn state(&self, hook: Hook) -> Option<&HookState> {
+        self.hooks.iter().find(|(name, _)| *name == hook).map(|(_, state)| state)
+    }
+
+    /// Whether a hook decides.
+    #[must_use]
+    pub fn is_attached(&self, hook: Hook) -> bool {
+        matches!(self.state(hook), Some(HookState::Attached { .. }))
+    }
+}
+
+/// The last lines of a verifier log, which is where the reason is, in one line.
+fn reason(error: &ProgramError) -> String {
+    if let ProgramError::LoadError { io_error, verifier_log } = error {
+        let log = verifier_log.to_string();
+        let lines: Vec<&str> = log.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+        let mut tail: Vec<&str> = lines.iter().rev().take(4).copied().collect();
+        tail.reverse();
+        return format!("the kernel does not load it: {io_error}; {}", tail.join(" | "));
+    }
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    for _ in 0..8 {
+        let Some(inner) = cause else { break };
+        text = format!("{text}: {inner}");
+        cause = inner.source();
+    }
+    text
+}
+
+fn refused(source: &io::Error, cgroup: &Path) -> String {
+    match source.raw_os_error() {
+        Some(libc::EPERM) => format!(
+            "{source}: a program above {} was attached there without BPF_F_ALLOW_MULTI, or CAP_NET_ADMIN is missing; \
+             `bpftool cgroup tree` shows it",
+            cgroup.display()
+        ),
+        Some(libc::E2BIG) => format!("{source}: {} already has 64 programs for this hook", cgroup.display()),
+        _ => source.to_string(),
+    }
+}
+
+fn replace_pin(link: BorrowedFd<'_>, path: &Path) -> Result<(), Error> {
+    let failed = |what, path: &Path| {
+        let path = path.to_owned();
+        move |source| Error::Path { what, path, source }
+    };
+    let mut fresh = path.as_os_str().to_owned();
+    // bpffs refuses a dot in a name.
+    fresh.push("_new");
+    let fresh = PathBuf::from(fresh);
+    if fresh.exists() {
+        fs::remove_file(&fresh).map_err(failed("cannot remove", &fresh))?;
+    }
+    bpf::pin(link, &fresh).map_err(failed("cannot pin", &fresh))?;
+    fs::rename(&fresh, path).map_err(failed("cannot replace the pin", path))
+}
+
+impl Kernel {
+    /// Attaches every hook and pins it; one that a former daemon left is taken over, so that no operation passes in
+    /// between. Call it once the first generation is published.
+    ///
+    /// # Errors
+    /// When the pin directory cannot be written. A hook that this kernel refuses is in the report instead.
+    pub fn attach(&mut self) -> Result<Report, Error> {
+        let layout = pin::prepare(&self.options.pin_dir)?;
+        let mut report = Report { hooks: Vec::new(), missing_fields: self.offsets.missing.clone() };
+        let cgroup = File::open(&self.options.cgroup).map_err(|source| Error::Path {
+            what: "cannot open the cgroup",
+            path: self.options.cgroup.clone(),
+            source,
+        })?;
+        for (name, attach_type, hook) in CGROUP_HOOKS {
+            let state = self.attach_cgroup(&layout, &cgroup, name, attach_type)?;
+            report.hooks.push((hook, state));
+        }
+        self.attach_exec_hooks(&layout, &mut report)?;
+        for version in pin::other_versions(&self.options.pin_dir) {
+            pin::remove_version(&version)?;
+        }
+        Ok(report)
+    }
+
+    fn attach_cgroup(
+        &mut self,
+        layout: &Layout,
+        cgroup: &File,
+        name: &'static str,
+        attach_type: u32,
+    ) -> Result<HookState, Error> {
+        let Some(Program::CgroupSockAddr(program)) = self.ebpf.program_mut(name) else {
+            return Err(Error::Missing { kind: "program", name });
+        };
+        if let Err(error) = program.load() {
+            return Ok(HookState::Unavailable { why: reason(&error) });
+        }
+        let descriptor = program.fd().and_then(|program| Ok(program.try_clone()?));
+        let descriptor = match descriptor {
+            Ok(descriptor) => descriptor,
+            Err(error) => return Ok(HookState::Unavailable { why: reason(&error) }),
+        };
+        let path = layout.links.join(name);
+        if let Some(link) = self.adoptable(&path) {
+            if bpf::update_link(link.as_fd(), descriptor.as_fd()).is_ok() {
+                return Ok(HookState::Attached { adopted: true });
+            }
+        }
+        match bpf::attach_cgroup(descriptor.as_fd(), cgroup.as_fd(), attach_type) {
+            Ok(link) => {
+                replace_pin(link.as_fd(), &path)?;
+                Ok(HookState::Attached { adopted: false })
+            }
+            Err(error) => Ok(HookState::Unavailable { why: refused(&error, &self.options.cgroup) }),
+        }
+    }
+
+    /// A pinned cgroup link, if it is attached to the cgroup that is asked for now.
+    fn adoptable(&self, path: &Path) -> Option<OwnedFd> {
+        use std::os::unix::fs::MetadataExt;
+        let link = bpf::open_pin(path).ok()?;
+        let wanted = fs::metadata(&self.options.cgroup).ok()?.ino();
+        (bpf::link_cgroup(link.as_fd()).ok()? == wanted).then_some(link)
+    }
+
+    fn attach_exec_hooks(&mut self, layout: &Layout, report: &mut Report) -> Result<(), Error> {
+        let fatal = &self.offsets.fatal_for_exec;
+        let unavailable = if !self.options.exec_hooks {
+            Some(HookState::Unused { why: "switched off in the settings".to_owned() })
+        } else if fatal.is_empty() {
+            None
+        } else {
+            let why = format!("this kernel's BTF has no {}", fatal.join(", "));
+            Some(HookState::Unavailable { why })
+        };
+        if let Some(state) = unavailable {
+            for (hook, link) in
+                [(Hook::BprmCheckIma, BPRM_LINK), (Hook::BprmCheck, BPRM_LINK), (Hook::SchedProcessExec, EXEC_LINK)]
+            {
+                let stale = layout.links.join(link);
+                if stale.exists() {
+                    fs::remove_file(&stale).map_err(|source| Error::Path {
+                        what: "cannot remove",
+                        path: stale.clone(),
+                        source,
+                    })?;
+                }
+                report.hooks.push((hook, state.clone()));
+            }
+            return Ok(());
+        }
+        let judged_before = self.attach_bprm(layout, report)?;
+        // Written before the exec hook is attached or replaced, so that at no moment neither judges.
+        self.write_config(|config| config.judge_at_exec = u32::from(!judged_before))?;
+        let state = match self.attach_tracing(EXEC_PROGRAM)? {
+            Ok(link) => Self::keep(&link, &layout.links.join(EXEC_LINK))?,
+            Err(why) => HookState::Unavailable { why },
+        };
+        report.hooks.push((Hook::SchedProcessExec, state));
+        Ok(())
+    }
+
+    fn attach_bprm(&mut self, layout: &Layout, report: &mut Report) -> Result<bool, Error> {
+        let mut attached = false;
+        for (level, name, hook) in
+            [(Bprm::Ima, "bprm_check_ima", Hook::BprmCheckIma), (Bprm::Plain, "bprm_check", Hook::BprmCheck)]
+        {
+            let state = if attached {
+                HookState::Unused { why: "the sleepable form does its work".to_owned() }
+            } else if self.options.bprm < level {
+                HookState::Unused { why: "not asked for on this kernel".to_owned() }
+            } else {
+                match self.attach_tracing(name)? {
+                    Ok(link) => {
+                        attached = true;
+                        Self::keep(&link, &layout.links.join(BPRM_LINK))?
+                    }
+                    Err(why) => HookState::Unavailable { why },
+                }
+            };
+            report.hooks.push((hook, state));
+        }
+        let stale = layout.links.join(BPRM_LINK);
+        if !attached && stale.exists() {
+            fs::remove_file(&stale).map_err(|source| Error::Path {
+                what: "cannot remove",
+                path: stale.clone(),
+                source,
+            })?;
+        }
+        Ok(attached)
+    }
+
+    fn keep(link: &OwnedFd, path: &Path) -> Result<HookState, Error> {
+        let adopted = path.exists();
+        replace_pin(link.as_fd(), path)?;
+        Ok(HookState::Attached { adopted })
+    }
+
+    /// Attaches a tracing or LSM program beside a former one: the kernel cannot update such a link.
+    fn attach_tracing(&mut self, name: &'static str) -> Result<Result<OwnedFd, String>, Error> {
+        let Some(btf) = &self.btf else {
+            return Ok(Err("the kernel's BTF cannot be read".to_owned()));
+        };
+        let program = match self.ebpf.program_mut(name) {
+            Some(Program::BtfTracePoint(program)) => {
+                program.load("sched_process_exec", btf).and_then(|()| Ok(program.fd()?.try_clone()?))
+            }
+            Some(Program::Lsm(program)) => {
+                program.load("bprm_check_security", btf).and_then(|()| Ok(program.fd()?.try_clone()?))
+            }
+            _ => return Err(Error::Missing { kind: "program", name }),
+        };
+        Ok(program.map_err(|error| reason(&error)).and_then(|program| {
+            let attached = bpf::attach_tracing(program.as_fd());
+            attached.map_err(|error| format!("loaded, but the kernel does not attach it: {error}"))
+        }))
+    }
+}
