@@ -50,7 +50,12 @@ pub const ROOMS: &[Room] = &[
     ),
     room("tables", Kind::Pure, &["intel", "policy"], "indicators and policy → image and provenance"),
     room("event", Kind::Pure, &[], "bytes → `Event`"),
-    room("kernel", Kind::World, &["tables", "event", "health"], "image → attached, pinned programs; rings → `Event`"),
+    room(
+        "kernel",
+        Kind::World,
+        &["intel", "tables", "event", "health"],
+        "image → attached, pinned programs; rings → `Event`",
+    ),
     room("host", Kind::World, &["kernel", "health"], "the only reader of /proc, cgroupfs, passwd and files to hash"),
     room("enrich", Kind::World, &["event", "host", "health"], "event and host → `Observation`"),
     room(
