@@ -166,11 +166,3 @@ fn cut_arguments(arguments: Vec<String>) -> Vec<String> {
 
 #[cfg(test)]
 mod tests;
-
-/// The path of an open file in this mount namespace; a deleted file has none.
-#[must_use]
-pub fn path_of(file: &File) -> Option<String> {
-    use std::os::fd::AsRawFd;
-    let path = std::fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd())).ok()?;
-    path.to_str().filter(|path| path.starts_with('/') && !path.ends_with(" (deleted)")).map(str::to_owned)
-}
