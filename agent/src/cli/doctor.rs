@@ -10,7 +10,7 @@ use super::Exit;
 use super::table::{Terminal, Tone};
 use crate::attribute::hook_name;
 use crate::event::Hook;
-use crate::host::{cgroup, missing_capabilities};
+use crate::host::{cgroup, has_bpf_lsm, missing_capabilities};
 use crate::kernel::{self, Bprm, HookState, Kernel, Options, Report};
 
 /// `cordon doctor`
@@ -138,9 +138,9 @@ fn try_hooks(mount: &Path) -> anyhow::Result<Report> {
     let mut kernel = Kernel::load(Options {
         pin_dir: ward.pins.clone(),
         cgroup: ward.cgroup.clone(),
-        bprm: Bprm::Ima,
+        bprm: if has_bpf_lsm() { Bprm::Ima } else { Bprm::None },
         ima_max_bytes: 0,
-        exec_hooks: true,
+        exec_hooks: false,
     })?;
     Ok(kernel.attach()?)
 }
