@@ -124,3 +124,18 @@ fn a_gigabyte_without_a_line_end_is_refused_at_once() {
     let FileError::Parse(error) = load(&Source::new("x", &path), now()).unwrap_err().error else { panic!() };
     assert_eq!((error.line, error.fault), (7001, Fault::LineTooLong));
 }
+
+#[test]
+fn a_bundle_larger_than_the_limit_is_not_read() {
+    let root = tempfile::tempdir().unwrap();
+    let path = root.path().join("huge.json");
+    fs::write(&path, "{\"type\": \"bundle\"").unwrap();
+    fs::File::options().write(true).open(&path).unwrap().set_len(1 << 34).unwrap();
+    let found = crate::intel::source::read(&path, Format::Stix).unwrap_err().to_string();
+    assert!(found.contains("binary data"), "{found}");
+    let spaces = format!("{{\"type\": \"bundle\"{}", " ".repeat(crate::intel::parse::SNIFF_BYTES));
+    fs::write(&path, spaces).unwrap();
+    fs::File::options().write(true).open(&path).unwrap().set_len(1 << 34).unwrap();
+    let found = crate::intel::source::read(&path, Format::Auto).unwrap_err().to_string();
+    assert!(found.contains("1:1: the file is larger than"), "{found}");
+}
