@@ -10,7 +10,7 @@ use agent_common::ABI_VERSION;
 use super::{Error, bpf};
 
 /// `BPF_FS_MAGIC`.
-const BPF_FS_MAGIC: i64 = 0xcafe_4a11;
+pub(super) const BPF_FS_MAGIC: i64 = 0xcafe_4a11;
 /// `CGROUP2_SUPER_MAGIC`.
 pub(super) const CGROUP2_MAGIC: i64 = 0x6367_7270;
 /// Most pins that [`unpin_all`] removes in one directory: far more than any version makes.
