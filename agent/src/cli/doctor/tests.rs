@@ -1,5 +1,3 @@
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
 use super::{ExecPath, Plan, State, Terminal, advise, document, page, plan, probe};
 use crate::kernel::Bprm;
 

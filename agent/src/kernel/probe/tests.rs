@@ -1,5 +1,3 @@
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
 use agent_common::wire::Hook;
 
 use super::{Attempt, Capability, ExecPath, Facts, Refusal, State, advise, plan, probe};
