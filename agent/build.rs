@@ -6,7 +6,10 @@ use std::{env, fs};
 
 fn main() -> std::io::Result<()> {
     println!("cargo::rerun-if-env-changed=CORDON_EBPF_OBJECT");
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    // Asked for when the script runs: a script compiled in another checkout would look for that one's object.
+    let manifest =
+        env::var_os("CARGO_MANIFEST_DIR").ok_or_else(|| std::io::Error::other("CARGO_MANIFEST_DIR is not set"))?;
+    let root = Path::new(&manifest).join("..");
     let object = env::var_os("CORDON_EBPF_OBJECT").map_or_else(|| root.join("target/ebpf/cordon.o"), PathBuf::from);
     println!("cargo::rerun-if-changed={}", object.display());
     let bytes = if object.exists() { fs::read(&object)? } else { Vec::new() };

@@ -141,7 +141,10 @@ impl Settings {
         for (index, (source, path)) in said.source.iter().zip(origins).enumerate() {
             let invalid = |message: String| Error::Meaning { path: path.clone(), message };
             if !is_name(&source.name) {
-                return Err(invalid(format!("source `{}`: a name is 1 to 64 of a-z, 0-9, `-`, `_` and `.`", source.name)));
+                return Err(invalid(format!(
+                    "source `{}`: a name is 1 to 64 of a-z, 0-9, `-`, `_` and `.`",
+                    source.name
+                )));
             }
             if said.source[..index].iter().any(|other| other.name == source.name) {
                 return Err(invalid(format!("source `{}` is there twice; rename one", source.name)));

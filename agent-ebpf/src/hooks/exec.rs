@@ -56,10 +56,10 @@ impl Subject {
 }
 
 /// The `index`th argument as a plain number, for reads by helper.
+// verifier: a loaded argument is a typed pointer on which arithmetic is restricted; a copy of it is a number.
 #[inline(always)]
-fn argument(context: *mut c_void, index: u64) -> Option<Address> {
-    // verifier: a loaded argument is a typed pointer on which arithmetic is restricted; a copy of it is a number.
-    Address::new(Address::new(context as u64)?.get().wrapping_add(index * 8)).and_then(|at| Address::new(at.read()?))
+fn argument(context: *mut c_void, index: u64) -> Address {
+    Address::new(Address::new(context as u64).plus(index * 8).read())
 }
 
 #[inline(always)]
@@ -73,8 +73,11 @@ fn in_scope(config: &Config) -> bool {
 
 #[inline(always)]
 fn subject(bprm: Address) -> Option<Subject> {
-    let file = bprm.follow(&file::OFF_BPRM_FILE)?;
-    let mut subject = Subject { file, identity: file::identity(file)?, digests: None };
+    let file = bprm.follow(&file::OFF_BPRM_FILE);
+    if file.is_nowhere() {
+        return None;
+    }
+    let mut subject = Subject { file, identity: file::identity(file), digests: None };
     if let Some(digests) = FILE_DIGESTS.get_ptr(subject.identity.key) {
         if subject.is_current(digests) {
             subject.digests = Some(digests);
@@ -131,6 +134,15 @@ fn find(generation: &Generation, subject: &Subject, now: &Now) -> Result<Option<
     Ok(best)
 }
 
+#[inline(always)]
+fn find_numbered(generation: &Generation, subject: &Subject, now: &Now) -> Result<Option<(u32, Hit)>, Damaged> {
+    let number = image::generation(generation)?;
+    match find(generation, subject, now)? {
+        Some(hit) => Ok(Some((number, hit))),
+        None => Ok(None),
+    }
+}
+
 /// Judges and counts: generation, hit and verdict of what matched.
 #[inline(always)]
 fn judge(subject: &Subject, now: &Now, stop: Verdict) -> Option<(u32, Hit, Verdict)> {
@@ -139,10 +151,9 @@ fn judge(subject: &Subject, now: &Now, stop: Verdict) -> Option<(u32, Hit, Verdi
         count(Counter::NoImage);
         return None;
     };
-    let found = image::generation(&generation).and_then(|number| Ok((number, find(&generation, subject, now)?)));
-    let (number, hit) = match found {
-        Ok((number, Some(hit))) => (number, hit),
-        Ok((_, None)) => return None,
+    let (number, hit) = match find_numbered(&generation, subject, now) {
+        Ok(Some(found)) => found,
+        Ok(None) => return None,
         Err(Damaged) => {
             count(Counter::ImageDamaged);
             return None;
@@ -184,7 +195,7 @@ fn executed(context: *mut c_void) -> Option<()> {
     if !in_scope(now.config) {
         return None;
     }
-    let bprm = argument(context, 2)?;
+    let bprm = argument(context, 2);
     let subject = subject(bprm)?;
     let judged = if now.config.judge_at_exec == 1 { judge(&subject, &now, Verdict::Killed) } else { None };
     if judged.is_none() && now.config.send_execs != 1 {
@@ -197,7 +208,7 @@ fn executed(context: *mut c_void) -> Option<()> {
         let verdict = if wanted as u8 == Verdict::Killed as u8 && !stopped { Verdict::Reported } else { wanted };
         count_verdict(generation, hit, verdict);
         let header = matched(plain, (generation, hit, verdict));
-        if !fold(fold_key(&header, 0), now.boot_ns) {
+        if !fold(fold_key(&header, 0, 0), now.boot_ns) {
             if let Some(slot) = Slot::hit() {
                 exec_record::send(slot, header, bprm, &subject, Arguments::Readable, 0);
             }
@@ -216,7 +227,7 @@ fn check(now: &Now, bprm: Address, subject: &Subject, hook: Hook) -> i32 {
     let Some((generation, hit, verdict)) = judge(subject, now, Verdict::Blocked) else { return 0 };
     count_verdict(generation, hit, verdict);
     let header = matched(header(now, RecordKind::Exec, hook), (generation, hit, verdict));
-    if !fold(fold_key(&header, 0), now.boot_ns) {
+    if !fold(fold_key(&header, 0, 0), now.boot_ns) {
         if let Some(slot) = Slot::hit() {
             exec_record::send(slot, header, bprm, subject, Arguments::NotYet, 0);
         }
@@ -236,7 +247,7 @@ fn bprm_checked(context: *mut c_void) -> Option<i32> {
     if !in_scope(now.config) {
         return None;
     }
-    let bprm = argument(context, 0)?;
+    let bprm = argument(context, 0);
     let subject = subject(bprm)?;
     Some(check(&now, bprm, &subject, Hook::BprmCheck))
 }
@@ -253,7 +264,7 @@ fn bprm_hashed(context: &LsmContext) -> Option<i32> {
     if !in_scope(now.config) {
         return None;
     }
-    let bprm = argument(context.as_ptr(), 0)?;
+    let bprm = argument(context.as_ptr(), 0);
     let mut subject = subject(bprm)?;
     let mut hook = Hook::BprmCheck;
     if subject.digests.is_none() && subject.identity.stamp.size <= IMA_MAX_BYTES.load() {

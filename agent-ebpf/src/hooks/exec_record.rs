@@ -32,7 +32,7 @@ pub enum Arguments {
 
 #[inline(always)]
 fn path(record: *mut ExecRecord, bprm: Address) -> u32 {
-    let filename = bprm.value::<u64>(&file::OFF_BPRM_FILENAME).unwrap_or(0);
+    let filename = bprm.value::<u64>(&file::OFF_BPRM_FILENAME);
     // SAFETY: the buffer is PATH_LEN bytes of the record.
     let taken = unsafe {
         bpf_probe_read_kernel_str((&raw mut (*record).path).cast(), PATH_LEN as u32, filename as *const core::ffi::c_void)
@@ -45,7 +45,7 @@ fn path(record: *mut ExecRecord, bprm: Address) -> u32 {
 
 #[inline(always)]
 fn arguments(record: *mut ExecRecord) -> u32 {
-    let (start, length) = task::arguments().unwrap_or((0, 0));
+    let (start, length) = task::arguments();
     let most = ARGS_LEN as u64 - 1;
     let taken = at_most_1023(if length > most { most } else { length });
     // SAFETY: the buffer is ARGS_LEN bytes of the record and `taken` is less.

@@ -5,7 +5,7 @@ use core::ptr::read_volatile;
 
 use agent_common::canon::mapped;
 use agent_common::image::{self, Hit};
-use agent_common::wire::{Counter, Hook, NetworkRecord, RecordKind, Verdict};
+use agent_common::wire::{Counter, FoldKey, Hook, NetworkRecord, RecordKind, Verdict};
 use aya_ebpf::bindings::bpf_sock_addr;
 use aya_ebpf::macros::cgroup_sock_addr;
 use aya_ebpf::programs::SockAddrContext;
@@ -77,7 +77,7 @@ fn send(now: &Now, target: &Target, socket: Socket, hook: Hook, found: (u32, Hit
     header.generation = generation;
     header.entry = hit.entry;
     header.verdict = verdict as u8;
-    if fold(fold_key(&header, target.port), now.boot_ns) {
+    if fold(fold_key(&header, FoldKey::destination((target.high, target.low)), target.port), now.boot_ns) {
         return;
     }
     let Some(slot) = Slot::<NetworkRecord>::hit() else { return };
@@ -98,6 +98,15 @@ fn send(now: &Now, target: &Target, socket: Socket, hook: Hook, found: (u32, Hit
 }
 
 #[inline(always)]
+fn find(generation: &Generation, target: &Target, now: u32) -> Result<Option<(u32, Hit)>, image::Damaged> {
+    let number = image::generation(generation)?;
+    match image::destination(generation, target.high, target.low, target.port, now)? {
+        Some(hit) => Ok(Some((number, hit))),
+        None => Ok(None),
+    }
+}
+
+#[inline(always)]
 fn decide(context: *const bpf_sock_addr, hook: Hook, target: Target) -> i32 {
     let socket = Socket {
         family: field!(context, user_family) as u16,
@@ -110,11 +119,7 @@ fn decide(context: *const bpf_sock_addr, hook: Hook, target: Target) -> i32 {
         count(Counter::NoImage);
         return PASS;
     };
-    let found = image::generation(&generation).and_then(|number| {
-        let found = image::destination(&generation, target.high, target.low, target.port, now.wall_s)?;
-        Ok(found.map(|hit| (number, hit)))
-    });
-    let (number, hit) = match found {
+    let (number, hit) = match find(&generation, &target, now.wall_s) {
         Ok(Some(found)) => found,
         Ok(None) => return PASS,
         Err(image::Damaged) => {

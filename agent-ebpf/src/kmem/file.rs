@@ -1,6 +1,7 @@
 //! The file that is about to be executed.
 
 use agent_common::wire::{FileKey, FileStamp};
+use aya_ebpf::Global;
 
 use super::{Address, offsets};
 
@@ -31,23 +32,23 @@ pub struct Identity {
 }
 
 #[inline(always)]
-fn time(inode: Address, seconds: &aya_ebpf::Global<u64>, nanoseconds: &aya_ebpf::Global<u64>) -> Option<u64> {
-    let seconds: u64 = inode.value(seconds)?;
-    let nanoseconds: u32 = inode.value(nanoseconds)?;
-    Some(seconds.wrapping_mul(1_000_000_000).wrapping_add(u64::from(nanoseconds & NANOSECOND_BITS)))
+fn time(inode: Address, seconds: &Global<u64>, nanoseconds: &Global<u64>) -> u64 {
+    let seconds: u64 = inode.value(seconds);
+    let nanoseconds: u32 = inode.value(nanoseconds);
+    seconds.wrapping_mul(1_000_000_000).wrapping_add(u64::from(nanoseconds & NANOSECOND_BITS))
 }
 
-/// The identity of a `struct file`.
+/// The identity of a `struct file`; all zero when it cannot be read.
 #[inline(always)]
-pub fn identity(file: Address) -> Option<Identity> {
-    let inode = file.follow(&OFF_FILE_INODE)?;
-    let device: u32 = inode.follow(&OFF_INODE_SB)?.value(&OFF_SB_DEV)?;
-    Some(Identity {
-        key: FileKey { device: u64::from(device), inode: inode.value(&OFF_INODE_INO)? },
+pub fn identity(file: Address) -> Identity {
+    let inode = file.follow(&OFF_FILE_INODE);
+    let device: u32 = inode.follow(&OFF_INODE_SB).value(&OFF_SB_DEV);
+    Identity {
+        key: FileKey { device: u64::from(device), inode: inode.value(&OFF_INODE_INO) },
         stamp: FileStamp {
-            size: inode.value(&OFF_INODE_SIZE)?,
-            mtime_ns: time(inode, &OFF_MTIME_S, &OFF_MTIME_NS)?,
-            ctime_ns: time(inode, &OFF_CTIME_S, &OFF_CTIME_NS)?,
+            size: inode.value(&OFF_INODE_SIZE),
+            mtime_ns: time(inode, &OFF_MTIME_S, &OFF_MTIME_NS),
+            ctime_ns: time(inode, &OFF_CTIME_S, &OFF_CTIME_NS),
         },
-    })
+    }
 }

@@ -27,44 +27,49 @@ const WORDS: u32 = 32;
 /// Hashes one component. Names start on a word and their memory is whole words long (`d_iname`, `external_name`), so the
 /// last word is read whole and cut here.
 #[inline(always)]
-fn component(hasher: &mut NameHasher, dentry: Address) -> Option<()> {
-    let name = dentry.field(&OFF_DENTRY_NAME)?;
-    let length: u32 = name.value(&OFF_QSTR_LEN)?;
-    let start: u64 = name.value(&OFF_QSTR_NAME)?;
+fn component(hasher: &mut NameHasher, dentry: Address) {
+    let name = dentry.field(&OFF_DENTRY_NAME);
+    let length: u32 = name.value(&OFF_QSTR_LEN);
+    let start = name.follow(&OFF_QSTR_NAME);
     hasher.length(length);
     let words = NameHasher::words(length);
     for index in 0..WORDS {
         if index >= words {
             break;
         }
-        let mut word: u64 = Address::new(start.wrapping_add(u64::from(index) << 3))?.read()?;
+        let mut word: u64 = start.plus(u64::from(index) << 3).read();
         if index == words.wrapping_sub(1) && length & 7 != 0 {
             word &= (1 << ((length & 7) << 3)) - 1;
         }
         hasher.word(word);
     }
-    Some(())
 }
 
 /// The key of an open file's path in its mount namespace. `None` when it is deeper than any indicator can be.
 #[inline(always)]
 pub fn key(file: Address, seed: Seed) -> Option<u64> {
-    let path = file.field(&OFF_FILE_PATH)?;
-    let mut mount = path.follow(&OFF_PATH_MNT)?;
-    let mut dentry = path.follow(&OFF_PATH_DENTRY)?;
+    let path = file.field(&OFF_FILE_PATH);
+    let mut mount = path.follow(&OFF_PATH_MNT);
+    let mut dentry = path.follow(&OFF_PATH_DENTRY);
     let mut hasher = NameHasher::path(seed);
     for _ in 0..STEPS {
-        let parent = dentry.follow(&OFF_DENTRY_PARENT)?;
-        if dentry == parent || dentry == mount.follow(&OFF_MNT_ROOT)? {
-            let inside = mount.container(&OFF_MOUNT_MNT)?;
-            let outside = inside.follow(&OFF_MOUNT_PARENT)?;
+        if dentry.is_nowhere() || mount.is_nowhere() {
+            return None;
+        }
+        let parent = dentry.follow(&OFF_DENTRY_PARENT);
+        if dentry == parent || dentry == mount.follow(&OFF_MNT_ROOT) {
+            let inside = mount.container(&OFF_MOUNT_MNT);
+            let outside = inside.follow(&OFF_MOUNT_PARENT);
             if outside == inside {
                 return Some(hasher.key());
             }
-            dentry = inside.follow(&OFF_MOUNT_POINT)?;
-            mount = outside.field(&OFF_MOUNT_MNT)?;
+            if outside.is_nowhere() {
+                return None;
+            }
+            dentry = inside.follow(&OFF_MOUNT_POINT);
+            mount = outside.field(&OFF_MOUNT_MNT);
         } else {
-            component(&mut hasher, dentry)?;
+            component(&mut hasher, dentry);
             dentry = parent;
         }
     }

@@ -7,7 +7,7 @@ use aya_ebpf::helpers::generated::{
     bpf_get_current_uid_gid,
 };
 
-use super::{Address, offsets};
+use super::{Address, MISSING, offsets};
 
 offsets! {
     OFF_TASK_LEADER: "`task_struct.group_leader`",
@@ -22,7 +22,7 @@ offsets! {
 
 /// The current task's `task_struct`.
 #[inline(always)]
-fn current() -> Option<Address> {
+fn current() -> Address {
     // SAFETY: the helper takes nothing.
     Address::new(unsafe { bpf_get_current_task() })
 }
@@ -37,29 +37,25 @@ pub fn process() -> Process {
     // SAFETY: the helper writes at most COMM_LEN bytes, NUL-terminated.
     unsafe { bpf_get_current_comm(comm.as_mut_ptr().cast(), COMM_LEN as u32) };
     let task = current();
-    let leader = task.and_then(|task| task.follow(&OFF_TASK_LEADER));
-    let start = leader.and_then(|leader| leader.value::<u64>(&OFF_TASK_START));
-    let parent = task.and_then(|task| task.follow(&OFF_TASK_PARENT));
-    let ppid = parent.and_then(|parent| parent.value::<u32>(&OFF_TASK_TGID));
-    let loginuid = task.and_then(|task| task.value::<u32>(&OFF_TASK_LOGINUID));
+    let loginuid = if OFF_TASK_LOGINUID.load() == MISSING { u32::MAX } else { task.value(&OFF_TASK_LOGINUID) };
     Process {
-        start_boot_ns: start.unwrap_or(0),
+        start_boot_ns: task.follow(&OFF_TASK_LEADER).value(&OFF_TASK_START),
         cgroup_id,
         pid: (ids >> 32) as u32,
         tid: ids as u32,
-        ppid: ppid.unwrap_or(0),
+        ppid: task.follow(&OFF_TASK_PARENT).value(&OFF_TASK_TGID),
         uid: users as u32,
         gid: (users >> 32) as u32,
-        loginuid: loginuid.unwrap_or(u32::MAX),
+        loginuid,
         comm,
     }
 }
 
 /// Where the current program's arguments are in its own memory: start and length in bytes.
 #[inline(always)]
-pub fn arguments() -> Option<(u64, u64)> {
-    let mm = current()?.follow(&OFF_TASK_MM)?;
-    let start: u64 = mm.value(&OFF_MM_ARG_START)?;
-    let end: u64 = mm.value(&OFF_MM_ARG_END)?;
-    Some((start, end.saturating_sub(start)))
+pub fn arguments() -> (u64, u64) {
+    let mm = current().follow(&OFF_TASK_MM);
+    let start: u64 = mm.value(&OFF_MM_ARG_START);
+    let end: u64 = mm.value(&OFF_MM_ARG_END);
+    (start, if end > start { end - start } else { 0 })
 }

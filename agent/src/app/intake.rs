@@ -13,10 +13,10 @@ use super::operator::Operator;
 use crate::health::{Fault, Health};
 use crate::host::network_identity;
 use crate::intel::source::{self, Load};
-use crate::intel::{Observable, Place, Skipped, Source, normalise};
-use crate::policy::{self, NeverBlock, Rules, Ruling, Supply, WarningList};
+use crate::intel::{Skipped, Source, normalise};
+use crate::policy::{self, LocalAction, NeverBlock, Rules, Supply, WarningList};
 use crate::settings::{Places, Settings};
-use crate::tables::{self, Compilation};
+use crate::tables::Compilation;
 
 /// What is known of one source.
 #[derive(Debug)]
@@ -125,14 +125,17 @@ impl Intake {
             fs::read_dir(&self.places.intel).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
         dropped.sort();
         for path in dropped {
-            let is_covered = self.settings.sources.iter().any(|source| {
-                path.starts_with(&source.path) || source.path.starts_with(&path)
-            });
+            let is_covered = self
+                .settings
+                .sources
+                .iter()
+                .any(|source| path.starts_with(&source.path) || source.path.starts_with(&path));
             let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
             if is_covered || name.starts_with('.') || name.ends_with('~') {
                 continue;
             }
-            let mut name: String = name.chars().map(|c| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '_' }).collect();
+            let mut name: String =
+                name.chars().map(|c| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '_' }).collect();
             while sources.iter().any(|source| source.name == name) {
                 name.push('_');
             }
@@ -145,18 +148,88 @@ impl Intake {
     ///
     /// # Errors
     /// A never-block value or warning list that cannot be read, or too many entries for one image.
-    pub fn prepare(&mut self, operator: &Operator, now: Timestamp, generation: u32, seed: Seed) -> anyhow::Result<Prepared> {
-        let rules = self.rules(operator)?;
-        let loads: Vec<Arc<Load>> = self.suppliers.iter().filter_map(|supplier| supplier.load.clone()).collect();
-        let supplies: Vec<Supply<'_>> = loads
-            .iter()
-            .zip(self.suppliers.iter().filter(|supplier| supplier.load.is_some()))
-            .map(|(load, supplier)| Supply { source: &supplier.source, indicators: &load.indicators })
-            .collect();
-        let ruling = policy::rule(&supplies, &rules, now);
-        let next_change = ruling.next_change;
-        self.account(&supplies_outcomes(&supplies, &rules, now, &ruling));
-        let compilation = tables::Compilation::new(ruling, generation, seed)?;
-        Ok(Prepared { compilation, next_change })
+    pub fn prepare(
+        &mut self,
+        operator: &Operator,
+        now: Timestamp,
+        generation: u32,
+        seed: Seed,
+    ) -> anyhow::Result<Prepared> {
+        let mut rules = self.rules(operator)?;
+        let mut whole = policy::rule(&[], &rules, now);
+        // Ruled on one by one, so that each source's outcome is known; local blocks are in already.
+        rules.local.retain(|rule| rule.action == LocalAction::Allow);
+        for supplier in &mut self.suppliers {
+            let Some(load) = &supplier.load else { continue };
+            let supply = Supply { source: &supplier.source, indicators: &load.indicators };
+            let ruling = policy::rule(&[supply], &rules, now);
+            supplier.outcome = ruling.outcome;
+            supplier.skipped = ruling.skipped;
+            whole.ruled.extend(ruling.ruled);
+            whole.exceptions.extend(ruling.exceptions);
+            whole.next_change = [whole.next_change, ruling.next_change].into_iter().flatten().min();
+        }
+        whole.exceptions.sort();
+        whole.exceptions.dedup();
+        let next_change = whole.next_change;
+        Ok(Prepared { compilation: Compilation::new(whole, generation, seed)?, next_change })
     }
+
+    fn rules(&self, operator: &Operator) -> anyhow::Result<Rules> {
+        let never = &self.settings.never_block;
+        let mut never_block = NeverBlock::default();
+        for value in &never.values {
+            let known = super::operator::observable(value);
+            never_block
+                .insert(known.with_context(|| format!("never_block: `{value}` is no address, prefix or domain"))?);
+        }
+        if never.host {
+            let own = network_identity();
+            for address in own.resolvers.iter().chain(&own.gateways).chain(&own.own) {
+                never_block.insert(normalise::address(&address.to_string())?);
+            }
+        }
+        let mut warning_lists = Vec::new();
+        for path in &never.warninglists {
+            for file in files_of(path).with_context(|| format!("never_block.warninglists: {}", path.display()))? {
+                warning_lists.push(WarningList::parse(&file.to_string_lossy(), &fs::read(&file)?)?);
+            }
+        }
+        Ok(Rules {
+            never_block,
+            warning_lists,
+            local: operator.rules(),
+            min_prefix_v4: never.min_prefix_v4,
+            min_prefix_v6: never.min_prefix_v6,
+        })
+    }
+}
+
+/// The file itself, or the JSON files of a directory.
+fn files_of(path: &Path) -> std::io::Result<Vec<PathBuf>> {
+    if !path.is_dir() {
+        return Ok(vec![path.to_owned()]);
+    }
+    let mut files = Vec::new();
+    for entry in fs::read_dir(path)? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "json") {
+            files.push(path);
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+/// A file that was good and is now refused keeps in force what it said when it was good.
+fn carry_over(mut load: Load, last_good: Option<&Load>) -> Load {
+    let Some(last_good) = last_good else { return load };
+    for refused in &load.refused {
+        let name = refused.file.to_string_lossy();
+        let kept = last_good.indicators.iter().filter(|indicator| *indicator.origin.file == *name);
+        let before = load.indicators.len();
+        load.indicators.extend(kept.cloned());
+        load.read += (load.indicators.len() - before) as u64;
+    }
+    load
 }

@@ -46,7 +46,10 @@ impl Watch {
             while let Some(directory) = pending.pop() {
                 seen += 1;
                 if seen > MAX_DIRECTORIES {
-                    return Err(io::Error::other(format!("{}: more than {MAX_DIRECTORIES} directories", path.display())));
+                    return Err(io::Error::other(format!(
+                        "{}: more than {MAX_DIRECTORIES} directories",
+                        path.display()
+                    )));
                 }
                 let mask = WatchMask::CREATE
                     | WatchMask::CLOSE_WRITE

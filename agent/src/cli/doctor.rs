@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::Exit;
 use super::table::{Terminal, Tone};
-use crate::kernel::hook_name;
+use crate::attribute::hook_name;
 use crate::kernel::probe::{Capability, ExecPath, Facts, Plan, State, advise, plan, probe};
 
 /// What this kernel allows: available, fallback or impossible here, why, and the fix.
@@ -23,7 +23,7 @@ struct Document<'a> {
     schema: u32,
     kernel: &'a str,
     /// Whether anything can be enforced.
-    enforceable: bool,
+    can_enforce: bool,
     /// The network hooks that will be used.
     network: Vec<&'static str>,
     /// How execs will be judged.
@@ -53,7 +53,7 @@ fn document<'a>(facts: &'a Facts, plan: &Plan, capabilities: &'a [Capability]) -
     Document {
         schema: 1,
         kernel: &facts.kernel,
-        enforceable: plan.can_enforce(),
+        can_enforce: plan.can_enforce(),
         network: plan.network.iter().map(|hook| hook_name(*hook)).collect(),
         exec: plan.exec,
         capabilities,
@@ -70,8 +70,12 @@ const fn state_name(state: State) -> &'static str {
 
 fn page(terminal: &Terminal, facts: &Facts, plan: &Plan, capabilities: &[Capability]) -> String {
     let rows = capabilities.iter().map(|line| {
-        let name = line.name.replace('_', " ");
-        vec![name, state_name(line.state).to_owned(), line.why.clone(), line.fix.clone().unwrap_or_default()]
+        vec![
+            line.capability.to_owned(),
+            state_name(line.state).to_owned(),
+            line.why.clone(),
+            line.fix.clone().unwrap_or_default(),
+        ]
     });
     let mut text = format!("Linux {}\n\n", facts.kernel);
     text.push_str(&terminal.table(&["CAPABILITY", "HERE", "WHY", "FIX"], rows));

@@ -16,8 +16,8 @@ pub fn run() -> anyhow::Result<Exit> {
     let page = clap_mangen::Man::new(command.clone());
     page.render(&mut output)?;
     for verb in command.get_subcommands().filter(|verb| !verb.is_hide_set()) {
-        let name = format!("cordon {}", verb.get_name());
-        clap_mangen::Man::new(verb.clone().name(name.clone())).title(name).render(&mut output)?;
+        let title = format!("cordon-{}", verb.get_name());
+        clap_mangen::Man::new(verb.clone()).title(title).render(&mut output)?;
     }
     Ok(Exit::Done)
 }

@@ -17,7 +17,9 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use crate::app;
 use crate::control::{self, Answer, Failure, Request};
+use crate::kernel;
 use crate::settings::{self, Places};
 
 /// What a verb's failure means to whoever called it.
@@ -125,6 +127,9 @@ pub fn main() -> ExitCode {
 fn exit_of(error: &anyhow::Error) -> Exit {
     if error.downcast_ref::<settings::Error>().is_some() {
         return Exit::Invalid;
+    }
+    if error.downcast_ref::<app::NotPermitted>().is_some() || error.downcast_ref::<kernel::Error>().is_some() {
+        return Exit::NotPossible;
     }
     match error.downcast_ref::<control::Error>() {
         Some(control::Error::NotRunning(_)) => Exit::NotRunning,

@@ -44,7 +44,7 @@ pub fn off(args: &OffArgs, places: &Places) -> anyhow::Result<Exit> {
         Err(error) if matches!(error.downcast_ref(), Some(control::Error::NotRunning(_))) => {
             let removed = kernel::unpin_all(&places.pins).with_context(|| format!("{}", places.pins.display()))?;
             eprintln!("cordon: no agent is running; enforcement stays off until one is started");
-            serde_json::json!({ "schema": 1, "off": true, "until": null, "pins_removed": removed })
+            serde_json::json!({ "schema": 1, "off": true, "until": null, "pins_removed": removed.links + removed.maps })
         }
         Err(error) => return Err(error),
     };

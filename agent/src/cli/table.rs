@@ -122,10 +122,18 @@ pub fn printable(text: &str) -> Cow<'_, str> {
     Cow::Owned(safe)
 }
 
-/// `text`, [`printable`], in exactly `width` columns when that is given: padded, or cut with `…` in the middle, where a path or a
-/// digest says least.
+/// Where text that is too long is cut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cut {
+    /// In the middle, where a path or a digest says least.
+    Middle,
+    /// At the end.
+    End,
+}
+
+/// `text`, [`printable`], in exactly `width` columns: padded, or cut with `…`.
 #[must_use]
-pub fn fit(text: &str, width: usize) -> String {
+pub fn fit(text: &str, width: usize, cut: Cut) -> String {
     let text = printable(text);
     let length = text.chars().count();
     if length <= width {
@@ -134,9 +142,8 @@ pub fn fit(text: &str, width: usize) -> String {
     if width == 0 {
         return String::new();
     }
-    let head = (width - 1).div_ceil(2);
-    let tail = width - 1 - head;
-    text.chars().take(head).chain(['…']).chain(text.chars().skip(length - tail)).collect()
+    let tail = if cut == Cut::Middle { (width - 1) / 2 } else { 0 };
+    text.chars().take(width - 1 - tail).chain(['…']).chain(text.chars().skip(length - tail)).collect()
 }
 
 #[cfg(test)]
@@ -154,11 +161,14 @@ mod tests {
 
     #[test]
     fn fitted_text_has_the_width_asked_for() {
-        assert_eq!(fit("abc", 5), "abc  ");
-        assert_eq!(fit("abcdefghij", 5), "ab…ij");
-        assert_eq!(fit("abcdefghij", 6), "abc…ij");
+        assert_eq!(fit("abc", 5, Cut::Middle), "abc  ");
+        assert_eq!(fit("abcdefghij", 5, Cut::Middle), "ab…ij");
+        assert_eq!(fit("abcdefghij", 6, Cut::Middle), "abc…ij");
+        assert_eq!(fit("abcdefghij", 5, Cut::End), "abcd…");
         for width in 0..12 {
-            assert_eq!(fit("abcdéfghij", width).chars().count(), width);
+            for cut in [Cut::Middle, Cut::End] {
+                assert_eq!(fit("abcdéfghij", width, cut).chars().count(), width);
+            }
         }
     }
 

@@ -272,10 +272,12 @@ fn host(text: &str) -> Result<Observable, Invalid> {
     }
 }
 
-/// A URL: scheme and host lower case, host canonical, the rest as given. Without a scheme it needs a path.
+/// A URL: scheme and host lower case, host canonical, the rest as given. Without a scheme it is a host, with or without port and
+/// path, as publishers write it into URL fields. A host behind a scheme that is neither name nor address (`<random>.example`)
+/// stays as given.
 ///
 /// # Errors
-/// No scheme and no path, a scheme that is none (RFC 3986 §3.1), a host that is neither name nor address, a port that is none.
+/// White space, a scheme that is none (RFC 3986 §3.1), no host, a port that is none.
 pub fn url(text: &str) -> Result<Observable, Invalid> {
     let text = refang(text.trim());
     if text.bytes().any(|byte| byte.is_ascii_whitespace() || byte.is_ascii_control()) {
@@ -284,13 +286,12 @@ pub fn url(text: &str) -> Result<Observable, Invalid> {
     let parts = split_url(&text);
     let has_scheme = text.contains("://");
     let scheme_byte = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.');
-    if has_scheme
-        && !(parts.scheme.starts_with(|first: char| first.is_ascii_alphabetic()) && parts.scheme.bytes().all(scheme_byte))
-    {
+    let starts_well = parts.scheme.starts_with(|first: char| first.is_ascii_alphabetic());
+    if has_scheme && !(starts_well && parts.scheme.bytes().all(scheme_byte)) {
         return Err(Invalid::Url("its scheme is none"));
     }
-    if !has_scheme && parts.rest.is_empty() {
-        return Err(Invalid::Url("it has neither scheme nor path"));
+    if parts.host.is_empty() {
+        return Err(Invalid::Url("it has no host"));
     }
     if !parts.port.is_empty() {
         port(parts.port)?;
@@ -298,7 +299,7 @@ pub fn url(text: &str) -> Result<Observable, Invalid> {
     let host = match host(parts.host) {
         Ok(Observable::Ipv6(address)) => format!("[{address}]"),
         Ok(host) => host.to_string(),
-        Err(Invalid::OneLabel) if has_scheme => parts.host.to_ascii_lowercase(),
+        Err(_) if has_scheme => parts.host.to_ascii_lowercase(),
         Err(error) => return Err(error),
     };
     let mut canonical = String::with_capacity(text.len());
@@ -306,16 +307,12 @@ pub fn url(text: &str) -> Result<Observable, Invalid> {
         canonical.push_str(&parts.scheme.to_ascii_lowercase());
         canonical.push_str("://");
     }
-    if !parts.user.is_empty() {
-        canonical.push_str(parts.user);
-        canonical.push('@');
+    for piece in [parts.user, if parts.user.is_empty() { "" } else { "@" }, &host] {
+        canonical.push_str(piece);
     }
-    canonical.push_str(&host);
-    if !parts.port.is_empty() {
-        canonical.push(':');
-        canonical.push_str(parts.port);
+    for piece in [if parts.port.is_empty() { "" } else { ":" }, parts.port, parts.rest] {
+        canonical.push_str(piece);
     }
-    canonical.push_str(parts.rest);
     Ok(Observable::Url(Arc::from(canonical)))
 }
 

@@ -14,6 +14,7 @@ mod pin;
 pub mod probe;
 mod publish;
 mod rings;
+mod signal;
 pub mod stat;
 mod verdicts;
 
@@ -26,6 +27,7 @@ pub use load::{Bprm, Kernel, Options};
 pub use pin::{Removed, unpin_all};
 pub use publish::MappedImage;
 pub use rings::{Batch, EventRing};
+pub use signal::kill;
 pub use verdicts::{Denial, Verdicts};
 
 /// Where the pins are when the settings say nothing.

@@ -38,6 +38,7 @@ pub(super) fn other_versions(pin_dir: &Path) -> Vec<PathBuf> {
 
 /// Makes the directories.
 pub(super) fn prepare(pin_dir: &Path) -> Result<Layout, Error> {
+    bpf::mount_bpffs();
     let exists = |path: &&Path| path.exists();
     let mount = pin_dir.ancestors().find(exists).unwrap_or(Path::new("/"));
     if !bpf::file_system(mount).is_ok_and(|kind| kind == BPF_FS_MAGIC) {

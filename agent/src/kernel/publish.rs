@@ -10,7 +10,7 @@ use super::{Error, Kernel};
 
 /// The image that decides at present, as the kernel sees it. Frozen: it never changes.
 #[derive(Debug)]
-pub struct MappedImage(Mapping);
+pub struct MappedImage(pub(super) Mapping);
 
 impl Deref for MappedImage {
     type Target = [Block];

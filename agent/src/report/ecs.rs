@@ -29,7 +29,12 @@ pub fn ecs(finding: &Finding) -> Value {
     let mut document = json!({
         "@timestamp": finding.time.to_string(),
         "ecs": {"version": VERSION},
-        "message": format!("{} {} {}", name(&finding.kind), finding.indicator.value, name(&finding.verdict)),
+        "message": format!(
+            "{} {} {}",
+            name(&finding.kind).as_str().unwrap_or_default(),
+            finding.indicator.value,
+            name(&finding.verdict).as_str().unwrap_or_default()
+        ),
         "event": {
             "id": finding.id,
             "kind": "alert",
@@ -60,7 +65,7 @@ pub fn ecs(finding: &Finding) -> Value {
         "file": finding.file.as_ref().map(file),
         "threat": {
             "enrichments": enrichments,
-            "group": {"name": attribution.actors.first(), "alias": attribution.actors.get(1..)},
+            "group": {"name": attribution.actors.first()},
             "software": {"name": attribution.malware.first()},
             "technique": techniques(finding),
         },
@@ -76,7 +81,12 @@ pub fn ecs(finding: &Finding) -> Value {
             "policy_serial": finding.policy.serial,
         },
     });
-    if let (Some(destination), Value::Object(members)) = (&finding.destination, &mut document) {
+    add_network(finding, &mut document);
+    without_unknown(document)
+}
+
+fn add_network(finding: &Finding, document: &mut Value) {
+    if let (Some(destination), Value::Object(members)) = (&finding.destination, document) {
         let is_inbound = finding.kind == Kind::Accept;
         members.insert(
             if is_inbound { "source" } else { "destination" }.to_owned(),
@@ -93,7 +103,6 @@ pub fn ecs(finding: &Finding) -> Value {
             }),
         );
     }
-    without_unknown(document)
 }
 
 /// The name that the record itself uses.
@@ -152,6 +161,8 @@ fn enrichment(finding: &Finding, indicator: &IndicatorRef) -> Value {
             ("destination.ip", finding.destination.as_ref().map(|destination| destination.ip.to_string()))
         }
     };
+    // The attribution is that of the indicator that decided.
+    let reference = finding.attribution.references.first().filter(|_| indicator == &finding.indicator);
     let mut described = Map::new();
     let kind = match indicator.kind.as_str() {
         "ipv4" | "ipv4_prefix" => "ipv4-addr",
@@ -165,7 +176,7 @@ fn enrichment(finding: &Finding, indicator: &IndicatorRef) -> Value {
     described.insert("type".to_owned(), json!(kind));
     described.insert("name".to_owned(), json!(value));
     described.insert("provider".to_owned(), json!(indicator.source));
-    described.insert("reference".to_owned(), json!(finding.attribution.references.first()));
+    described.insert("reference".to_owned(), json!(reference));
     described.insert("marking".to_owned(), json!({"tlp": indicator.tlp.map(tlp)}));
     // The scale of STIX 2.1 Appendix A, "None / Low / Med / High", as ECS takes it.
     let confidence = indicator.confidence.map(|score| match score {

@@ -1,4 +1,4 @@
-//! Finding → OCSF 1.6 Detection Finding with the security_control, host and osint profiles.
+//! Finding → OCSF 1.6 Detection Finding with the security_control and osint profiles.
 //!
 //! The evidence is what a Network Activity or Process Activity event would hold; `related_events` says which of the two.
 
@@ -33,22 +33,14 @@ pub fn ocsf(finding: &Finding) -> Value {
     let (event_type, event_type_uid) = event(finding);
     let osint: Vec<_> =
         std::iter::once(&finding.indicator).chain(&finding.also).map(|other| osint(finding, other)).collect();
-    let techniques: Vec<_> =
-        finding
-            .attribution
-            .techniques
-            .iter()
-            .map(|id| {
-                if id.contains('.') { json!({"sub_technique": {"uid": id}}) } else { json!({"technique": {"uid": id}}) }
-            })
-            .collect();
+    let techniques: Vec<_> = finding.attribution.techniques.iter().map(|id| attack(id)).collect();
     let malware: Vec<_> =
         finding.attribution.malware.iter().map(|name| json!({"name": name, "classification_ids": [0]})).collect();
     without_unknown(json!({
         "metadata": {
             "version": VERSION,
             "uid": finding.id,
-            "profiles": ["security_control", "host", "osint"],
+            "profiles": ["security_control", "osint"],
             "product": {"name": "Cordon", "vendor_name": "Cordon", "version": env!("CARGO_PKG_VERSION")},
             "original_time": finding.time.to_string(),
         },
@@ -90,6 +82,14 @@ pub fn ocsf(finding: &Finding) -> Value {
         "osint": osint,
         "evidences": [evidence(finding)],
     }))
+}
+
+/// A sub-technique belongs to the technique before its dot.
+fn attack(id: &str) -> Value {
+    match id.split_once('.') {
+        Some((technique, _)) => json!({"technique": {"uid": technique}, "sub_technique": {"uid": id}}),
+        None => json!({"technique": {"uid": id}}),
+    }
 }
 
 /// Action and disposition of the security_control profile, each with its caption.

@@ -55,10 +55,10 @@ impl Places {
     /// A source's path as seen from `root`: one under `/etc/cordon` moves with it, any other is taken as written.
     #[must_use]
     pub fn relocate(&self, mut source: Source) -> Source {
-        if let (Some(root), Some(path)) = (&self.root, source.path.as_deref())
-            && let Ok(rest) = path.strip_prefix("/etc/cordon")
+        if let Some(root) = &self.root
+            && let Ok(rest) = source.path.strip_prefix("/etc/cordon")
         {
-            source.path = Some(root.join("etc/cordon").join(rest));
+            source.path = root.join("etc/cordon").join(rest);
         }
         source
     }

@@ -32,7 +32,8 @@ fn settings_that_others_can_write_are_refused() {
 
 #[test]
 fn a_source_without_a_file_raises_a_fault_and_the_rest_works() {
-    let mut sandbox = Sandbox::new("mode = \"enforce\"\n[[source]]\nname = \"gone\"\npath = \"/nonexistent/feed.json\"\n");
+    let mut sandbox =
+        Sandbox::new("mode = \"enforce\"\n[[source]]\nname = \"gone\"\npath = \"/nonexistent/feed.json\"\n");
     sandbox.start();
     let status = sandbox.json(&["status", "--json"]);
     let faults = status["faults"].to_string();

@@ -83,7 +83,8 @@ fn a_file_that_changes_is_judged_anew() {
 fn a_path_indicator_reports_and_lets_run() {
     let mut sandbox = Sandbox::new(SETTINGS);
     let (program, _) = sandbox.program("named");
-    let pattern = format!("[file:name = 'named' AND file:parent_directory_ref.path = '{}']", sandbox.root.path().display());
+    let pattern =
+        format!("[file:name = 'named' AND file:parent_directory_ref.path = '{}']", sandbox.root.path().display());
     sandbox.intel("paths.json", &bundle(&pattern));
     sandbox.start();
     assert!(Command::new(&program).status().unwrap().success());

@@ -24,7 +24,12 @@ fn a_file_dropped_in_is_live_within_a_second_and_gone_within_a_second() {
 #[test]
 fn a_record_names_indicator_actor_malware_and_report() {
     let mut sandbox = Sandbox::new(&settings("enforce", "block"));
-    sandbox.intel("bundle.json", &attributed_bundle("[network-traffic:dst_ref.type = 'ipv4-addr' AND network-traffic:dst_ref.value = '127.5.5.5']"));
+    sandbox.intel(
+        "bundle.json",
+        &attributed_bundle(
+            "[network-traffic:dst_ref.type = 'ipv4-addr' AND network-traffic:dst_ref.value = '127.5.5.5']",
+        ),
+    );
     sandbox.start();
     assert!(is_blocked(&connect("127.5.5.5:0")));
     let record = sandbox.record("the hit", |_| true);
@@ -49,7 +54,8 @@ fn a_record_names_indicator_actor_malware_and_report() {
 fn an_indicator_expires_in_the_kernel_even_when_the_agent_is_dead() {
     let mut sandbox = Sandbox::new(&settings("enforce", "block"));
     let until = Timestamp::now() + Duration::from_secs(6);
-    let bundle = attributed_bundle("[ipv4-addr:value = '127.4.4.4']").replace("2099-01-01T00:00:00Z", &until.to_string());
+    let bundle =
+        attributed_bundle("[ipv4-addr:value = '127.4.4.4']").replace("2099-01-01T00:00:00Z", &until.to_string());
     sandbox.intel("short.json", &bundle);
     sandbox.start();
     assert!(is_blocked(&connect("127.4.4.4:0")));

@@ -153,7 +153,8 @@ fn a_thousand_repeats_are_one_record_with_a_count_and_the_counter_agrees() {
         let result = TcpStream::connect("127.7.7.7:9");
         assert!(is_blocked(&result));
     }
-    let total = |sandbox: &Sandbox| sandbox.log(&[]).iter().map(|record| record["count"].as_u64().unwrap()).sum::<u64>();
+    let total =
+        |sandbox: &Sandbox| sandbox.log(&[]).iter().map(|record| record["count"].as_u64().unwrap()).sum::<u64>();
     sandbox.wait_for("a thousand hits in the journal", |sandbox| (total(sandbox) == 1000).then_some(()));
     assert!(sandbox.log(&[]).len() < 10, "repeats must be folded");
     let status = sandbox.json(&["status", "--json"]);

@@ -27,7 +27,10 @@ fn a_real_talos_address_and_a_file_on_the_list_are_blocked_and_the_record_names_
         talos.display()
     );
     let mut sandbox = Sandbox::new(&settings);
-    let report = fs::read_to_string(talos.join("2024/04/arcanedoor-new-espionage-focused-campaign-found-targeting-perimeter-network-devices.json")).unwrap();
+    let report = fs::read_to_string(
+        talos.join("2024/04/arcanedoor-new-espionage-focused-campaign-found-targeting-perimeter-network-devices.json"),
+    )
+    .unwrap();
     let bundle: serde_json::Value = serde_json::from_str(&report).unwrap();
     let objects = bundle["objects"].as_array().unwrap();
     let title = objects.iter().find(|object| object["type"] == "report").unwrap()["name"].as_str().unwrap();

@@ -47,7 +47,8 @@ pub struct Arguments {
 pub fn run(arguments: &Arguments) -> Result<()> {
     let program = arguments.root.join("implant");
     let digest = harmless_program(&program)?;
-    let intelligence = intelligence::prepare(arguments.intel.as_deref(), &arguments.root.join("intelligence"), &digest)?;
+    let intelligence =
+        intelligence::prepare(arguments.intel.as_deref(), &arguments.root.join("intelligence"), &digest)?;
     settings(&arguments.root, &intelligence)?;
     network(&intelligence.addresses)?;
     let _listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, PORT)).context("cannot listen inside the sandbox")?;
@@ -74,7 +75,8 @@ impl Demo<'_> {
 
     fn start(&self) -> Result<Child> {
         let Intelligence { name, is_example, .. } = &self.intelligence;
-        let what = if *is_example { "the example that comes with Cordon, a fictional actor" } else { "real intelligence" };
+        let what =
+            if *is_example { "the example that comes with Cordon, a fictional actor" } else { "real intelligence" };
         say(&format!("starting the agent in a sandbox, with {what} (source `{name}`)"));
         let socket = self.arguments.root.join("notify.sock");
         let notify = UnixDatagram::bind(&socket).with_context(|| format!("cannot make {}", socket.display()))?;
@@ -96,7 +98,9 @@ impl Demo<'_> {
                     return Ok(agent);
                 }
                 Ok(_) => {}
-                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted) => {}
+                Err(error)
+                    if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted) => {
+                }
                 Err(error) => return Err(error).context("cannot hear from the agent"),
             }
         }
@@ -160,7 +164,8 @@ impl Demo<'_> {
     fn within_cgroup(&self, program: &Path, arguments: &[&str], complaints: Stdio) -> Result<ExitStatus> {
         let mut command = Command::new("/bin/sh");
         command.args(["-c", "echo $$ > \"$0/cgroup.procs\" && exec \"$@\""]).arg(&self.arguments.cgroup).arg(program);
-        let mut child = tool::start(command.args(arguments).stdin(Stdio::null()).stderr(complaints), "a program in the sandbox")?;
+        let mut child =
+            tool::start(command.args(arguments).stdin(Stdio::null()).stderr(complaints), "a program in the sandbox")?;
         if let Some(status) = tool::wait_within(&mut child, ACTED_WITHIN)? {
             return Ok(status);
         }
@@ -185,7 +190,10 @@ impl Demo<'_> {
                 return Ok(());
             }
             if Instant::now() > end {
-                bail!("the journal lacks {}:\n{lines}", if connect.is_none() { "the blocked connect" } else { "the blocked exec" });
+                bail!(
+                    "the journal lacks {}:\n{lines}",
+                    if connect.is_none() { "the blocked connect" } else { "the blocked exec" }
+                );
             }
             thread::sleep(Duration::from_millis(100));
         }
@@ -250,7 +258,8 @@ fn harmless_program(path: &Path) -> Result<String> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).context("the clock is before 1970")?;
     bytes.extend_from_slice(format!("cordon demonstration {}", now.as_nanos()).as_bytes());
     fs::write(path, &bytes).with_context(|| format!("cannot write {}", path.display()))?;
-    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).with_context(|| format!("cannot change {}", path.display()))?;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755))
+        .with_context(|| format!("cannot change {}", path.display()))?;
     Ok(Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect())
 }
 

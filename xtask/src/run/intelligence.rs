@@ -44,14 +44,16 @@ pub fn prepare(from: Option<&Path>, into: &Path, digest: &str) -> Result<Intelli
 fn example(into: &Path, digest: &str) -> Result<Intelligence> {
     ensure!(EXAMPLE.contains(EXAMPLE_DIGEST), "the example names no implant any more");
     let place = into.join(format!("{EXAMPLE_NAME}.json"));
-    fs::write(&place, EXAMPLE.replace(EXAMPLE_DIGEST, digest)).with_context(|| format!("cannot write {}", place.display()))?;
+    fs::write(&place, EXAMPLE.replace(EXAMPLE_DIGEST, digest))
+        .with_context(|| format!("cannot write {}", place.display()))?;
     let addresses = addresses(EXAMPLE, |_| true);
     Ok(Intelligence { name: EXAMPLE_NAME.to_owned(), place, addresses, is_example: true })
 }
 
 fn copy_of(from: &Path, into: &Path, digest: &str) -> Result<Intelligence> {
     let stem = from.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
-    let name: String = stem.chars().filter(|character| character.is_ascii_alphanumeric() || *character == '-').collect();
+    let name: String =
+        stem.chars().filter(|character| character.is_ascii_alphanumeric() || *character == '-').collect();
     let name = if name.is_empty() { "intelligence".to_owned() } else { name };
     let place = into.join(from.file_name().context("--intel names no file or folder")?);
     let mut files = Vec::new();
@@ -86,7 +88,9 @@ fn copy_of(from: &Path, into: &Path, digest: &str) -> Result<Intelligence> {
 
 /// Appended to a list that has digests already; a bundle cannot be appended to, so it gets a list beside it.
 fn add_digest(list: Option<PathBuf>, place: &Path, into: &Path, digest: &str) -> Result<()> {
-    let list = list.unwrap_or_else(|| if place.is_dir() { place.join("demonstration.txt") } else { into.join("demonstration.txt") });
+    let list = list.unwrap_or_else(|| {
+        if place.is_dir() { place.join("demonstration.txt") } else { into.join("demonstration.txt") }
+    });
     let mut text = fs::read_to_string(&list).unwrap_or_default();
     if !text.is_empty() && !text.ends_with('\n') {
         text.push('\n');

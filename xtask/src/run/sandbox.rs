@@ -27,10 +27,13 @@ impl Sandbox {
     pub fn make() -> Result<Self> {
         let mounts = fs::read_to_string("/proc/self/mounts").context("cannot read /proc/self/mounts")?;
         let Some(cgroups) = cgroup2(&mounts) else {
-            bail!("no cgroup2 file system is mounted, and Cordon enforces by cgroup: mount one at /sys/fs/cgroup/unified");
+            bail!(
+                "no cgroup2 file system is mounted, and Cordon enforces by cgroup: mount one at /sys/fs/cgroup/unified"
+            );
         };
         let cgroup = cgroups.join(format!("cordon-demo-{}", process::id()));
-        let root = tempfile::Builder::new().prefix("cordon-demo-").tempdir().context("cannot make a temporary folder")?;
+        let root =
+            tempfile::Builder::new().prefix("cordon-demo-").tempdir().context("cannot make a temporary folder")?;
         fs::create_dir(&cgroup).with_context(|| format!("cannot make the cgroup {}", cgroup.display()))?;
         Ok(Self { cgroup, root })
     }
@@ -44,7 +47,8 @@ impl Sandbox {
         command.args(["--net", "--mount", "--propagation", "private", "--"]).arg(myself).arg("sandbox-demo");
         command.arg("--cordon").arg(cordon).arg("--root").arg(self.root.path()).arg("--cgroup").arg(&self.cgroup);
         if let Some(intelligence) = intelligence {
-            let whole = intelligence.canonicalize().with_context(|| format!("cannot read {}", intelligence.display()))?;
+            let whole =
+                intelligence.canonicalize().with_context(|| format!("cannot read {}", intelligence.display()))?;
             command.arg("--intel").arg(whole);
         }
         let mut child = tool::start(&mut command, "the sandbox")?;

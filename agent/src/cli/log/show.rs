@@ -7,7 +7,7 @@ use jiff::{Timestamp, ZonedDateTime};
 use super::Format;
 use crate::attribute::Finding;
 use crate::attribute::finding::{Kind, Process, Verdict};
-use crate::cli::table::{Terminal, Tone, fit, printable};
+use crate::cli::table::{Cut, Terminal, Tone, fit, printable};
 use crate::journal::{Loss, LossReason};
 use crate::report;
 
@@ -33,7 +33,7 @@ impl Show {
         if self.format != Format::Table || self.terminal.width.is_none() {
             return Ok(());
         }
-        let columns = ["TIME", "VERDICT", "WHAT", "PROCESS", "INDICATOR", "SOURCE", "ACTOR"].map(str::to_owned);
+        let columns = ["TIME", "VERDICT", "WHAT", "", "PROCESS", "INDICATOR", "SOURCE", "ACTOR"].map(str::to_owned);
         self.lay_out(out, &columns, Tone::Heading)
     }
 
@@ -84,6 +84,7 @@ impl Show {
             self.time(finding.time),
             verdict(finding),
             what(finding),
+            finding.destination.as_ref().and_then(|destination| destination.domain.clone()).unwrap_or_default(),
             process(&finding.process),
             finding.indicator.value.clone(),
             finding.indicator.source.clone(),
@@ -93,12 +94,14 @@ impl Show {
     }
 
     /// One line where there is room, else two; whole and separated by two spaces where it is not a terminal.
-    fn lay_out(&self, out: &mut impl Write, columns: &[String; 7], tone: Tone) -> io::Result<()> {
-        let [time, verdict, what, process, indicator, source, actor] = columns;
+    fn lay_out(&self, out: &mut impl Write, columns: &[String; 8], tone: Tone) -> io::Result<()> {
+        let [time, verdict, what, domain, process, indicator, source, actor] = columns;
+        let what_and_domain = format!("{what} {domain}");
         let is_heading = tone == Tone::Heading;
         let rest_tone = if is_heading { Tone::Heading } else { Tone::Plain };
         let Some(width) = self.terminal.width else {
-            let line = columns.each_ref().map(|column| printable(column)).join("  ");
+            let columns = [time, verdict, what_and_domain.trim_end(), process, indicator, source, actor];
+            let line = columns.map(printable).join("  ");
             return writeln!(out, "{}", line.trim_end());
         };
         let marked = self.terminal.paint(tone, verdict);
@@ -109,11 +112,11 @@ impl Show {
             let [a, b, c, d] = [28, 24, 24, 10].map(|share| (rest - 8) * share / 100);
             let line = format!(
                 "{}  {}  {}  {}  {}",
-                fit(what, a),
-                fit(process, b),
-                fit(indicator, c),
-                fit(source, d),
-                fit(actor, rest - 8 - a - b - c - d)
+                fit(what_and_domain.trim_end(), a, Cut::Middle),
+                fit(process, b, Cut::End),
+                fit(indicator, c, Cut::Middle),
+                fit(source, d, Cut::End),
+                fit(actor, rest - 8 - a - b - c - d, Cut::End)
             );
             let time = self.terminal.paint(rest_tone, time);
             let time_padding = " ".repeat(TIME.saturating_sub(columns[0].chars().count()));
@@ -123,16 +126,18 @@ impl Show {
                 self.terminal.paint(rest_tone, line.trim_end())
             );
         }
-        let first = rest.saturating_sub(2) * 55 / 100;
-        let line = format!("{}  {}", fit(what, first), fit(process, rest.saturating_sub(2 + first)));
+        let first = rest.saturating_sub(2) * 60 / 100;
+        let line =
+            format!("{}  {}", fit(what, first, Cut::Middle), fit(process, rest.saturating_sub(2 + first), Cut::End));
         writeln!(
             out,
             "{}  {marked}{padding}  {}",
-            self.terminal.paint(rest_tone, &fit(time, TIME)),
+            self.terminal.paint(rest_tone, &fit(time, TIME, Cut::End)),
             self.terminal.paint(rest_tone, line.trim_end())
         )?;
-        let why: Vec<_> = [indicator, source, actor].into_iter().filter(|column| !column.is_empty()).cloned().collect();
-        let why = fit(&why.join(" · "), width.saturating_sub(2));
+        let why: Vec<_> =
+            [domain, indicator, source, actor].into_iter().filter(|column| !column.is_empty()).cloned().collect();
+        let why = fit(&why.join(" · "), width.saturating_sub(2), Cut::End);
         let why_tone = if is_heading { Tone::Heading } else { Tone::Faint };
         writeln!(out, "  {}", self.terminal.paint(why_tone, why.trim_end()))
     }
@@ -151,8 +156,7 @@ fn verdict(finding: &Finding) -> String {
 fn what(finding: &Finding) -> String {
     if let Some(destination) = &finding.destination {
         let address = std::net::SocketAddr::new(destination.ip, destination.port);
-        let domain = destination.domain.as_deref().map(|domain| format!(" {domain}")).unwrap_or_default();
-        return format!("{address}/{}{domain}", destination.protocol);
+        return format!("{address}/{}", destination.protocol);
     }
     let file = finding.file.as_ref().and_then(|file| file.path.as_deref().or(file.sha256.as_deref()));
     let verb = match finding.kind {

@@ -1,6 +1,6 @@
 //! Times as people write them: `2h`, `today`, `2026-11-23`, `2026-11-23T10:00`, RFC 3339.
 
-use jiff::civil::{Date, DateTime};
+use jiff::civil::DateTime;
 use jiff::{Span, Timestamp, ZonedDateTime};
 
 /// The moment that `text` means to somebody at `now`.
@@ -20,12 +20,9 @@ pub(super) fn parse(text: &str, now: &ZonedDateTime) -> Result<Timestamp, String
     if let Ok(time) = text.parse::<Timestamp>() {
         return Ok(time);
     }
-    let in_zone = |time: DateTime| time.to_zoned_datetime(now.time_zone().clone()).map(|zoned| zoned.timestamp());
-    if let Ok(date) = text.parse::<Date>() {
-        return in_zone(date.at(0, 0, 0, 0)).map_err(out_of_range);
-    }
+    // A date alone is its midnight.
     if let Ok(time) = text.parse::<DateTime>() {
-        return in_zone(time).map_err(out_of_range);
+        return time.to_zoned_datetime(now.time_zone().clone()).map(|zoned| zoned.timestamp()).map_err(out_of_range);
     }
     let digits_first = text.starts_with(|c: char| c.is_ascii_digit());
     match text.strip_suffix(" ago").unwrap_or(text).trim_end().parse::<Span>() {

@@ -134,7 +134,8 @@ impl ListParser {
         match item(text) {
             Ok(value) => self.add(value, None),
             Err(refusal) => match first_field(text) {
-                Some((value, note)) => self.add(value, note),
+                Some(Ok((value, note))) => self.add(value, note),
+                Some(Err(of_field)) => self.skip(text, of_field),
                 None => self.skip(text, refusal),
             },
         }
@@ -193,19 +194,22 @@ fn without_trailing_comment(text: &str) -> &str {
     }
 }
 
-/// A line whose first field is an indicator and whose rest is a remark: `hash;comment`, `ip<TAB>score`, `hash  file name`.
+/// A line whose first field is an indicator (or a value that no hook sees) and whose rest is a remark: `hash;comment`, `ip<TAB>score`, `hash  file name`.
 /// A domain needs a tab or semicolon behind it, because prose starts with words that look like names (`Node.js …`).
-fn first_field(text: &str) -> Option<(Observable, Option<&str>)> {
+fn first_field(text: &str) -> Option<Result<(Observable, Option<&str>), Refusal>> {
     let end = text.find([' ', '\t', ';'])?;
     let (field, rest) = text.split_at(end);
-    let value = item(field).ok()?;
-    let strong = rest.starts_with(['\t', ';']);
-    let named = matches!(value, Observable::Domain(_)) || (matches!(value, Observable::Url(_)) && !field.contains("://"));
-    if named && !strong {
+    let value = match item(field) {
+        Ok(value) => value,
+        Err(refusal) => return (refusal.0 == SkipReason::UnsupportedType).then_some(Err(refusal)),
+    };
+    let is_column = rest.starts_with(['\t', ';']);
+    let is_name = matches!(value, Observable::Domain(_)) || (matches!(value, Observable::Url(_)) && !field.contains("://"));
+    if is_name && !is_column {
         return None;
     }
     let note = rest.trim_matches([' ', '\t', ';', '-', '–', '*', '(', ')']);
-    Some((value, (!note.is_empty()).then_some(note)))
+    Some(Ok((value, (!note.is_empty()).then_some(note))))
 }
 
 /// What one item is, told by its form.

@@ -19,8 +19,8 @@ pub enum State {
 /// One line of `cordon doctor`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Capability {
-    /// What.
-    pub name: &'static str,
+    /// What; a hook by the name that a record's `enforced_by` has.
+    pub capability: &'static str,
     /// How it fares.
     pub state: State,
     /// Why, or what it is good for.
@@ -65,7 +65,7 @@ pub fn advise(facts: &Facts, plan: &Plan) -> Vec<Capability> {
 }
 
 fn line(name: &'static str, state: State, why: impl Into<String>, fix: Option<String>) -> Capability {
-    Capability { name, state, why: why.into(), fix }
+    Capability { capability: name, state, why: why.into(), fix }
 }
 
 fn attempt(
@@ -157,7 +157,7 @@ fn exec(facts: &Facts, plan: &Plan) -> Vec<Capability> {
     let tracing = ("5.10", "CONFIG_DEBUG_INFO_BTF=y and CONFIG_BPF_EVENTS=y");
     let guard_only = or_impossible(plan.guard);
     vec![
-        attempt(facts, "exec_tracing", &facts.exec_tracing, "every exec is seen", tracing, guard_only),
+        attempt(facts, "sched_process_exec", &facts.exec_tracing, "every exec is seen", tracing, guard_only),
         attempt(
             facts,
             "exec_kill",
@@ -169,16 +169,21 @@ fn exec(facts: &Facts, plan: &Plan) -> Vec<Capability> {
         lsm(facts, beside(ExecPath::Lsm)),
         ima(facts, beside(ExecPath::LsmIma)),
         match &facts.fanotify {
-            Ok(()) if plan.guard => {
-                line("exec_guard", State::Available, "unknown files are hashed and judged before they run", None)
+            Ok(()) if plan.guard => line(
+                "fanotify_open_exec",
+                State::Available,
+                "unknown files are hashed and judged before they run",
+                None,
+            ),
+            Ok(()) => {
+                line("fanotify_open_exec", State::Available, "not used: the kernel hashes unknown files itself", None)
             }
-            Ok(()) => line("exec_guard", State::Available, "not used: the kernel hashes unknown files itself", None),
             Err(refusal) => {
                 let fix = match refusal.errno {
                     Some(libc::EPERM) => "run it as root, or with CAP_SYS_ADMIN".into(),
                     _ => "Linux 5.0 or later with CONFIG_FANOTIFY_ACCESS_PERMISSIONS=y".to_owned(),
                 };
-                line("exec_guard", beside(ExecPath::Guard), refusal.why.clone(), Some(fix))
+                line("fanotify_open_exec", beside(ExecPath::Guard), refusal.why.clone(), Some(fix))
             }
         },
     ]
@@ -193,7 +198,7 @@ fn lsm_parameter(facts: &Facts) -> String {
 }
 
 fn lsm(facts: &Facts, otherwise: State) -> Capability {
-    let name = "exec_lsm";
+    let name = "lsm_bprm_check_security";
     let needs = ("5.7", "CONFIG_BPF_LSM=y and bpf among CONFIG_LSM");
     match (&facts.lsm, facts.lsm_is_active) {
         (Ok(()), Some(true)) => line(name, State::Available, "an exec fails with EPERM before anything runs", None),
@@ -220,12 +225,15 @@ fn lsm(facts: &Facts, otherwise: State) -> Capability {
 }
 
 fn ima(facts: &Facts, otherwise: State) -> Capability {
-    let name = "exec_ima_hash";
+    let name = "lsm_bprm_check_security_ima";
     let needs = ("5.18", "CONFIG_IMA=y and CONFIG_BPF_LSM=y");
     match (&facts.lsm_ima, facts.ima_is_built_in) {
-        (Ok(()), Some(true)) if facts.lsm.is_err() || facts.lsm_is_active != Some(true) => {
-            line(name, otherwise, "loads, but needs exec_lsm", Some("see exec_lsm".into()))
-        }
+        (Ok(()), Some(true)) if facts.lsm.is_err() || facts.lsm_is_active != Some(true) => line(
+            name,
+            otherwise,
+            "loads, but needs lsm_bprm_check_security",
+            Some("see lsm_bprm_check_security".into()),
+        ),
         (Ok(()), Some(true)) => line(name, State::Available, "the kernel hashes unknown files itself", None),
         (Ok(()), _) => line(
             name,
@@ -241,10 +249,10 @@ fn surroundings(facts: &Facts) -> Vec<Capability> {
     let needed = ["CAP_BPF", "CAP_PERFMON", "CAP_NET_ADMIN", "CAP_DAC_READ_SEARCH", "CAP_SYS_PTRACE", "CAP_LEASE"];
     let lacking = missing(facts, &needed);
     let capabilities = if lacking.is_empty() {
-        line("privileges", State::Available, "every capability that hooks and attribution need is held", None)
+        line("capabilities", State::Available, "every capability that hooks and attribution need is held", None)
     } else {
         let why = format!("without {}", lacking.join(", "));
-        line("privileges", State::Fallback, why, Some("run it as root: sudo cordon doctor".into()))
+        line("capabilities", State::Fallback, why, Some("run it as root: sudo cordon doctor".into()))
     };
     let lockdown = match facts.lockdown.as_deref() {
         Some("confidentiality") => {

@@ -34,7 +34,7 @@ fn best() -> Facts {
 }
 
 fn find<'a>(lines: &'a [Capability], name: &str) -> &'a Capability {
-    lines.iter().find(|line| line.name == name).unwrap()
+    lines.iter().find(|line| line.capability == name).unwrap()
 }
 
 fn line(facts: &Facts, name: &str) -> Capability {
@@ -79,7 +79,7 @@ fn a_hook_that_may_never_be_called_is_not_relied_on() {
     for active in [None, Some(false)] {
         let facts = Facts { lsm_is_active: active, ..best() };
         assert_eq!(plan(&facts).exec, ExecPath::KillWithGuard, "{active:?}");
-        assert_eq!(line(&facts, "exec_lsm").state, State::Fallback);
+        assert_eq!(line(&facts, "lsm_bprm_check_security").state, State::Fallback);
     }
     assert_eq!(plan(&Facts { ima_is_built_in: None, ..best() }).exec, ExecPath::LsmWithGuard);
 }
@@ -111,20 +111,20 @@ fn without_maps_nothing_is_possible() {
 #[test]
 fn fixes_are_what_to_do() {
     let facts = Facts { lsm_is_active: Some(false), lsm_list: Some("capability,yama".into()), ..best() };
-    assert_eq!(line(&facts, "exec_lsm").fix.unwrap(), "boot with lsm=capability,yama,bpf");
+    assert_eq!(line(&facts, "lsm_bprm_check_security").fix.unwrap(), "boot with lsm=capability,yama,bpf");
     let facts = Facts { bpffs: Err(Refusal::new("nothing is mounted")), ..best() };
     assert_eq!(line(&facts, "bpffs").fix.unwrap(), "mount -t bpf bpf /sys/fs/bpf");
     let facts = Facts { cgroup2: None, ..best() };
     assert_eq!(line(&facts, "cgroup_connect4").state, State::Impossible);
     // Without privileges the fix is to be root; with all of them it is not.
     let facts = Facts { lsm: refused(libc::EPERM), capabilities: 0, ..best() };
-    assert!(line(&facts, "exec_lsm").fix.unwrap().contains("root"));
+    assert!(line(&facts, "lsm_bprm_check_security").fix.unwrap().contains("root"));
     let facts = Facts { lsm: refused(libc::EPERM), ..best() };
-    assert!(!line(&facts, "exec_lsm").fix.unwrap().contains("root"));
+    assert!(!line(&facts, "lsm_bprm_check_security").fix.unwrap().contains("root"));
     let facts = Facts { lockdown: Some("confidentiality".into()), exec_tracing: refused(libc::EPERM), ..best() };
-    assert!(line(&facts, "exec_tracing").fix.unwrap().contains("lockdown"));
+    assert!(line(&facts, "sched_process_exec").fix.unwrap().contains("lockdown"));
     let facts = Facts { fanotify: refused(libc::EINVAL), ..best() };
-    assert!(line(&facts, "exec_guard").fix.unwrap().contains("CONFIG_FANOTIFY_ACCESS_PERMISSIONS"));
+    assert!(line(&facts, "fanotify_open_exec").fix.unwrap().contains("CONFIG_FANOTIFY_ACCESS_PERMISSIONS"));
 }
 
 #[test]

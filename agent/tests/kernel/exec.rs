@@ -1,0 +1,169 @@
+//! Execs: what runs, what is killed, what is told.
+
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus};
+
+use agent::event::{Action, FileKey, FileStamp, Hook, Verdict};
+use agent::intel::Observable;
+use agent_common::wire::{Counter, FileDigests, Mode};
+use sha2::{Digest, Sha256};
+
+use crate::sandbox::{Rules, Running, Sandbox};
+
+/// A program of this test's own: `cp` leaves the file it is told to when it runs.
+fn program(sandbox: &Sandbox, name: &str) -> PathBuf {
+    let path = sandbox.files.path().join(name);
+    fs::copy("/bin/cp", &path).unwrap();
+    // Other bytes than /bin/cp's, and a digest of its own; ELF ignores what follows.
+    fs::OpenOptions::new().append(true).open(&path).unwrap().write_all(name.as_bytes()).unwrap();
+    path
+}
+
+fn identity(path: &Path) -> (FileKey, FileStamp) {
+    let data = fs::metadata(path).unwrap();
+    let device = u64::from(libc::major(data.dev())) << 20 | u64::from(libc::minor(data.dev()));
+    let ns = |s: i64, ns: i64| u64::try_from(s).unwrap() * 1_000_000_000 + u64::try_from(ns).unwrap();
+    let key = FileKey { device, inode: data.ino() };
+    let stamp = FileStamp {
+        size: data.size(),
+        mtime_ns: ns(data.mtime(), data.mtime_nsec()),
+        ctime_ns: ns(data.ctime(), data.ctime_nsec()),
+    };
+    (key, stamp)
+}
+
+fn digests(path: &Path) -> (FileKey, FileDigests) {
+    let (key, stamp) = identity(path);
+    let bytes = fs::read(path).unwrap();
+    let sha1: [u8; 20] = sha1::Sha1::digest(&bytes).into();
+    let md5: [u8; 16] = md5::Md5::digest(&bytes).into();
+    let flags = FileDigests::SHA1 | FileDigests::MD5;
+    (key, FileDigests { stamp, sha256: Sha256::digest(&bytes).into(), sha1, md5, flags })
+}
+
+/// Runs it, and says whether it did anything.
+fn run(sandbox: &Sandbox, path: &Path) -> (ExitStatus, bool) {
+    let trace = sandbox.files.path().join("trace");
+    let _ = fs::remove_file(&trace);
+    let status = Command::new(path).arg("/etc/passwd").arg(&trace).status().unwrap();
+    (status, trace.exists())
+}
+
+fn needs_tracing(running: &Running<'_>) {
+    assert!(running.report.is_attached(Hook::SchedProcessExec), "{:?}", running.report);
+}
+
+#[test]
+fn a_listed_digest_is_killed_before_its_first_instruction() {
+    let sandbox = Sandbox::new();
+    for kind in 0..3 {
+        let path = program(&sandbox, &format!("evil{kind}"));
+        let (key, known) = digests(&path);
+        let listed = [Observable::Sha256(known.sha256), Observable::Sha1(known.sha1), Observable::Md5(known.md5)];
+        let listed = listed.get(kind).unwrap().clone();
+        let mut running = sandbox.start(Mode::Enforce, Rules::default().block(listed.clone()));
+        needs_tracing(&running);
+        running.kernel.set_digest(key, &known).unwrap();
+        let (status, ran) = run(&sandbox, &path);
+        assert_eq!((status.signal(), ran), (Some(9), false));
+        let event = running.event();
+        assert_eq!((event.hook, event.verdict), (Hook::SchedProcessExec, Verdict::Killed));
+        assert_eq!(running.observable(&event), listed);
+        let Action::Exec { file, stamp, sha256, path: given, args, cut } = event.action else { panic!("{event:?}") };
+        assert_eq!((file, stamp, sha256), (key, known.stamp, Some(known.sha256)));
+        assert_eq!((given.as_str(), cut), (path.to_str().unwrap(), false));
+        assert_eq!(args.len(), 3);
+        assert_eq!(args[1], "/etc/passwd");
+
+        let control = program(&sandbox, "control");
+        let (status, ran) = run(&sandbox, &control);
+        assert!(status.success() && ran);
+        assert!(running.events().is_empty());
+        drop(running);
+        agent::kernel::unpin_all(&sandbox.pins).unwrap();
+    }
+}
+
+#[test]
+fn a_listed_path_is_killed_through_links_and_mounts() {
+    let sandbox = Sandbox::new();
+    let path = program(&sandbox, "listed");
+    let nested = sandbox.files.path().join("a-directory-with-a-long-name/b/c");
+    fs::create_dir_all(&nested).unwrap();
+    let deep = nested.join("exactly8");
+    fs::copy(&path, &deep).unwrap();
+    let listed = |path: &Path| Observable::Path(path.to_str().unwrap().into());
+    let mut running = sandbox.start(Mode::Enforce, Rules::default().block(listed(&path)).block(listed(&deep)));
+    needs_tracing(&running);
+    let link = sandbox.files.path().join("link");
+    std::os::unix::fs::symlink(&path, &link).unwrap();
+    for given in [&path, &link, &deep] {
+        let (status, ran) = run(&sandbox, given);
+        assert_eq!((status.signal(), ran), (Some(9), false), "{}", given.display());
+        let event = running.event();
+        let expected = if *given == deep { &deep } else { &path };
+        assert_eq!(running.observable(&event), listed(expected));
+        running.kernel.take_folds().unwrap();
+    }
+    let (status, ran) = run(&sandbox, &program(&sandbox, "listed2"));
+    assert!(status.success() && ran);
+}
+
+#[test]
+fn a_changed_file_is_not_judged_by_its_old_digest() {
+    let sandbox = Sandbox::new();
+    let path = program(&sandbox, "evil");
+    let (key, known) = digests(&path);
+    let running = sandbox.start(Mode::Enforce, Rules::default().block(Observable::Sha256(known.sha256)));
+    needs_tracing(&running);
+    running.kernel.set_digest(key, &known).unwrap();
+    fs::OpenOptions::new().append(true).open(&path).unwrap().write_all(b"more").unwrap();
+    let before = running.kernel.counters().unwrap().get(Counter::DigestUnknown);
+    let (status, ran) = run(&sandbox, &path);
+    assert!(status.success() && ran);
+    assert_eq!(running.kernel.counters().unwrap().get(Counter::DigestUnknown), before + 1);
+    assert_eq!(running.kernel.digest(&key, &identity(&path).1).unwrap(), None);
+    assert!(running.kernel.forget_digest(&key).unwrap());
+}
+
+#[test]
+fn monitor_mode_lets_run_and_tells() {
+    let sandbox = Sandbox::new();
+    let path = program(&sandbox, "evil");
+    let (key, known) = digests(&path);
+    let mut running = sandbox.start(Mode::Monitor, Rules::default().block(Observable::Sha256(known.sha256)));
+    needs_tracing(&running);
+    running.kernel.set_digest(key, &known).unwrap();
+    let (status, ran) = run(&sandbox, &path);
+    assert!(status.success() && ran);
+    assert_eq!(running.event().verdict, Verdict::WouldBlock);
+}
+
+#[test]
+fn every_exec_in_the_scope_is_told_and_none_outside() {
+    let sandbox = Sandbox::new();
+    let mut running = sandbox.start(Mode::Enforce, Rules::default());
+    needs_tracing(&running);
+    let path = program(&sandbox, "harmless");
+    let mut child = Command::new(&path).args(["/etc/passwd", "/dev/null"]).spawn().unwrap();
+    let pid = child.id();
+    child.wait().unwrap();
+    let batch = running.execs.drain();
+    assert!(batch.damaged.is_empty(), "{:?}", batch.damaged);
+    let told: Vec<_> = batch.events.iter().filter(|event| event.task.key.pid == pid).collect();
+    let [event] = told.as_slice() else { panic!("{:?}", batch.events) };
+    assert_eq!((event.verdict, event.matched), (Verdict::Passed, None));
+    let Action::Exec { file, stamp, sha256, path: given, args, .. } = &event.action else { panic!("{event:?}") };
+    assert_eq!((*file, *stamp), identity(&path));
+    assert_eq!((given.as_str(), *sha256), (path.to_str().unwrap(), None));
+    assert_eq!(args.as_slice(), [path.to_str().unwrap(), "/etc/passwd", "/dev/null"]);
+    assert_eq!(event.task.comm, "harmless");
+    assert_eq!(event.task.ppid, std::process::id());
+    assert!(running.kernel.scope_cgroup_id() != 0);
+    let outside = batch.events.iter().filter(|event| event.task.cgroup_id != running.kernel.scope_cgroup_id());
+    assert_eq!(outside.count(), 0);
+}

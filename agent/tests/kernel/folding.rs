@@ -1,0 +1,39 @@
+//! Nothing is lost and nothing is told twice.
+
+use std::net::UdpSocket;
+
+use agent_common::wire::Mode;
+
+use crate::sandbox::{Rules, Sandbox};
+
+#[test]
+fn records_and_folds_are_the_count() {
+    const THREADS: usize = 4;
+    const TRIES: usize = 20_000;
+    let sandbox = Sandbox::new();
+    let mut running = sandbox.start(Mode::Enforce, Rules::default().block_ip("127.0.0.9").block_ip("127.0.0.10"));
+    let (mut records, mut folded) = (0, 0);
+    std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..THREADS)
+            .map(|_| {
+                scope.spawn(|| {
+                    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+                    for index in 0..TRIES {
+                        let to = if index % 3 == 0 { "127.0.0.9:53" } else { "127.0.0.10:53" };
+                        assert!(socket.connect(to).is_err());
+                    }
+                })
+            })
+            .collect();
+        while workers.iter().any(|worker| !worker.is_finished()) {
+            records += running.events().len();
+            folded += running.kernel.take_folds().unwrap().iter().map(|(_, fold)| fold.repeats).sum::<u64>();
+        }
+    });
+    records += running.events().len();
+    folded += running.kernel.take_folds().unwrap().iter().map(|(_, fold)| fold.repeats).sum::<u64>();
+    let tried = (THREADS * TRIES) as u64;
+    assert_eq!(running.counted(1), tried);
+    assert_eq!(records as u64 + folded, tried);
+    assert!((records as u64) < tried / 10, "{records} of {tried} were told one by one");
+}
