@@ -15,7 +15,7 @@ use aya_ebpf::programs::{BtfTracePointContext, LsmContext};
 use aya_ebpf::{EbpfContext, Global};
 
 use super::exec_record::{self, Arguments};
-use super::{count_verdict, header, verdict};
+use super::{count_verdict, header, is, verdict};
 use crate::clock::Now;
 use crate::emit::{ANY, Slot, count, fold, fold_key};
 use crate::image::Generation;
@@ -39,8 +39,9 @@ pub struct Subject {
     file: Address,
     /// Which file, which contents.
     pub identity: Identity,
-    /// Its digests, where they are known of these contents: an entry of [`FILE_DIGESTS`], see [`Subject::is_current`].
-    pub digests: Option<*const FileDigests>,
+    /// Its digests: an entry of [`FILE_DIGESTS`] that was about these contents, see [`Subject::is_current`]; null where they
+    /// are not known.
+    pub digests: *const FileDigests,
 }
 
 impl Subject {
@@ -77,97 +78,141 @@ fn subject(bprm: Address) -> Option<Subject> {
     if file.is_nowhere() {
         return None;
     }
-    let mut subject = Subject { file, identity: file::identity(file), digests: None };
+    let mut subject = Subject { file, identity: file::identity(file), digests: core::ptr::null() };
     if let Some(digests) = FILE_DIGESTS.get_ptr(subject.identity.key) {
         if subject.is_current(digests) {
-            subject.digests = Some(digests);
+            subject.digests = digests;
         }
     }
     Some(subject)
 }
 
-/// The weightier of two hits: an exception ends the matter, `Block` comes before `Report`.
-#[inline(always)]
-fn weigh(best: &mut Option<Hit>, other: Option<Hit>) {
-    let Some(other) = other else { return };
-    *best = match *best {
-        Some(hit) if hit.action == Action::Allow || other.action == Action::Report => Some(hit),
-        Some(hit) if hit.action == Action::Block && other.action == Action::Block => Some(hit),
-        _ => Some(other),
-    };
+/// What was found, as one number that is set on every path: rank, then entry.
+// verifier: of an `Option` or `Result` that is carried along, one branch leaves a register unset, seen on 6.18.
+#[derive(Clone, Copy)]
+struct Found(u64);
+
+const NOTHING: Found = Found(0);
+const REPORT: u64 = 1;
+const BLOCK: u64 = 2;
+const ALLOW: u64 = 3;
+const DAMAGED: u64 = 4;
+
+impl Found {
+    #[inline(always)]
+    fn new(found: Result<Option<Hit>, Damaged>) -> Self {
+        match found {
+            Ok(Some(hit)) => {
+                let rank = match hit.action {
+                    Action::Allow => ALLOW,
+                    Action::Report => REPORT,
+                    Action::Block => BLOCK,
+                };
+                Self(rank << 32 | u64::from(hit.entry))
+            }
+            Ok(None) => NOTHING,
+            Err(Damaged) => Self(DAMAGED << 32),
+        }
+    }
+
+    #[inline(always)]
+    fn rank(self) -> u64 {
+        self.0 >> 32
+    }
+
+    /// The weightier of two: damage is told, an exception ends the matter, `Block` comes before `Report`.
+    #[inline(always)]
+    fn or(self, other: Self) -> Self {
+        if other.rank() > self.rank() { other } else { self }
+    }
 }
 
 #[inline(always)]
-fn find_digest(generation: &Generation, digests: *const FileDigests, now: &Now) -> Result<Option<Hit>, Damaged> {
+fn holds(generation: &Generation, space: Space) -> bool {
+    matches!(image::holds(generation, space), Ok(true))
+}
+
+#[inline(always)]
+fn find_digest(generation: &Generation, digests: *const FileDigests, now: &Now) -> Found {
     // SAFETY: a live map value.
     let digests = unsafe { &*digests };
-    let mut best = None;
-    weigh(&mut best, image::sha256(generation, &digests.sha256, now.wall_s)?);
+    let mut found = Found::new(image::sha256(generation, &digests.sha256, now.wall_s));
     if digests.flags & FileDigests::SHA1 != 0 {
-        weigh(&mut best, image::sha1(generation, &digests.sha1, now.wall_s)?);
+        found = found.or(Found::new(image::sha1(generation, &digests.sha1, now.wall_s)));
     }
     if digests.flags & FileDigests::MD5 != 0 {
-        weigh(&mut best, image::md5(generation, &digests.md5, now.wall_s)?);
+        found = found.or(Found::new(image::md5(generation, &digests.md5, now.wall_s)));
     }
-    Ok(best)
+    found
 }
 
 #[inline(always)]
-fn find(generation: &Generation, subject: &Subject, now: &Now) -> Result<Option<Hit>, Damaged> {
-    let mut best = None;
-    if image::holds(generation, Space::Digest)? {
-        match subject.digests {
-            Some(digests) => {
-                let found = find_digest(generation, digests, now)?;
-                if subject.is_current(digests) {
-                    best = found;
-                }
+fn find_path(generation: &Generation, file: Address, now: &Now) -> Found {
+    let Ok(seed) = image::seed(generation) else { return Found(DAMAGED << 32) };
+    match path::key(file, seed) {
+        Some(key) => Found::new(image::path(generation, key, now.wall_s)),
+        None => NOTHING,
+    }
+}
+
+#[inline(always)]
+fn find(generation: &Generation, subject: &Subject, now: &Now) -> Found {
+    let mut found = NOTHING;
+    if holds(generation, Space::Digest) {
+        if subject.digests.is_null() {
+            count(Counter::DigestUnknown);
+        } else {
+            let by_digest = find_digest(generation, subject.digests, now);
+            if subject.is_current(subject.digests) {
+                found = by_digest;
             }
-            None => count(Counter::DigestUnknown),
         }
     }
-    if image::holds(generation, Space::Path)? {
-        if let Some(key) = path::key(subject.file, image::seed(generation)?) {
-            weigh(&mut best, image::path(generation, key, now.wall_s)?);
-        }
+    if holds(generation, Space::Path) {
+        found = found.or(find_path(generation, subject.file, now));
     }
-    Ok(best)
+    found
 }
 
-#[inline(always)]
-fn find_numbered(generation: &Generation, subject: &Subject, now: &Now) -> Result<Option<(u32, Hit)>, Damaged> {
-    let number = image::generation(generation)?;
-    match find(generation, subject, now)? {
-        Some(hit) => Ok(Some((number, hit))),
-        None => Ok(None),
-    }
+/// What a judgement says; `verdict` is `Passed` when there is nothing to tell.
+#[derive(Clone, Copy)]
+struct Judged {
+    generation: u32,
+    entry: u32,
+    verdict: Verdict,
 }
 
-/// Judges and counts: generation, hit and verdict of what matched.
+const PASSED: Judged = Judged { generation: 0, entry: Header::NO_ENTRY, verdict: Verdict::Passed };
+
 #[inline(always)]
-fn judge(subject: &Subject, now: &Now, stop: Verdict) -> Option<(u32, Hit, Verdict)> {
+fn judge(subject: &Subject, now: &Now, stop: Verdict) -> Judged {
     count(Counter::ExecJudged);
     let Some(generation) = Generation::current() else {
         count(Counter::NoImage);
-        return None;
+        return PASSED;
     };
-    let (number, hit) = match find_numbered(&generation, subject, now) {
-        Ok(Some(found)) => found,
-        Ok(None) => return None,
-        Err(Damaged) => {
+    let Ok(number) = image::generation(&generation) else {
+        count(Counter::ImageDamaged);
+        return PASSED;
+    };
+    let found = find(&generation, subject, now);
+    let action = match found.rank() {
+        REPORT => Action::Report,
+        BLOCK => Action::Block,
+        DAMAGED => {
             count(Counter::ImageDamaged);
-            return None;
+            return PASSED;
         }
+        _ => return PASSED,
     };
-    Some((number, hit, verdict(hit, now, stop)?))
+    Judged { generation: number, entry: found.0 as u32, verdict: verdict(action, now, stop) }
 }
 
 #[inline(always)]
-fn matched(mut header: Header, found: (u32, Hit, Verdict)) -> Header {
-    let (generation, hit, verdict) = found;
-    header.generation = generation;
-    header.entry = hit.entry;
-    header.verdict = verdict as u8;
+fn matched(mut header: Header, judged: Judged) -> Header {
+    header.generation = judged.generation;
+    header.entry = judged.entry;
+    header.verdict = judged.verdict as u8;
     header
 }
 
@@ -185,104 +230,116 @@ fn kill() -> bool {
 /// The exec has happened and no instruction of the new program has run.
 #[btf_tracepoint(function = "sched_process_exec")]
 pub fn sched_process_exec(context: BtfTracePointContext) -> i32 {
-    let _ = executed(context.as_ptr());
+    executed(context.as_ptr());
     0
 }
 
 #[inline(always)]
-fn executed(context: *mut c_void) -> Option<()> {
-    let now = Now::read()?;
+fn executed(context: *mut c_void) {
+    let Some(now) = Now::read() else { return };
     if !in_scope(now.config) {
-        return None;
+        return;
     }
     let bprm = argument(context, 2);
-    let subject = subject(bprm)?;
-    let judged = if now.config.judge_at_exec == 1 { judge(&subject, &now, Verdict::Killed) } else { None };
-    if judged.is_none() && now.config.send_execs != 1 {
-        return None;
+    let Some(subject) = subject(bprm) else { return };
+    let mut judged = PASSED;
+    if now.config.judge_at_exec == 1 {
+        judged = judge(&subject, &now, Verdict::Killed);
+    }
+    if is(judged.verdict, Verdict::Passed) && now.config.send_execs != 1 {
+        return;
     }
     let plain = header(&now, RecordKind::Exec, Hook::SchedProcessExec);
-    if let Some((generation, hit, wanted)) = judged {
-        let stopped = wanted as u8 == Verdict::Killed as u8 && kill();
+    if !is(judged.verdict, Verdict::Passed) {
         // What could not be killed ran: the record says so, and `kill_failed` counts it.
-        let verdict = if wanted as u8 == Verdict::Killed as u8 && !stopped { Verdict::Reported } else { wanted };
-        count_verdict(generation, hit, verdict);
-        let header = matched(plain, (generation, hit, verdict));
-        if !fold(fold_key(&header, 0, 0), now.boot_ns) {
-            if let Some(slot) = Slot::hit() {
-                exec_record::send(slot, header, bprm, &subject, Arguments::Readable, 0);
-            }
+        if is(judged.verdict, Verdict::Killed) && !kill() {
+            judged.verdict = Verdict::Reported;
         }
+        tell(&now, matched(plain, judged), bprm, &subject, Arguments::Readable);
     }
     if now.config.send_execs == 1 {
-        let slot = Slot::of(&EXECS, Counter::ExecRingFull)?;
-        exec_record::send(slot, plain, bprm, &subject, Arguments::Readable, BPF_RB_NO_WAKEUP);
+        if let Some(slot) = Slot::of(&EXECS, Counter::ExecRingFull) {
+            exec_record::send(slot, plain, bprm, &subject, Arguments::Readable, BPF_RB_NO_WAKEUP);
+        }
     }
-    Some(())
+}
+
+/// Counts a hit, and sends it unless it is a repeat.
+#[inline(always)]
+fn tell(now: &Now, header: Header, bprm: Address, subject: &Subject, arguments: Arguments) {
+    let verdict = if header.verdict == Verdict::Killed as u8 || header.verdict == Verdict::Blocked as u8 {
+        Verdict::Blocked
+    } else {
+        Verdict::Reported
+    };
+    count_verdict(header.generation, header.entry, verdict);
+    if fold(fold_key(&header, 0), now.boot_ns) {
+        return;
+    }
+    if let Some(slot) = Slot::hit() {
+        exec_record::send(slot, header, bprm, subject, arguments, 0);
+    }
 }
 
 /// Before the exec: it can still fail with `EPERM`.
 #[inline(always)]
 fn check(now: &Now, bprm: Address, subject: &Subject, hook: Hook) -> i32 {
-    let Some((generation, hit, verdict)) = judge(subject, now, Verdict::Blocked) else { return 0 };
-    count_verdict(generation, hit, verdict);
-    let header = matched(header(now, RecordKind::Exec, hook), (generation, hit, verdict));
-    if !fold(fold_key(&header, 0, 0), now.boot_ns) {
-        if let Some(slot) = Slot::hit() {
-            exec_record::send(slot, header, bprm, subject, Arguments::NotYet, 0);
-        }
+    let judged = judge(subject, now, Verdict::Blocked);
+    if is(judged.verdict, Verdict::Passed) {
+        return 0;
     }
-    if verdict as u8 == Verdict::Blocked as u8 { REFUSE } else { 0 }
+    tell(now, matched(header(now, RecordKind::Exec, hook), judged), bprm, subject, Arguments::NotYet);
+    if is(judged.verdict, Verdict::Blocked) { REFUSE } else { 0 }
 }
 
 /// Judges by the digests that user space has put into the map, and by path.
 #[lsm(hook = "bprm_check_security")]
 pub fn bprm_check(context: LsmContext) -> i32 {
-    bprm_checked(context.as_ptr()).unwrap_or(0)
+    bprm_checked(context.as_ptr())
 }
 
 #[inline(always)]
-fn bprm_checked(context: *mut c_void) -> Option<i32> {
-    let now = Now::read()?;
+fn bprm_checked(context: *mut c_void) -> i32 {
+    let Some(now) = Now::read() else { return 0 };
     if !in_scope(now.config) {
-        return None;
+        return 0;
     }
     let bprm = argument(context, 0);
-    let subject = subject(bprm)?;
-    Some(check(&now, bprm, &subject, Hook::BprmCheck))
+    let Some(subject) = subject(bprm) else { return 0 };
+    check(&now, bprm, &subject, Hook::BprmCheck)
 }
 
 /// As [`bprm_check`], and takes the digest of a file that nobody has read yet.
 #[lsm(hook = "bprm_check_security", sleepable)]
 pub fn bprm_check_ima(context: LsmContext) -> i32 {
-    bprm_hashed(&context).unwrap_or(0)
+    bprm_hashed(&context)
 }
 
 #[inline(always)]
-fn bprm_hashed(context: &LsmContext) -> Option<i32> {
-    let now = Now::read()?;
+fn bprm_hashed(context: &LsmContext) -> i32 {
+    let Some(now) = Now::read() else { return 0 };
     if !in_scope(now.config) {
-        return None;
+        return 0;
     }
     let bprm = argument(context.as_ptr(), 0);
-    let mut subject = subject(bprm)?;
+    let Some(mut subject) = subject(bprm) else { return 0 };
     let mut hook = Hook::BprmCheck;
-    if subject.digests.is_none() && subject.identity.stamp.size <= IMA_MAX_BYTES.load() {
+    if subject.digests.is_null() && subject.identity.stamp.size <= IMA_MAX_BYTES.load() {
         subject.digests = hash(context, &subject.identity);
-        if subject.digests.is_some() {
+        if !subject.digests.is_null() {
             hook = Hook::BprmCheckIma;
         }
     }
-    Some(check(&now, bprm, &subject, hook))
+    check(&now, bprm, &subject, hook)
 }
 
 /// Lets IMA read the file, and keeps the result for the next exec. While a program is being executed nobody can open it
 /// for writing (`ETXTBSY`), so the stamp taken before is the stamp of what is read.
 #[inline(always)]
-fn hash(context: &LsmContext, identity: &Identity) -> Option<*const FileDigests> {
+fn hash(context: &LsmContext, identity: &Identity) -> *const FileDigests {
     let offset = file::OFF_BPRM_FILE.load();
     if offset == MISSING {
-        return None;
+        return core::ptr::null();
     }
     let bprm: *const u8 = context.arg(0);
     // SAFETY: a typed pointer with a constant offset: the verifier checks that this is `linux_binprm.file`.
@@ -292,10 +349,12 @@ fn hash(context: &LsmContext, identity: &Identity) -> Option<*const FileDigests>
     // SAFETY: the helper writes at most 32 bytes.
     let algorithm = unsafe { bpf_ima_file_hash(file.cast(), digests.sha256.as_mut_ptr().cast(), 32) };
     if algorithm != SHA256 {
-        return None;
+        return core::ptr::null();
     }
-    FILE_DIGESTS.insert(identity.key, digests, ANY).ok()?;
-    FILE_DIGESTS.get_ptr(identity.key)
+    if FILE_DIGESTS.insert(identity.key, digests, ANY).is_err() {
+        return core::ptr::null();
+    }
+    FILE_DIGESTS.get_ptr(identity.key).unwrap_or(core::ptr::null())
 }
 
 const _: () = assert!(size_of::<ExecRecord>() < 4096, "a record must fit into a ring page by page");

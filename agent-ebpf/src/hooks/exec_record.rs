@@ -74,12 +74,11 @@ pub fn send(slot: Slot<ExecRecord>, header: Header, bprm: Address, subject: &Sub
         (&raw mut (*record).header).write(header);
         (&raw mut (*record).file).write(subject.identity.key);
         (&raw mut (*record).stamp).write(subject.identity.stamp);
-        match subject.digests {
-            Some(digests) => {
-                (&raw mut (*record).sha256).write((*digests).sha256);
-                flags |= ExecRecord::DIGEST;
-            }
-            None => (&raw mut (*record).sha256).write([0; 32]),
+        if subject.digests.is_null() {
+            (&raw mut (*record).sha256).write([0; 32]);
+        } else {
+            (&raw mut (*record).sha256).write((*subject.digests).sha256);
+            flags |= ExecRecord::DIGEST;
         }
         (&raw mut (*record).flags).write(flags);
     }

@@ -4,28 +4,34 @@ mod exec;
 mod exec_record;
 mod network;
 
-use agent_common::image::{Action, Hit};
+use agent_common::image::Action;
 use agent_common::wire::{Counter, Header, Hook, RecordKind, Verdict};
 
 use crate::clock::Now;
 use crate::emit::{count, count_hit};
 use crate::kmem::task;
 
-/// What a hit comes to in the current mode; `None` for an exception. `stop` is what this hook does to a `block` entry.
+/// What a match comes to in the current mode; an exception passes. `stop` is what this hook does to a `block` entry.
 #[inline(always)]
-fn verdict(hit: Hit, now: &Now, stop: Verdict) -> Option<Verdict> {
-    match hit.action {
-        Action::Allow => None,
-        Action::Report => Some(Verdict::Reported),
-        Action::Block if now.enforces() => Some(stop),
-        Action::Block => Some(Verdict::WouldBlock),
+fn verdict(action: Action, now: &Now, stop: Verdict) -> Verdict {
+    match action {
+        Action::Allow => Verdict::Passed,
+        Action::Report => Verdict::Reported,
+        Action::Block if now.enforces() => stop,
+        Action::Block => Verdict::WouldBlock,
     }
+}
+
+/// Whether two verdicts are the same.
+#[inline(always)]
+fn is(verdict: Verdict, other: Verdict) -> bool {
+    verdict as u8 == other as u8
 }
 
 /// Counts a hit in every place it is counted.
 #[inline(always)]
-fn count_verdict(generation: u32, hit: Hit, verdict: Verdict) {
-    count_hit(generation, hit.entry);
+fn count_verdict(generation: u32, entry: u32, verdict: Verdict) {
+    count_hit(generation, entry);
     count(match verdict {
         Verdict::Blocked | Verdict::Killed => Counter::Blocked,
         _ => Counter::Reported,

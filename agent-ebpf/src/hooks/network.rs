@@ -10,7 +10,7 @@ use aya_ebpf::bindings::bpf_sock_addr;
 use aya_ebpf::macros::cgroup_sock_addr;
 use aya_ebpf::programs::SockAddrContext;
 
-use super::{count_verdict, header, verdict};
+use super::{count_verdict, header, is, verdict};
 use crate::clock::Now;
 use crate::emit::{Slot, count, fold, fold_key};
 use crate::image::Generation;
@@ -127,10 +127,13 @@ fn decide(context: *const bpf_sock_addr, hook: Hook, target: Target) -> i32 {
             return PASS;
         }
     };
-    let Some(verdict) = verdict(hit, &now, Verdict::Blocked) else { return PASS };
-    count_verdict(number, hit, verdict);
+    let verdict = verdict(hit.action, &now, Verdict::Blocked);
+    if is(verdict, Verdict::Passed) {
+        return PASS;
+    }
+    count_verdict(number, hit.entry, verdict);
     send(&now, &target, socket, hook, (number, hit, verdict));
-    if verdict as u8 == Verdict::Blocked as u8 { REFUSE } else { PASS }
+    if is(verdict, Verdict::Blocked) { REFUSE } else { PASS }
 }
 
 /// `connect(2)` and its kin on an IPv4 socket, TCP Fast Open and io_uring included.

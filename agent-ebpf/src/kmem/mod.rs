@@ -29,6 +29,12 @@ impl Address {
         Self(address)
     }
 
+    /// The address as a number.
+    #[inline(always)]
+    pub fn get(self) -> u64 {
+        self.0
+    }
+
     /// Whether this is nowhere.
     #[inline(always)]
     pub fn is_nowhere(self) -> bool {

@@ -1,7 +1,10 @@
 //! A file's path as a key, by walking dentries from the leaf to the root and out of every mount on the way.
 
+use core::ffi::c_void;
+
 use agent_common::canon::PATH_DEPTH;
 use agent_common::image::{NameHasher, Seed};
+use aya_ebpf::helpers::generated::bpf_loop;
 
 use super::{Address, offsets};
 
@@ -20,7 +23,7 @@ offsets! {
 }
 
 /// Steps of the walk: the components that any indicator can have, and mounts on the way.
-const STEPS: usize = PATH_DEPTH + 8;
+const STEPS: u32 = PATH_DEPTH as u32 + 8;
 /// Words of the longest component.
 const WORDS: u32 = 32;
 
@@ -45,33 +48,67 @@ fn component(hasher: &mut NameHasher, dentry: Address) {
     }
 }
 
+/// A walk from a leaf to the root of a mount namespace.
+struct Walk {
+    hasher: NameHasher,
+    dentry: Address,
+    mount: Address,
+    /// 1 when the root was reached.
+    arrived: u64,
+}
+
+const GO_ON: i64 = 0;
+const STOP: i64 = 1;
+
+/// One step: out of a mount, or one component up.
+// verifier: as a plain loop, which it walks step by step, this is more than a million instructions, seen on 6.18; with
+// bpf_loop (5.17) it looks at one step.
+extern "C" fn step(_index: u64, walk: *mut Walk) -> i64 {
+    // SAFETY: `key` passes its own `Walk`, which outlives the loop.
+    let walk = unsafe { &mut *walk };
+    if walk.dentry.is_nowhere() || walk.mount.is_nowhere() {
+        return STOP;
+    }
+    let parent = walk.dentry.follow(&OFF_DENTRY_PARENT);
+    if walk.dentry != parent && walk.dentry != walk.mount.follow(&OFF_MNT_ROOT) {
+        component(&mut walk.hasher, walk.dentry);
+        walk.dentry = parent;
+        return GO_ON;
+    }
+    let inside = walk.mount.container(&OFF_MOUNT_MNT);
+    let outside = inside.follow(&OFF_MOUNT_PARENT);
+    if outside == inside {
+        walk.arrived = 1;
+        return STOP;
+    }
+    walk.dentry = inside.follow(&OFF_MOUNT_POINT);
+    walk.mount = outside.field(&OFF_MOUNT_MNT);
+    if outside.is_nowhere() { STOP } else { GO_ON }
+}
+
+/// No key: the file is deeper than any indicator can be. A key is a tag and has its top bit clear.
+const NO_KEY: u64 = u64::MAX;
+
+// verifier: a function of its own that is checked once, whatever leads to it; inlined, every way through the lookups before
+// it walks the path again ("BPF program is too large"), seen on 6.18.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn path_key(file: u64, seed: u64, seed_more: u64) -> u64 {
+    let path = Address::new(file).field(&OFF_FILE_PATH);
+    let mut walk = Walk {
+        hasher: NameHasher::path(Seed(seed, seed_more)),
+        dentry: path.follow(&OFF_PATH_DENTRY),
+        mount: path.follow(&OFF_PATH_MNT),
+        arrived: 0,
+    };
+    // SAFETY: the callback has the signature that the helper documents, and its context is `walk`.
+    unsafe { bpf_loop(STEPS, step as *mut c_void, (&raw mut walk).cast(), 0) };
+    if walk.arrived == 1 { walk.hasher.key() } else { NO_KEY }
+}
+
 /// The key of an open file's path in its mount namespace. `None` when it is deeper than any indicator can be.
 #[inline(always)]
 pub fn key(file: Address, seed: Seed) -> Option<u64> {
-    let path = file.field(&OFF_FILE_PATH);
-    let mut mount = path.follow(&OFF_PATH_MNT);
-    let mut dentry = path.follow(&OFF_PATH_DENTRY);
-    let mut hasher = NameHasher::path(seed);
-    for _ in 0..STEPS {
-        if dentry.is_nowhere() || mount.is_nowhere() {
-            return None;
-        }
-        let parent = dentry.follow(&OFF_DENTRY_PARENT);
-        if dentry == parent || dentry == mount.follow(&OFF_MNT_ROOT) {
-            let inside = mount.container(&OFF_MOUNT_MNT);
-            let outside = inside.follow(&OFF_MOUNT_PARENT);
-            if outside == inside {
-                return Some(hasher.key());
-            }
-            if outside.is_nowhere() {
-                return None;
-            }
-            dentry = inside.follow(&OFF_MOUNT_POINT);
-            mount = outside.field(&OFF_MOUNT_MNT);
-        } else {
-            component(&mut hasher, dentry);
-            dentry = parent;
-        }
-    }
-    None
+    let key = path_key(file.get(), seed.0, seed.1);
+    if key == NO_KEY { None } else { Some(key) }
 }
