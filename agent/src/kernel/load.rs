@@ -18,7 +18,7 @@ use super::{Counters, Error, Switches, pin};
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/cordon.o"));
 
 /// The kernel's own type information.
-const VMLINUX: &str = "/sys/kernel/btf/vmlinux";
+pub(super) const VMLINUX: &str = "/sys/kernel/btf/vmlinux";
 /// What a field that the kernel does not have is told to the programs as.
 const MISSING: u64 = u64::MAX;
 
@@ -109,7 +109,7 @@ pub(super) struct Offsets {
 }
 
 impl Offsets {
-    fn read(structures: &Structures<'_>) -> Self {
+    pub(super) fn read(structures: &Structures<'_>) -> Self {
         let mut found = Self { values: Vec::new(), missing: Vec::new(), fatal_for_exec: Vec::new() };
         for (global, members) in FIELDS {
             let offset =
