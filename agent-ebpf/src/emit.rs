@@ -130,9 +130,10 @@ impl<T> Slot<T> {
 
 /// The header of a record.
 #[inline(always)]
-pub fn fold_key(header: &Header, port: u16) -> FoldKey {
+pub fn fold_key(header: &Header, destination: u64, port: u16) -> FoldKey {
     FoldKey {
         start_boot_ns: header.process.start_boot_ns,
+        destination,
         generation: header.generation,
         entry: header.entry,
         pid: header.process.pid,

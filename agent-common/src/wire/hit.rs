@@ -18,6 +18,8 @@ pub struct HitKey {
 pub struct FoldKey {
     /// `start_boot_ns` of the process.
     pub start_boot_ns: u64,
+    /// [`FoldKey::destination`] of a connect or send; 0 for an exec.
+    pub destination: u64,
     /// Generation of the image.
     pub generation: u32,
     /// Entry in it.
@@ -30,6 +32,15 @@ pub struct FoldKey {
     pub hook: u8,
     /// A [`crate::wire::Verdict`].
     pub verdict: u8,
+}
+
+impl FoldKey {
+    /// A destination as one word: an IPv4 address whole, of an IPv6 address what tells it from its neighbours.
+    #[inline(always)]
+    #[must_use]
+    pub const fn destination(halves: (u64, u64)) -> u64 {
+        halves.0.rotate_left(32) ^ halves.1
+    }
 }
 
 /// Repeats of a hit since its record was sent. User space takes and removes these once a second; until then they wait here.

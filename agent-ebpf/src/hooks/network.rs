@@ -5,7 +5,7 @@ use core::ptr::read_volatile;
 
 use agent_common::canon::mapped;
 use agent_common::image::{self, Hit};
-use agent_common::wire::{Counter, Hook, NetworkRecord, RecordKind, Verdict};
+use agent_common::wire::{Counter, FoldKey, Hook, NetworkRecord, RecordKind, Verdict};
 use aya_ebpf::bindings::bpf_sock_addr;
 use aya_ebpf::macros::cgroup_sock_addr;
 use aya_ebpf::programs::SockAddrContext;
@@ -77,7 +77,7 @@ fn send(now: &Now, target: &Target, socket: Socket, hook: Hook, found: (u32, Hit
     header.generation = generation;
     header.entry = hit.entry;
     header.verdict = verdict as u8;
-    if fold(fold_key(&header, target.port), now.boot_ns) {
+    if fold(fold_key(&header, FoldKey::destination((target.high, target.low)), target.port), now.boot_ns) {
         return;
     }
     let Some(slot) = Slot::<NetworkRecord>::hit() else { return };

@@ -1,6 +1,26 @@
 //! The command line: one file per verb; argv → what was said → what it means.
 
+mod doctor;
+mod explain;
+mod guard;
+mod intel;
+mod log;
+mod manual;
+mod off;
+mod rules;
+mod run;
+mod status;
+mod table;
+
+use std::path::PathBuf;
 use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::app;
+use crate::control::{self, Answer, Failure, Request};
+use crate::kernel;
+use crate::settings::{self, Places};
 
 /// What a verb's failure means to whoever called it.
 #[repr(u8)]
@@ -26,7 +46,109 @@ impl From<Exit> for ExitCode {
     }
 }
 
+/// Stops known threats on this server, and says whose intelligence named them.
+#[derive(Debug, Parser)]
+#[command(
+    name = "cordon",
+    version,
+    after_help = "Exit: 0 done, 1 failed, 2 usage, 3 invalid settings, policy or intelligence, \
+                  4 not permitted or not possible on this kernel, 5 no agent is running."
+)]
+struct Cli {
+    /// A prefix for every file, so that two agents can run side by side
+    #[arg(long, global = true, value_name = "DIR")]
+    root: Option<PathBuf>,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Run the agent in the foreground
+    Run(run::Args),
+    /// Mode, generation, sources, hooks, counters, losses and faults of the running agent
+    Status(status::Args),
+    /// What this kernel allows: available, fallback or impossible, why, and the fix; needs no running agent
+    Doctor(doctor::Args),
+    /// The hits
+    Log(log::Args),
+    /// What would happen to a value, why, and whose intelligence says so
+    Explain(explain::Args),
+    /// Intelligence: check files, list the sources, read them again
+    Intel(intel::Args),
+    /// Block a value on this host, whatever the sources say
+    Block(rules::BlockArgs),
+    /// Never block a value on this host, whatever the sources say
+    Allow(rules::AllowArgs),
+    /// Remove the local rules for a value
+    Unblock(rules::UnblockArgs),
+    /// Break-glass: switch enforcement off for a while, and remove every pin
+    Off(off::OffArgs),
+    /// End `cordon off` early
+    On(off::OnArgs),
+    /// Read the settings and all sources again
+    Reload(run::ReloadArgs),
+    /// The child process that decides about execs where the kernel allows no LSM program
+    #[command(hide = true)]
+    ExecGuard(guard::Args),
+    /// Print the manual page
+    #[command(hide = true)]
+    Manual,
+}
+
 /// Runs the verb that the command line names.
 pub fn main() -> ExitCode {
-    Exit::Usage.into()
+    let cli = Cli::parse();
+    let places = Places::new(cli.root.as_deref());
+    let done = match cli.verb {
+        Verb::Run(args) => run::run(&args, &places),
+        Verb::Reload(args) => run::reload(&args, &places),
+        Verb::Status(args) => status::run(&args, &places),
+        Verb::Doctor(args) => doctor::run(&args),
+        Verb::Log(args) => log::run(&args, &places.journal),
+        Verb::Explain(args) => explain::run(&args, &places),
+        Verb::Intel(args) => intel::run(&args, &places),
+        Verb::Block(args) => rules::block(&args, &places),
+        Verb::Allow(args) => rules::allow(&args, &places),
+        Verb::Unblock(args) => rules::unblock(&args, &places),
+        Verb::Off(args) => off::off(&args, &places),
+        Verb::On(args) => off::on(&args, &places),
+        Verb::ExecGuard(args) => guard::run(&args),
+        Verb::Manual => manual::run(),
+    };
+    done.unwrap_or_else(|error| {
+        eprintln!("cordon: {error:#}");
+        exit_of(&error)
+    })
+    .into()
+}
+
+/// What an error means to the caller: the rooms' own errors say it, anything else is [`Exit::Failed`].
+fn exit_of(error: &anyhow::Error) -> Exit {
+    if error.downcast_ref::<settings::Error>().is_some() {
+        return Exit::Invalid;
+    }
+    if error.downcast_ref::<app::NotPermitted>().is_some() || error.downcast_ref::<kernel::Error>().is_some() {
+        return Exit::NotPossible;
+    }
+    match error.downcast_ref::<control::Error>() {
+        Some(control::Error::NotRunning(_)) => Exit::NotRunning,
+        Some(control::Error::NotPermitted(_)) => Exit::NotPossible,
+        _ => Exit::Failed,
+    }
+}
+
+/// Asks the running agent.
+fn ask(places: &Places, request: &Request) -> anyhow::Result<Result<serde_json::Value, Exit>> {
+    match control::ask(&places.socket, request)? {
+        Answer::Done(document) => Ok(Ok(document)),
+        Answer::Failed { failure, message } => {
+            eprintln!("cordon: {message}");
+            Ok(Err(match failure {
+                Failure::Failed => Exit::Failed,
+                Failure::Invalid => Exit::Invalid,
+                Failure::NotPossible => Exit::NotPossible,
+            }))
+        }
+    }
 }

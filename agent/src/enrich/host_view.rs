@@ -6,8 +6,7 @@ use std::time::{Duration, Instant};
 use super::Surroundings;
 use crate::event::{FileKey, FileStamp};
 use crate::host::process::{executable, open_executable, thread_name};
-use crate::host::{Algorithms, CgroupPaths, DigestCache, ProcessSnapshot, StartTick, Users, snapshot};
-use crate::kernel::clock;
+use crate::host::{Algorithms, CgroupPaths, DigestCache, ProcessSnapshot, StartTick, Users, clock, snapshot};
 
 /// A hit is not held up longer than this for the digest of the program that did it.
 const DIGEST_TIME: Duration = Duration::from_millis(500);

@@ -6,13 +6,18 @@ use std::path::PathBuf;
 pub mod cgroup;
 pub mod device;
 pub mod digest;
+pub mod judge;
 pub mod network;
+pub mod privilege;
 pub mod process;
 pub mod users;
 
+pub use crate::kernel::clock;
 pub use cgroup::{CgroupPaths, container_of, unit_of};
 pub use digest::{Algorithms, DigestCache, DigestError, Digested, Reuse};
+pub use judge::{DigestVerdicts, ExecJudge};
 pub use network::{NetworkIdentity, network_identity};
+pub use privilege::missing_capabilities;
 pub use process::{ProcessSnapshot, StartTick, running_processes, snapshot};
 pub use users::Users;
 

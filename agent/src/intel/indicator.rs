@@ -93,6 +93,17 @@ impl fmt::Display for Observable {
     }
 }
 
+/// What a rule asks for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Action {
+    /// Let pass and report.
+    Report,
+    /// Block.
+    #[default]
+    Block,
+}
+
 /// Where in which file something was read.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Origin {

@@ -350,3 +350,26 @@ pub(super) fn file_system(path: &Path) -> io::Result<i64> {
     // SAFETY: the call succeeded, so it is filled; it was zeroed before in any case.
     Ok(i64::from(unsafe { answer.assume_init() }.f_type))
 }
+
+/// Mounts a bpf file system at its usual place if nobody has, as systemd does at boot. Where it cannot be, what needs it
+/// says so.
+pub(super) fn mount_bpffs() {
+    let place = c"/sys/fs/bpf";
+    if Path::new("/sys/fs/bpf").is_dir()
+        && !file_system(Path::new("/sys/fs/bpf")).is_ok_and(|kind| kind == super::pin::BPF_FS_MAGIC)
+    {
+        // SAFETY: mount(2) reads three NUL-terminated strings that live for ever, and no data.
+        let mounted = unsafe {
+            libc::mount(
+                c"bpf".as_ptr(),
+                place.as_ptr(),
+                c"bpf".as_ptr(),
+                libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC,
+                std::ptr::null(),
+            )
+        };
+        if mounted != 0 {
+            tracing::warn!(error = %io::Error::last_os_error(), "cannot mount a bpf file system at /sys/fs/bpf");
+        }
+    }
+}

@@ -13,7 +13,9 @@ mod load;
 mod pin;
 mod publish;
 mod rings;
+mod signal;
 pub mod stat;
+mod verdicts;
 
 use std::path::PathBuf;
 
@@ -24,6 +26,8 @@ pub use load::{Bprm, Kernel, Options};
 pub use pin::{Removed, unpin_all};
 pub use publish::MappedImage;
 pub use rings::{Batch, EventRing};
+pub use signal::kill;
+pub use verdicts::{Denial, Verdicts};
 
 /// Where the pins are when the settings say nothing.
 pub const DEFAULT_PIN_DIR: &str = "/sys/fs/bpf/cordon";

@@ -10,7 +10,7 @@ use agent_common::ABI_VERSION;
 use super::{Error, bpf};
 
 /// `BPF_FS_MAGIC`.
-const BPF_FS_MAGIC: i64 = 0xcafe_4a11;
+pub(super) const BPF_FS_MAGIC: i64 = 0xcafe_4a11;
 /// `CGROUP2_SUPER_MAGIC`.
 pub(super) const CGROUP2_MAGIC: i64 = 0x6367_7270;
 /// Most pins that [`unpin_all`] removes in one directory: far more than any version makes.
@@ -38,6 +38,7 @@ pub(super) fn other_versions(pin_dir: &Path) -> Vec<PathBuf> {
 
 /// Makes the directories.
 pub(super) fn prepare(pin_dir: &Path) -> Result<Layout, Error> {
+    bpf::mount_bpffs();
     let exists = |path: &&Path| path.exists();
     let mount = pin_dir.ancestors().find(exists).unwrap_or(Path::new("/"));
     if !bpf::file_system(mount).is_ok_and(|kind| kind == BPF_FS_MAGIC) {

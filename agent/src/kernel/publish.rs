@@ -10,7 +10,7 @@ use super::{Error, Kernel};
 
 /// The image that decides at present, as the kernel sees it. Frozen: it never changes.
 #[derive(Debug)]
-pub struct MappedImage(Mapping);
+pub struct MappedImage(pub(super) Mapping);
 
 impl Deref for MappedImage {
     type Target = [Block];
@@ -21,6 +21,10 @@ impl Deref for MappedImage {
 }
 
 impl MappedImage {
+    pub(super) fn of(map: std::os::fd::BorrowedFd<'_>) -> std::io::Result<Self> {
+        Ok(Self(Mapping::readable(map, bpf::map_shape(map)?.entries)?))
+    }
+
     /// The generation in its header.
     ///
     /// # Errors

@@ -4,16 +4,17 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
+pub use crate::intel::Action;
 use crate::intel::{Indicator, Observable, Skipped};
 
-/// What a rule asks for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Action {
-    /// Let pass and report.
-    Report,
-    /// Block.
-    Block,
-}
+pub mod benign;
+pub mod reserved;
+mod rule;
+pub mod rules;
+
+pub use benign::{NeverBlock, WarningList, WarningListError, observable};
+pub use rule::{Supply, rule};
+pub use rules::{LocalAction, LocalRule, Rules};
 
 /// One value of one indicator, as the policy wants it enforced: what `tables` compiles.
 #[derive(Clone, Debug)]
@@ -32,9 +33,24 @@ pub struct Ruled {
     pub indicator: Arc<Indicator>,
 }
 
+/// How many indicators came out how: each is in exactly one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Outcome {
+    /// At least one value blocks.
+    pub block: u64,
+    /// None blocks, at least one is reported.
+    pub report: u64,
+    /// No value is left.
+    pub skipped: u64,
+}
+
 /// What the policy made of all indicators.
 #[derive(Clone, Debug, Default)]
 pub struct Ruling {
+    /// Of the indicators handed in; what the parsers skipped before is not in it.
+    pub outcome: Outcome,
+    /// Values left out of indicators of which other values are used, and why.
+    pub trimmed: Vec<Skipped>,
     /// To be compiled.
     pub ruled: Vec<Ruled>,
     /// Never blocked: compiled as `Allow` entries that win over everything broader.

@@ -1,0 +1,99 @@
+//! Prints the size, alignment and offsets of everything that crosses the kernel boundary, for `abi.txt`.
+//!
+//! A type whose listed fields do not fill it (a hole, or a field that this list forgot) does not compile.
+
+use agent_common::image::{Action, Block};
+use agent_common::wire::{
+    Config, Counter, ExecRecord, FileDigests, FileKey, FileStamp, Fold, FoldKey, Header, HitKey, Hook, Mode,
+    NetworkRecord, Process, RecordKind, Verdict,
+};
+use agent_common::{ABI_VERSION, limits};
+
+macro_rules! records {
+    ($($record:ident { $($field:ident: $kind:ty),+ $(,)? })+) => {$(
+        const _: () = assert!(
+            0 $(+ size_of::<$kind>())+ == size_of::<$record>(),
+            concat!(stringify!($record), " has a hole, or a field that this list lacks")
+        );
+        println!("{} size {} align {}", stringify!($record), size_of::<$record>(), align_of::<$record>());
+        $(
+            const _: fn(&$record) -> &$kind = |record| &record.$field;
+            println!("    {:4} {} {}", std::mem::offset_of!($record, $field), stringify!($field), size_of::<$kind>());
+        )+
+    )+};
+}
+
+macro_rules! values {
+    ($($name:ident { $($variant:ident),+ $(,)? })+) => {$(
+        // A variant that this list lacks makes the match fail to compile.
+        const _: fn($name) -> usize = |value| match value { $($name::$variant => 0,)+ };
+        println!("{} size {}", stringify!($name), size_of::<$name>());
+        $(println!("    {:4} {}", $name::$variant as u32, stringify!($variant));)+
+    )+};
+}
+
+macro_rules! constants {
+    ($($name:path),+ $(,)?) => {$(
+        println!("{} {}", stringify!($name), $name);
+    )+};
+}
+
+fn main() {
+    println!("ABI_VERSION {ABI_VERSION}");
+    constants!(
+        limits::COMM_LEN,
+        limits::PATH_LEN,
+        limits::ARGS_LEN,
+        limits::HITS_RING_BYTES,
+        limits::EXECS_RING_BYTES,
+        limits::HIT_COUNTERS,
+        limits::FOLDS,
+        limits::FILE_DIGESTS,
+        Header::NO_ENTRY,
+        ExecRecord::DIGEST,
+        ExecRecord::PATH_CUT,
+        ExecRecord::ARGS_CUT,
+        ExecRecord::MIN_LEN,
+        FileDigests::SHA1,
+        FileDigests::MD5,
+    );
+    records! {
+        Config {
+            wall_minus_boot_ns: u64, scope_cgroup_id: u64, scope_level: u32, mode: u32, off_until_boot_ns: u64,
+            send_execs: u32, reserved: u32,
+        }
+        Process {
+            start_boot_ns: u64, cgroup_id: u64, pid: u32, tid: u32, ppid: u32, uid: u32, gid: u32, loginuid: u32,
+            comm: [u8; limits::COMM_LEN],
+        }
+        Header {
+            boot_ns: u64, generation: u32, entry: u32, kind: u8, verdict: u8, hook: u8, reserved: [u8; 5],
+            process: Process,
+        }
+        NetworkRecord { header: Header, address: [u8; 16], port: u16, family: u16, protocol: u16, socket_type: u16 }
+        FileKey { device: u64, inode: u64 }
+        FileStamp { size: u64, mtime_ns: u64, ctime_ns: u64 }
+        FileDigests { stamp: FileStamp, sha256: [u8; 32], sha1: [u8; 20], md5: [u8; 16], flags: u32 }
+        ExecRecord {
+            header: Header, file: FileKey, stamp: FileStamp, sha256: [u8; 32], flags: u32, path_len: u16, args_len: u16,
+            path: [u8; limits::PATH_LEN], args: [u8; limits::ARGS_LEN],
+        }
+        HitKey { generation: u32, entry: u32 }
+        FoldKey { start_boot_ns: u64, generation: u32, entry: u32, pid: u32, port: u16, hook: u8, verdict: u8 }
+        Fold { repeats: u64, first_boot_ns: u64, last_boot_ns: u64 }
+    }
+    values! {
+        Mode { Monitor, Enforce }
+        RecordKind { Network, Exec }
+        Verdict { Passed, Blocked, Killed, Reported, WouldBlock }
+        Hook {
+            Connect4, Connect6, Sendmsg4, Sendmsg6, SchedProcessExec, BprmCheck, BprmCheckIma, FanotifyOpenExec, Scan,
+        }
+        Counter {
+            NetworkJudged, ExecJudged, Blocked, Reported, NoImage, HitRingFull, ExecRingFull, HitCounterFull, FoldsFull,
+            DigestUnknown, KillFailed, ImageDamaged,
+        }
+        Action { Allow, Report, Block }
+    }
+    println!("Block size {}", size_of::<Block>());
+}

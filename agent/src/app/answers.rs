@@ -1,0 +1,291 @@
+//! What the control socket answers.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use agent_common::wire::Counter;
+use jiff::{SignedDuration, Timestamp};
+use serde_json::{Value, json};
+use tokio::sync::Notify;
+
+use super::operator::{Off, Operator, observable};
+use super::reload;
+use super::shared::{Shared, lock, read};
+use crate::attribute::{attribution, hook_name, indicator};
+use crate::control::{Answer, Failure, Handler, LocalRule, Request};
+use crate::intel::{Observable, Skipped};
+use crate::kernel::{self, HookState};
+use crate::policy::{Action, Ruled};
+use crate::settings::{self, Mode, Places};
+
+/// Answers while the agent enforces.
+pub struct Answers(pub Arc<Shared>);
+
+/// Answers while it is switched off.
+pub struct Dormant {
+    /// Where things are.
+    pub places: Places,
+    /// Where break-glass is kept.
+    pub operator: Arc<Mutex<Operator>>,
+    /// Until when and why.
+    pub off: Off,
+    /// To come up again.
+    pub again: Arc<Notify>,
+}
+
+impl Handler for Answers {
+    async fn handle(&self, request: Request) -> Answer {
+        let shared = &self.0;
+        match request {
+            Request::Status => Answer::Done(status(shared).await),
+            Request::Sources => Answer::Done(sources(shared).await),
+            Request::Explain { value } => explain(shared, &value).await,
+            Request::Reload => generation(reload(shared).await),
+            Request::Refresh { source } => {
+                let known = names(shared).await;
+                match &source {
+                    Some(name) if !known.contains(name) => Answer::failed(
+                        Failure::Failed,
+                        format!("there is no source `{name}`; `cordon intel list` names them"),
+                    ),
+                    _ => generation(
+                        shared.renew(move |known| source.as_ref().is_none_or(|name| *name == known.name)).await,
+                    ),
+                }
+            }
+            Request::Off { seconds, reason } => self.off(seconds, reason),
+            Request::On => Answer::Done(json!({ "schema": 1, "off": false })),
+            Request::AddRule { rule } => self.add(rule).await,
+            Request::RemoveRule { value } => {
+                let removed = lock(&shared.operator).remove(&value);
+                match removed {
+                    Ok(true) => generation(shared.renew(|_| false).await),
+                    Ok(false) => Answer::failed(Failure::Failed, format!("there is no local rule for `{value}`")),
+                    Err(error) => Answer::failed(Failure::Failed, format!("{error:#}")),
+                }
+            }
+        }
+    }
+}
+
+impl Answers {
+    fn off(&self, seconds: u64, reason: String) -> Answer {
+        let shared = &self.0;
+        let span = SignedDuration::from_secs(i64::try_from(seconds).unwrap_or(i64::MAX));
+        let until = Timestamp::now().checked_add(span).unwrap_or(Timestamp::MAX);
+        tracing::warn!(%until, reason, "switching off");
+        let kept = lock(&shared.operator).set_off(Some(Off { until, reason }));
+        let removed = kept.and_then(|()| Ok(kernel::unpin_all(&shared.places.pins)?));
+        match removed {
+            Ok(removed) => {
+                shared.again.notify_one();
+                let pins = removed.links + removed.maps;
+                Answer::Done(json!({ "schema": 1, "off": true, "until": until, "pins_removed": pins }))
+            }
+            Err(error) => Answer::failed(Failure::Failed, format!("{error:#}")),
+        }
+    }
+
+    async fn add(&self, rule: LocalRule) -> Answer {
+        if observable(&rule.value).is_none() {
+            let message = format!("`{}` is no address, endpoint, prefix, domain, hash or absolute path", rule.value);
+            return Answer::failed(Failure::Invalid, message);
+        }
+        let added = lock(&self.0.operator).add(rule);
+        match added {
+            Ok(()) => generation(self.0.renew(|_| false).await),
+            Err(error) => Answer::failed(Failure::Failed, format!("{error:#}")),
+        }
+    }
+}
+
+impl Handler for Dormant {
+    async fn handle(&self, request: Request) -> Answer {
+        match request {
+            Request::Status => Answer::Done(json!({
+                "schema": 1, "version": env!("CARGO_PKG_VERSION"), "mode": "off", "off": self.off, "generation": null,
+                "pins": self.places.pins, "hooks": [], "sources": [], "counters": {}, "faults": [],
+            })),
+            Request::On | Request::Reload => match lock(&self.operator).set_off(None) {
+                Ok(()) => {
+                    self.again.notify_one();
+                    Answer::Done(json!({ "schema": 1, "off": false }))
+                }
+                Err(error) => Answer::failed(Failure::Failed, format!("{error:#}")),
+            },
+            Request::Off { .. } => {
+                Answer::failed(Failure::Failed, format!("it is off already, until {}", self.off.until))
+            }
+            _ => Answer::failed(
+                Failure::Failed,
+                format!("the agent is switched off until {}; `cordon on` ends that", self.off.until),
+            ),
+        }
+    }
+}
+
+fn generation(renewed: anyhow::Result<u32>) -> Answer {
+    match renewed {
+        Ok(generation) => Answer::Done(json!({ "schema": 1, "generation": generation })),
+        Err(error) => Answer::failed(
+            if error.downcast_ref::<settings::Error>().is_some() { Failure::Invalid } else { Failure::Failed },
+            format!("{error:#}"),
+        ),
+    }
+}
+
+async fn names(shared: &Shared) -> Vec<String> {
+    shared.intake.lock().await.suppliers().iter().map(|supplier| supplier.source.name.clone()).collect()
+}
+
+/// One line for `systemctl status`.
+pub fn status_line(shared: &Shared) -> String {
+    let mode = read(&shared.settings).mode.name();
+    let entries = shared.live().map_or(0, |live| live.summary.entries());
+    let blocked = read(&shared.kernel).counters().map_or(0, |counters| counters.get(Counter::Blocked));
+    match shared.health.faults().first() {
+        Some(fault) => format!("DEGRADED {}: {} · {mode} · {entries} values", fault.number, fault.title),
+        None => format!("{mode} · {entries} values · {blocked} blocked"),
+    }
+}
+
+async fn status(shared: &Shared) -> Value {
+    let counters = read(&shared.kernel).counters().ok();
+    let live = shared.live();
+    let hooks: Vec<Value> = read(&shared.report)
+        .hooks
+        .iter()
+        .map(|(hook, state)| match state {
+            HookState::Attached { adopted } => {
+                json!({ "hook": hook_name(*hook), "state": "attached", "adopted": adopted })
+            }
+            HookState::Unavailable { why } => json!({ "hook": hook_name(*hook), "state": "unavailable", "why": why }),
+            HookState::Unused { why } => json!({ "hook": hook_name(*hook), "state": "unused", "why": why }),
+        })
+        .collect();
+    let health = shared.health.snapshot();
+    let hits = live.as_ref().and_then(|live| read(&shared.kernel).hits(live.generation).ok()).unwrap_or_default();
+    let named: BTreeMap<&str, u64> = counters.iter().flat_map(kernel::Counters::named).collect();
+    let sources = sources(shared).await;
+    json!({
+        "schema": 1,
+        "version": env!("CARGO_PKG_VERSION"),
+        "mode": read(&shared.settings).mode.name(),
+        "off": null,
+        "started": shared.started,
+        "pins": shared.places.pins,
+        "generation": live.as_ref().map(|live| live.generation),
+        "published": live.as_ref().map(|live| live.published),
+        "policy": { "serial": null },
+        "sources": sources["sources"],
+        "tables": live.as_ref().map(|live| json!({
+            "entries": live.summary.entries(), "bytes": live.summary.bytes, "spaces": live.summary.tables,
+            "excepted": live.summary.excepted, "not_enforced": live.summary.unenforced,
+        })),
+        "hooks": hooks,
+        "counters": named,
+        "hits": { "counted": hits.iter().map(|(_, count)| count).sum::<u64>(), "indicators": hits.len() },
+        "stages": health.stages,
+        "losses": health.counters,
+        "faults": health.faults,
+    })
+}
+
+async fn sources(shared: &Shared) -> Value {
+    let intake = shared.intake.lock().await;
+    let now = Timestamp::now();
+    let sources: Vec<Value> = intake
+        .suppliers()
+        .iter()
+        .map(|supplier| {
+            let mut reasons: BTreeMap<String, u64> = BTreeMap::new();
+            let parsed = supplier.load.iter().flat_map(|load| &load.skipped);
+            for skipped in parsed.chain(&supplier.skipped) {
+                *reasons.entry(json!(skipped.reason).as_str().unwrap_or_default().to_owned()).or_default() += 1;
+            }
+            let load = supplier.load.as_deref();
+            let skipped = load.map_or(0, |load| load.skipped.len() as u64) + supplier.outcome.skipped;
+            json!({
+                "name": supplier.source.name,
+                "path": supplier.source.path,
+                "action": supplier.source.action,
+                "loaded_at": load.map(|load| load.loaded_at),
+                "age_seconds": load.map(|load| now.duration_since(load.loaded_at).as_secs()),
+                "files": load.map(|load| load.files),
+                "indicators": load.map(|load| load.read),
+                "outcome": { "block": supplier.outcome.block, "report": supplier.outcome.report, "skipped": skipped },
+                "skipped": reasons,
+                "error": supplier.error,
+            })
+        })
+        .collect();
+    json!({ "schema": 1, "sources": sources })
+}
+
+async fn explain(shared: &Shared, text: &str) -> Answer {
+    let Some(value) = observable(text) else {
+        let message = format!("`{text}` is no address, endpoint, prefix, domain, URL, hash or absolute path");
+        return Answer::failed(Failure::Failed, message);
+    };
+    let Some(live) = shared.live() else { return Answer::failed(Failure::Failed, "no generation is live") };
+    let mode = read(&shared.settings).mode;
+    let hit = shared.look_up(&value);
+    let matched = hit.and_then(|hit| live.provenance.get(hit.entry));
+    let behind: Vec<&Ruled> =
+        matched.iter().flat_map(|matched| matched.primary().into_iter().chain(matched.others())).collect();
+    let is_seen = !matches!(value, Observable::Domain(_) | Observable::Url(_) | Observable::FileName(_));
+    let listed: Vec<&Ruled> = if behind.is_empty() {
+        live.provenance.ruled().iter().filter(|ruled| ruled.observable == value).take(32).collect()
+    } else {
+        behind
+    };
+    let (outcome, why) = match (hit.map(|hit| hit.action), mode) {
+        (Some(agent_common::image::Action::Allow), _) => ("passed", "it is never blocked".to_owned()),
+        (Some(_), _) if !is_seen => {
+            ("passed", format!("it is listed, but no hook of this version sees a {}", value.type_name()))
+        }
+        (Some(agent_common::image::Action::Report), _) => {
+            ("reported", "its source or its type asks for a report".to_owned())
+        }
+        (Some(agent_common::image::Action::Block), Mode::Monitor) => ("would_block", "the mode is monitor".to_owned()),
+        (Some(agent_common::image::Action::Block), Mode::Enforce) => ("blocked", "an indicator is in force".to_owned()),
+        (None, _) if !listed.is_empty() => {
+            ("passed", "it is listed, but not enforced: expired, excepted, or of a type that no hook sees".to_owned())
+        }
+        (None, _) => ("passed", "no indicator in force matches it".to_owned()),
+    };
+    let indicators: Vec<Value> = listed.iter().map(|ruled| describe(ruled)).collect();
+    let skipped = skipped(shared, &value).await;
+    Answer::Done(json!({
+        "schema": 1, "value": value.to_string(), "type": value.type_name(), "outcome": outcome, "why": why,
+        "generation": live.generation, "indicators": indicators, "skipped": skipped,
+    }))
+}
+
+fn describe(ruled: &Ruled) -> Value {
+    let mut document = json!(indicator(ruled));
+    document["action"] = json!(match ruled.action {
+        Action::Block => "block",
+        Action::Report => "report",
+    });
+    document["rule"] = json!(ruled.rule);
+    document["origin"] = json!(ruled.indicator.origin.to_string());
+    document["name"] = json!(ruled.indicator.name);
+    document["attribution"] = json!(attribution(ruled));
+    document["paths"] = json!(ruled.indicator.attribution.as_ref());
+    document
+}
+
+/// Where the value was read and not used, and why.
+async fn skipped(shared: &Shared, value: &Observable) -> Vec<Value> {
+    let text = value.to_string();
+    let intake = shared.intake.lock().await;
+    let of = |source: &str, skipped: &Skipped| json!({ "source": source, "origin": skipped.origin.to_string(), "reason": skipped.reason, "why": skipped.why });
+    let mut found = Vec::new();
+    for supplier in intake.suppliers() {
+        let parsed = supplier.load.iter().flat_map(|load| &load.skipped);
+        let same = parsed.chain(&supplier.skipped).filter(|skipped| skipped.value.split(", ").any(|part| part == text));
+        found.extend(same.take(32).map(|skipped| of(&supplier.source.name, skipped)));
+    }
+    found
+}

@@ -1,0 +1,221 @@
+//! The stage that turns what the kernel half says into the journal's records.
+
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::time::Duration;
+
+use agent_common::wire::{Counter, Fold, FoldKey};
+use jiff::Timestamp;
+use lru::LruCache;
+use tokio::sync::mpsc;
+use tokio::time::{MissedTickBehavior, interval};
+
+use super::shared::{Shared, read};
+use crate::attribute::{Finding, attribute};
+use crate::enrich::{Enricher, HostView, Surroundings};
+use crate::event::{Action, Event, Hook, Match, ProcessKey, Task, Verdict};
+use crate::health::{Fault, Stage};
+use crate::journal::{Entry, LossReason, Offered, Sink};
+use crate::kernel::{Batch, EventRing, clock};
+
+/// Hits whose repeats may still come.
+const FOLDABLE: NonZeroUsize = NonZeroUsize::MIN.saturating_add(32_767);
+/// How often repeats are taken from the kernel.
+const FOLD_EVERY: Duration = Duration::from_secs(1);
+
+/// The stage.
+pub struct Detect {
+    /// What the stages share.
+    pub shared: Arc<Shared>,
+    /// Who acted.
+    pub enricher: Enricher<HostView>,
+    /// Where findings go.
+    pub sink: Sink,
+    /// Processes whose program nobody has hashed yet.
+    pub unhashed: mpsc::Sender<ProcessKey>,
+    /// Says that it lives.
+    pub stage: Stage,
+}
+
+/// What the stage remembers between events.
+struct Memory {
+    sent: LruCache<FoldKey, Arc<Finding>>,
+    hits_lost: u64,
+    execs_lost: u64,
+}
+
+impl Detect {
+    /// Runs until a ring breaks.
+    ///
+    /// # Errors
+    /// A ring can no longer be read.
+    pub async fn run(
+        mut self,
+        mut hits: EventRing,
+        mut execs: EventRing,
+        mut found: mpsc::Receiver<Event>,
+    ) -> anyhow::Result<()> {
+        let mut memory = Memory { sent: LruCache::new(FOLDABLE), hits_lost: 0, execs_lost: 0 };
+        let mut every_second = interval(FOLD_EVERY);
+        every_second.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                batch = hits.next() => {
+                    let batch = batch?;
+                    // The execs that came before these hits say who they are.
+                    self.learn(execs.drain());
+                    self.record(batch, &mut memory);
+                }
+                batch = execs.next() => { let batch = batch?; self.learn(batch); }
+                Some(event) = found.recv() => self.offer(event, None),
+                _ = every_second.tick() => {
+                    self.learn(execs.drain());
+                    let batch = hits.drain();
+                    self.record(batch, &mut memory);
+                    self.take_folds(&mut memory);
+                    self.account(&mut memory);
+                    self.stage.tick();
+                }
+            }
+        }
+    }
+
+    fn learn(&mut self, batch: Batch) {
+        self.sink.lost(LossReason::Undecodable, batch.damaged.len() as u64);
+        for event in batch.events {
+            self.enricher.learn(&event);
+            if let Action::Exec { sha256: None, .. } = event.action {
+                // When the queue is full the next scan finds it.
+                let _full = self.unhashed.try_send(event.task.key);
+            }
+        }
+    }
+
+    fn record(&mut self, batch: Batch, memory: &mut Memory) {
+        self.sink.lost(LossReason::Undecodable, batch.damaged.len() as u64);
+        for event in batch.events {
+            self.offer(event, Some(memory));
+        }
+    }
+
+    fn offer(&mut self, event: Event, memory: Option<&mut Memory>) {
+        let observation = self.enricher.observe(event);
+        let finding = self.shared.behind(&observation.event, |behind| attribute(&observation, behind, 1));
+        let Some(finding) = finding.map(Arc::new) else { return };
+        if let (Some(memory), Some(key)) = (memory, fold_key(&observation.event)) {
+            memory.sent.put(key, Arc::clone(&finding));
+        }
+        match self.sink.offer(Entry::Hit(finding)) {
+            Offered::Taken => self.shared.health.counter("findings.recorded").add(1),
+            // Counted as a loss by the sink.
+            Offered::Refused => {}
+        }
+    }
+
+    /// Repeats become counts of the record that was sent for the first.
+    fn take_folds(&mut self, memory: &mut Memory) {
+        let folds = match read(&self.shared.kernel).take_folds() {
+            Ok(folds) => folds,
+            Err(error) => return self.shared.health.raise(Fault::RingLostHits, "folds", error.to_string()),
+        };
+        for (key, fold) in folds.into_iter().filter(|(_, fold)| fold.repeats > 0) {
+            let wall = i128::from(fold.last_boot_ns) + i128::from(self.enricher.surroundings().wall_minus_boot_ns());
+            let last_time = Timestamp::from_nanosecond(wall).unwrap_or(Timestamp::MAX);
+            let entry = match memory.sent.get(&key) {
+                Some(of) => Entry::Repeat { of: Arc::clone(of), repeats: fold.repeats, last_time },
+                None => match self.reconstruct(&key, &fold, last_time) {
+                    Some(finding) => Entry::Hit(Arc::new(finding)),
+                    None => continue,
+                },
+            };
+            if self.sink.offer(entry) == Offered::Taken {
+                self.shared.health.counter("findings.recorded").add(fold.repeats);
+            }
+        }
+    }
+
+    /// The record of repeats whose first was lost, or sent to a daemon that is gone: what the key says, and no more.
+    fn reconstruct(&mut self, key: &FoldKey, fold: &Fold, last_time: Timestamp) -> Option<Finding> {
+        let observation = self.enricher.observe(event_of(key, fold)?);
+        let finding = self.shared.behind(&observation.event, |behind| attribute(&observation, behind, fold.repeats))?;
+        Some(Finding { last_time, ..finding })
+    }
+
+    fn account(&mut self, memory: &mut Memory) {
+        let Ok(counters) = read(&self.shared.kernel).counters() else { return };
+        let hits_lost = counters.get(Counter::HitRingFull);
+        if hits_lost > memory.hits_lost {
+            self.sink.lost(LossReason::RingFull, hits_lost - memory.hits_lost);
+            self.shared.health.raise(Fault::RingLostHits, "", format!("{hits_lost} hit records so far"));
+        }
+        let execs_lost = counters.get(Counter::ExecRingFull);
+        if execs_lost > memory.execs_lost {
+            self.enricher.note_lost_execs(clock::boot_ns().unwrap_or(u64::MAX));
+        }
+        (memory.hits_lost, memory.execs_lost) = (hits_lost, execs_lost);
+    }
+}
+
+fn fold_key(event: &Event) -> Option<FoldKey> {
+    let matched = event.matched?;
+    let (port, destination) = match &event.action {
+        Action::Network { address, port, .. } => (*port, FoldKey::destination(halves(*address))),
+        Action::Exec { .. } => (0, 0),
+    };
+    Some(FoldKey {
+        start_boot_ns: event.task.key.start_boot_ns,
+        destination,
+        generation: matched.generation,
+        entry: matched.entry,
+        pid: event.task.key.pid,
+        port,
+        hook: event.hook as u8,
+        verdict: event.verdict as u8,
+    })
+}
+
+/// The halves of an address as the hooks have them, IPv4 in its mapped form.
+fn halves(address: std::net::IpAddr) -> (u64, u64) {
+    let bits = match address {
+        std::net::IpAddr::V4(address) => address.to_ipv6_mapped().to_bits(),
+        std::net::IpAddr::V6(address) => address.to_bits(),
+    };
+    ((bits >> 64) as u64, bits as u64)
+}
+
+fn event_of(key: &FoldKey, fold: &Fold) -> Option<Event> {
+    let hook = Hook::from_u8(key.hook)?;
+    let action = match hook {
+        Hook::Connect4 | Hook::Connect6 | Hook::Sendmsg4 | Hook::Sendmsg6 => Action::Network {
+            address: std::net::Ipv6Addr::UNSPECIFIED.into(),
+            port: key.port,
+            protocol: 0,
+            socket_type: 0,
+        },
+        _ => Action::Exec {
+            file: crate::event::FileKey { device: 0, inode: 0 },
+            stamp: crate::event::FileStamp { size: 0, mtime_ns: 0, ctime_ns: 0 },
+            sha256: None,
+            path: String::new(),
+            args: Vec::new(),
+            cut: false,
+        },
+    };
+    Some(Event {
+        boot_ns: fold.first_boot_ns,
+        hook,
+        verdict: Verdict::from_u8(key.verdict)?,
+        matched: Some(Match { generation: key.generation, entry: key.entry }),
+        task: Task {
+            key: ProcessKey { pid: key.pid, start_boot_ns: key.start_boot_ns },
+            tid: key.pid,
+            ppid: 0,
+            uid: 0,
+            gid: 0,
+            loginuid: None,
+            cgroup_id: 0,
+            comm: String::new(),
+        },
+        action,
+    })
+}

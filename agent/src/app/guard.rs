@@ -1,0 +1,105 @@
+//! The exec guard's two ends: the daemon that keeps it running, and the judge inside it.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use agent_common::wire::Hook;
+use serde::{Deserialize, Serialize};
+
+use super::shared::{Shared, read};
+use crate::event::decode;
+use crate::health::Fault;
+use crate::host::{DigestCache, ExecJudge};
+use crate::journal::{LossReason, Sink};
+use crate::kernel::Verdicts;
+use crate::kernel::fanotify::{ExecGuard, GuardCommand, GuardOptions, GuardReport, run_guard};
+
+/// What the judge is made of; the daemon sends it to the child.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct JudgeOptions {
+    pins: PathBuf,
+    /// Path of the enforced cgroup below the cgroup2 mount point.
+    scope: Option<String>,
+    max_file_bytes: u64,
+}
+
+/// Starts the guard where no LSM program holds execs, if the settings allow it.
+///
+/// # Errors
+/// No thread is to be had.
+pub fn start(shared: &Arc<Shared>, sink: &Sink) -> anyhow::Result<Option<ExecGuard>> {
+    let settings = Arc::clone(&read(&shared.settings));
+    let report = read(&shared.report);
+    let is_held_in_kernel = report.is_attached(Hook::BprmCheckIma);
+    drop(report);
+    if is_held_in_kernel || !settings.exec.guard {
+        return Ok(None);
+    }
+    let judge = JudgeOptions {
+        pins: shared.places.pins.clone(),
+        scope: shared.scope.clone(),
+        max_file_bytes: settings.exec.max_file_bytes,
+    };
+    let options = GuardOptions {
+        deadline_ms: u64::try_from(settings.exec.deadline.as_millis()).unwrap_or(u64::MAX),
+        judge: serde_json::to_value(judge)?,
+        ..GuardOptions::default()
+    };
+    let command = GuardCommand { program: PathBuf::from("/proc/self/exe"), arguments: vec!["exec-guard".into()] };
+    let (shared, sink) = (Arc::clone(shared), sink.clone());
+    let (ready, wait) = std::sync::mpsc::channel();
+    let guard = ExecGuard::start(command, options, move |report| {
+        if matches!(report, GuardReport::Status(_) | GuardReport::Ended { .. }) {
+            // Only the first is waited for.
+            let _heard = ready.send(());
+        }
+        hear(&shared, &sink, report);
+    })?;
+    // Ready means that execs are judged from now on; a guard that cannot start has raised its fault by then.
+    let _waited = wait.recv_timeout(std::time::Duration::from_secs(5));
+    Ok(Some(guard))
+}
+
+fn hear(shared: &Shared, sink: &Sink, report: GuardReport) {
+    match report {
+        GuardReport::Started { pid } => tracing::info!(pid, "the exec guard was started"),
+        GuardReport::Status(status) => {
+            shared.health.clear(Fault::ExecGuardStalled, "");
+            for (name, count) in [("asked", status.asked), ("denied", status.denied), ("unjudged", status.unjudged())] {
+                shared.health.counter(&format!("exec_guard.{name}")).set(count);
+            }
+            if status.deadline_missed > 0 {
+                let detail = format!("{} execs were let go unjudged", status.deadline_missed);
+                shared.health.raise(Fault::ExecDeadlinePassed, "", detail);
+            }
+        }
+        GuardReport::Denied(record) => match decode(zerocopy::IntoBytes::as_bytes(&*record)) {
+            Ok(event) => {
+                if shared.found.try_send(event).is_err() {
+                    sink.lost(LossReason::QueueFull, 1);
+                }
+            }
+            Err(_) => sink.lost(LossReason::Undecodable, 1),
+        },
+        GuardReport::Fault(why) => shared.health.raise(Fault::ExecGuardStalled, "", why),
+        GuardReport::Ended { why, next_in } => {
+            if next_in.is_some() {
+                shared.health.raise(Fault::ExecGuardStalled, "", why);
+            }
+        }
+    }
+}
+
+/// Runs the guard in this process until the daemon is gone.
+///
+/// # Errors
+/// It was not started by the daemon, or fanotify is refused.
+pub fn serve() -> anyhow::Result<()> {
+    run_guard(|options| {
+        let options: JudgeOptions = serde_json::from_value(options.judge.clone())?;
+        let verdicts = Verdicts::open(&options.pins)?;
+        let digests = Arc::new(DigestCache::new(super::DIGESTS, options.max_file_bytes));
+        Ok(ExecJudge::new(digests, verdicts, options.scope))
+    })?;
+    Ok(())
+}

@@ -1,0 +1,235 @@
+//! Sources, local rules and the clock → one generation, ready to be published.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use agent_common::image::Seed;
+use anyhow::Context;
+use jiff::Timestamp;
+
+use super::operator::Operator;
+use crate::health::{Fault, Health};
+use crate::host::network_identity;
+use crate::intel::source::{self, Load};
+use crate::intel::{Skipped, Source, normalise};
+use crate::policy::{self, LocalAction, NeverBlock, Rules, Supply, WarningList};
+use crate::settings::{Places, Settings};
+use crate::tables::Compilation;
+
+/// What is known of one source.
+#[derive(Debug)]
+pub struct Supplier {
+    /// As the settings say, or made up for a file in the watched directory.
+    pub source: Source,
+    /// The last good set.
+    pub load: Option<Arc<Load>>,
+    /// Why the latest reading was not used.
+    pub error: Option<String>,
+    /// Outcome of its indicators in the live generation.
+    pub outcome: policy::Outcome,
+    /// Values left out by the policy in the live generation.
+    pub skipped: Vec<Skipped>,
+}
+
+/// All sources with what they gave.
+#[derive(Debug)]
+pub struct Intake {
+    settings: Arc<Settings>,
+    places: Places,
+    health: Health,
+    suppliers: Vec<Supplier>,
+}
+
+/// A generation that is decided but not yet in the kernel.
+pub struct Prepared {
+    /// To be written into the kernel's map.
+    pub compilation: Compilation,
+    /// When the ruling would next come out differently.
+    pub next_change: Option<Timestamp>,
+}
+
+impl Intake {
+    /// No source has been read yet.
+    #[must_use]
+    pub const fn new(settings: Arc<Settings>, places: Places, health: Health) -> Self {
+        Self { settings, places, health, suppliers: Vec::new() }
+    }
+
+    /// The sources, as the settings and the watched directory now have them.
+    #[must_use]
+    pub fn suppliers(&self) -> &[Supplier] {
+        &self.suppliers
+    }
+
+    /// Everything that is to be watched for changes.
+    #[must_use]
+    pub fn watched(&self) -> Vec<PathBuf> {
+        let mut paths = vec![self.places.intel.clone()];
+        paths.extend(self.settings.sources.iter().map(|source| source.path.clone()));
+        paths.extend(self.settings.never_block.warninglists.iter().cloned());
+        paths
+    }
+
+    /// Goes on with other settings; what was read from sources that stay is kept.
+    pub fn resettle(&mut self, settings: Arc<Settings>) {
+        self.settings = settings;
+    }
+
+    /// Reads every source that `wanted` accepts, and forgets those that are gone. A source that cannot be read keeps its last
+    /// good set and raises a fault.
+    pub fn read(&mut self, now: Timestamp, wanted: impl Fn(&Source) -> bool) {
+        let mut old: BTreeMap<String, Supplier> =
+            std::mem::take(&mut self.suppliers).into_iter().map(|known| (known.source.name.clone(), known)).collect();
+        for source in self.sources() {
+            let known = old.remove(&source.name).filter(|known| known.source.path == source.path);
+            let is_unchanged = known.as_ref().is_some_and(|known| known.source == source && known.load.is_some());
+            let supplier = match known {
+                Some(known) if is_unchanged && !wanted(&source) => known,
+                known => self.read_one(source, known.and_then(|known| known.load), now),
+            };
+            self.suppliers.push(supplier);
+        }
+        for gone in old.keys() {
+            self.health.clear(Fault::SourceInvalid, gone);
+            self.health.clear(Fault::SourceUnreadable, gone);
+        }
+    }
+
+    fn read_one(&self, source: Source, last_good: Option<Arc<Load>>, now: Timestamp) -> Supplier {
+        let (load, error) = match source::load(&source, now) {
+            Ok(load) => {
+                let refused: Vec<String> = load.refused.iter().map(|refused| refused.error.to_string()).collect();
+                let load = Arc::new(carry_over(load, last_good.as_deref()));
+                (Some(load), (!refused.is_empty()).then(|| refused.join("; ")))
+            }
+            Err(error) => (last_good, Some(error.error.to_string())),
+        };
+        match &error {
+            Some(error) if source.path.exists() => self.health.raise(Fault::SourceInvalid, &source.name, error.clone()),
+            Some(error) => self.health.raise(Fault::SourceUnreadable, &source.name, error.clone()),
+            None => {
+                self.health.clear(Fault::SourceInvalid, &source.name);
+                self.health.clear(Fault::SourceUnreadable, &source.name);
+            }
+        }
+        Supplier { source, load, error, outcome: policy::Outcome::default(), skipped: Vec::new() }
+    }
+
+    /// The sources of the settings, and one for each file or directory of the watched directory that none of them covers: a
+    /// broken file there disarms nothing but itself.
+    fn sources(&self) -> Vec<Source> {
+        let mut sources = self.settings.sources.clone();
+        let mut dropped: Vec<PathBuf> =
+            fs::read_dir(&self.places.intel).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
+        dropped.sort();
+        for path in dropped {
+            let is_covered = self
+                .settings
+                .sources
+                .iter()
+                .any(|source| path.starts_with(&source.path) || source.path.starts_with(&path));
+            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            if is_covered || name.starts_with('.') || name.ends_with('~') {
+                continue;
+            }
+            let mut name: String =
+                name.chars().map(|c| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '_' }).collect();
+            while sources.iter().any(|source| source.name == name) {
+                name.push('_');
+            }
+            sources.push(Source::new(name, path));
+        }
+        sources
+    }
+
+    /// Rules on all that was read and compiles it.
+    ///
+    /// # Errors
+    /// A never-block value or warning list that cannot be read, or too many entries for one image.
+    pub fn prepare(
+        &mut self,
+        operator: &Operator,
+        now: Timestamp,
+        generation: u32,
+        seed: Seed,
+    ) -> anyhow::Result<Prepared> {
+        let mut rules = self.rules(operator)?;
+        let mut whole = policy::rule(&[], &rules, now);
+        // Ruled on one by one, so that each source's outcome is known; local blocks are in already.
+        rules.local.retain(|rule| rule.action == LocalAction::Allow);
+        for supplier in &mut self.suppliers {
+            let Some(load) = &supplier.load else { continue };
+            let supply = Supply { source: &supplier.source, indicators: &load.indicators };
+            let ruling = policy::rule(&[supply], &rules, now);
+            supplier.outcome = ruling.outcome;
+            supplier.skipped = ruling.skipped;
+            whole.ruled.extend(ruling.ruled);
+            whole.exceptions.extend(ruling.exceptions);
+            whole.next_change = [whole.next_change, ruling.next_change].into_iter().flatten().min();
+        }
+        whole.exceptions.sort();
+        whole.exceptions.dedup();
+        let next_change = whole.next_change;
+        Ok(Prepared { compilation: Compilation::new(whole, generation, seed)?, next_change })
+    }
+
+    fn rules(&self, operator: &Operator) -> anyhow::Result<Rules> {
+        let never = &self.settings.never_block;
+        let mut never_block = NeverBlock::default();
+        for value in &never.values {
+            let known = super::operator::observable(value);
+            never_block
+                .insert(known.with_context(|| format!("never_block: `{value}` is no address, prefix or domain"))?);
+        }
+        if never.host {
+            let own = network_identity();
+            for address in own.resolvers.iter().chain(&own.gateways).chain(&own.own) {
+                never_block.insert(normalise::address(&address.to_string())?);
+            }
+        }
+        let mut warning_lists = Vec::new();
+        for path in &never.warninglists {
+            for file in files_of(path).with_context(|| format!("never_block.warninglists: {}", path.display()))? {
+                warning_lists.push(WarningList::parse(&file.to_string_lossy(), &fs::read(&file)?)?);
+            }
+        }
+        Ok(Rules {
+            never_block,
+            warning_lists,
+            local: operator.rules(),
+            min_prefix_v4: never.min_prefix_v4,
+            min_prefix_v6: never.min_prefix_v6,
+        })
+    }
+}
+
+/// The file itself, or the JSON files of a directory.
+fn files_of(path: &Path) -> std::io::Result<Vec<PathBuf>> {
+    if !path.is_dir() {
+        return Ok(vec![path.to_owned()]);
+    }
+    let mut files = Vec::new();
+    for entry in fs::read_dir(path)? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "json") {
+            files.push(path);
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+/// A file that was good and is now refused keeps in force what it said when it was good.
+fn carry_over(mut load: Load, last_good: Option<&Load>) -> Load {
+    let Some(last_good) = last_good else { return load };
+    for refused in &load.refused {
+        let name = refused.file.to_string_lossy();
+        let kept = last_good.indicators.iter().filter(|indicator| *indicator.origin.file == *name);
+        let before = load.indicators.len();
+        load.indicators.extend(kept.cloned());
+        load.read += (load.indicators.len() - before) as u64;
+    }
+    load
+}

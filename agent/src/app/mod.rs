@@ -1,0 +1,343 @@
+//! The only part that knows all rooms: channels, supervision, reload, stop. No stage ends silently: when one does, the agent
+//! stops with its name and the kernel keeps blocking.
+
+mod answers;
+mod detect;
+mod examine;
+pub mod guard;
+mod intake;
+mod operator;
+mod shared;
+mod watch;
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, RwLock};
+use std::time::Duration;
+
+use anyhow::{Context, anyhow, bail};
+use jiff::Timestamp;
+use sd_notify::NotifyState;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{Notify, mpsc};
+use tokio::task::JoinSet;
+use tokio::time::{MissedTickBehavior, interval, sleep};
+
+use crate::control::Server;
+use crate::enrich::{Enricher, HostView};
+use crate::health::{Fault, Health};
+use crate::host::{CgroupPaths, DigestCache, Users, cgroup, missing_capabilities, running_processes};
+use crate::journal::{Journal, Limits, MirrorSettings, QUEUE, Writer};
+use crate::kernel::{Bprm, HookState, Kernel, Options, Report};
+use crate::settings::{Places, Settings};
+use answers::{Answers, Dormant};
+use detect::Detect;
+use intake::Intake;
+use operator::Operator;
+use shared::Shared;
+use watch::Watch;
+
+/// Files whose digests are remembered.
+const DIGESTS: NonZeroUsize = NonZeroUsize::MIN.saturating_add(65_535);
+/// Processes remembered.
+const PROCESSES: NonZeroUsize = NonZeroUsize::MIN.saturating_add(16_383);
+/// Hits that user space found and that wait to be recorded.
+const FOUND: usize = 1024;
+/// Processes that wait to be hashed.
+const UNHASHED: usize = 1024;
+/// A stage that says nothing for this long, beyond its own period, has stalled.
+const GRACE: Duration = Duration::from_secs(20);
+
+/// Nothing can be enforced by this process.
+#[derive(Debug, thiserror::Error)]
+#[error("this process lacks {0}: run it as root, or give it these capabilities as packaging/cordon-lsm.service does")]
+pub struct NotPermitted(String);
+
+/// What `cordon run` was told.
+#[derive(Clone, Debug)]
+pub struct Orders {
+    /// Where things are.
+    pub places: Places,
+    /// cgroup2 directory to enforce, before what the settings say.
+    pub cgroup: Option<PathBuf>,
+}
+
+/// Why the agent comes down.
+enum Next {
+    /// It was told to.
+    Stop,
+    /// To come up anew: switched off, or on again.
+    Again,
+}
+
+/// Runs the agent until it is told to stop.
+///
+/// # Errors
+/// It cannot come up, or a stage failed; the kernel goes on with what it has.
+pub fn run(orders: &Orders) -> anyhow::Result<()> {
+    let missing = missing_capabilities();
+    if !missing.is_empty() {
+        bail!(NotPermitted(missing.join(", ")));
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let outcome = runtime.block_on(async {
+        loop {
+            if let Next::Stop = once(orders).await? {
+                return Ok(());
+            }
+        }
+    });
+    // A file that hangs on a dead network file system must not hold up the stop.
+    runtime.shutdown_timeout(Duration::from_secs(2));
+    outcome
+}
+
+async fn once(orders: &Orders) -> anyhow::Result<Next> {
+    let settings = Settings::load(&orders.places)?;
+    let operator = Operator::open(&orders.places.state)?;
+    match operator.off(Timestamp::now()).cloned() {
+        Some(off) => stay_off(orders, operator, off).await,
+        None => stay_on(orders, settings, operator).await,
+    }
+}
+
+/// Serves the socket and waits until break-glass ends. Nothing of ours is in the kernel meanwhile.
+async fn stay_off(orders: &Orders, operator: Operator, off: operator::Off) -> anyhow::Result<Next> {
+    crate::kernel::unpin_all(&orders.places.pins)?;
+    tracing::warn!(until = %off.until, reason = off.reason, "switched off by the operator");
+    let server = Server::bind(&orders.places.socket, None, 0).context("the control socket")?;
+    let again = Arc::new(Notify::new());
+    let dormant = Dormant {
+        places: orders.places.clone(),
+        operator: Arc::new(Mutex::new(operator)),
+        off: off.clone(),
+        again: Arc::clone(&again),
+    };
+    say(&[NotifyState::Ready, NotifyState::Status(&format!("OFF until {}: {}", off.until, off.reason))]);
+    let serving = tokio::spawn(server.serve(Arc::new(dormant)));
+    let left = Duration::try_from(off.until.duration_since(Timestamp::now())).unwrap_or_default();
+    let mut feed = interval(Duration::from_secs(5));
+    let end = sleep(left);
+    tokio::pin!(end);
+    let next = loop {
+        tokio::select! {
+            () = &mut end => break Next::Again,
+            () = again.notified() => break Next::Again,
+            stop = told_to_stop() => { stop?; break Next::Stop; }
+            _ = feed.tick() => say(&[NotifyState::Watchdog]),
+        }
+    };
+    serving.abort();
+    // It ends by the abort; only then is the socket free for the next.
+    let _aborted = serving.await;
+    Ok(next)
+}
+
+async fn stay_on(orders: &Orders, settings: Settings, operator: Operator) -> anyhow::Result<Next> {
+    let places = &orders.places;
+    let health = Health::new();
+    let settings = Arc::new(settings);
+    let server = Server::bind(&places.socket, None, 0).context("the control socket")?;
+    let mount = cgroup::mount_point()?;
+    let cgroup = orders.cgroup.clone().or_else(|| settings.cgroup.clone()).unwrap_or_else(|| mount.clone());
+    let mut kernel = Kernel::load(Options {
+        pin_dir: places.pins.clone(),
+        cgroup: cgroup.clone(),
+        bprm: Bprm::Ima,
+        ima_max_bytes: settings.exec.max_file_bytes,
+        exec_hooks: true,
+    })?;
+    let hits = kernel.take_hits()?.context("the ring of hits is taken")?;
+    let execs = kernel.take_execs()?.context("the ring of execs is taken")?;
+    let journal = Journal::open(
+        &places.journal,
+        Limits {
+            segment_bytes: settings.journal.segment_bytes,
+            total_bytes: settings.journal.total_bytes,
+            max_age_hours: settings.journal.max_age.map_or(u64::MAX / 3600, |age| age.as_secs() / 3600),
+        },
+        &health,
+    )?;
+    let mirror = settings.journal.mirror.clone().map(|path| MirrorSettings { path, max_bytes: 64 << 20, keep: 4 });
+    let (sink, writer) = Writer::start(journal, mirror, QUEUE, &health)?;
+    let digests = Arc::new(DigestCache::new(DIGESTS, settings.exec.max_file_bytes));
+    let (found, found_here) = mpsc::channel(FOUND);
+    let (unhashed, to_hash) = mpsc::channel(UNHASHED);
+    let shared = Arc::new(Shared {
+        places: places.clone(),
+        health: health.clone(),
+        started: Timestamp::now(),
+        kernel: RwLock::new(kernel),
+        report: RwLock::new(Report::default()),
+        generations: RwLock::default(),
+        intake: tokio::sync::Mutex::new(Intake::new(Arc::clone(&settings), places.clone(), health.clone())),
+        operator: Arc::new(Mutex::new(operator)),
+        settings: RwLock::new(Arc::clone(&settings)),
+        digests: Arc::clone(&digests),
+        scope: cgroup
+            .strip_prefix(&mount)
+            .ok()
+            .filter(|rest| !rest.as_os_str().is_empty())
+            .map(|rest| format!("/{}", rest.display())),
+        found: found.clone(),
+        renewed: Notify::new(),
+        again: Notify::new(),
+    });
+    shared.configure()?;
+    let mut watch = Watch::new()?;
+    follow(&shared, &mut watch).await;
+    shared.renew(|_| true).await?;
+    attach(&shared)?;
+    let guard = guard::start(&shared, &sink)?;
+
+    let mut enricher = Enricher::new(
+        HostView::new(Users::new(PathBuf::from("/etc/passwd")), CgroupPaths::new(mount), Arc::clone(&digests)),
+        PROCESSES,
+    );
+    enricher.fill(running_processes()?);
+    let detect = Detect {
+        shared: Arc::clone(&shared),
+        enricher,
+        sink: sink.clone(),
+        unhashed,
+        stage: health.stage("detect", Duration::from_secs(1)),
+    };
+    let mut stages: JoinSet<(&'static str, anyhow::Result<()>)> = JoinSet::new();
+    let second = Duration::from_secs(1);
+    let examine = examine::run(Arc::clone(&shared), to_hash, health.stage("examine", second));
+    let answers = Arc::new(Answers(Arc::clone(&shared)));
+    let renewing = Arc::clone(&shared);
+    stages.spawn(async move { ("detect", detect.run(hits, execs, found_here).await) });
+    stages.spawn(async move { ("examine", examine.await) });
+    stages.spawn(async move { ("control", server.serve(answers).await.map_err(Into::into)) });
+    stages.spawn(async move { ("intake", keep_current(&renewing, watch).await) });
+    say(&[NotifyState::Ready]);
+    let outcome = supervise(&shared, &writer, &mut stages).await;
+    say(&[NotifyState::Stopping]);
+    drop(guard);
+    stages.shutdown().await;
+    writer.stop().await;
+    outcome
+}
+
+/// Attaches the hooks. At least one must decide, or there is no agent.
+fn attach(shared: &Shared) -> anyhow::Result<()> {
+    let report = shared::write(&shared.kernel).attach()?;
+    for (hook, state) in &report.hooks {
+        let name = crate::attribute::hook_name(*hook);
+        match state {
+            HookState::Attached { adopted } => tracing::info!(hook = name, adopted, "attached"),
+            HookState::Unused { why } => tracing::debug!(hook = name, why, "not used"),
+            HookState::Unavailable { why } => shared.health.raise(Fault::HookMissing, name, why.clone()),
+        }
+    }
+    if !report.hooks.iter().any(|(_, state)| matches!(state, HookState::Attached { .. })) {
+        return Err(anyhow!("this kernel refuses every hook; `cordon doctor` says why"));
+    }
+    *shared::write(&shared.report) = report;
+    Ok(())
+}
+
+/// Waits for a signal, a stage that ended, or break-glass.
+async fn supervise(
+    shared: &Arc<Shared>,
+    writer: &Writer,
+    stages: &mut JoinSet<(&'static str, anyhow::Result<()>)>,
+) -> anyhow::Result<Next> {
+    let mut hangup = signal(SignalKind::hangup())?;
+    let mut feed = interval(Duration::from_secs(1));
+    feed.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            stop = told_to_stop() => { stop?; return Ok(Next::Stop); }
+            () = shared.again.notified() => return Ok(Next::Again),
+            _ = hangup.recv() => {
+                if let Err(error) = reload(shared).await {
+                    tracing::error!("reload refused: {error:#}");
+                }
+            }
+            ended = stages.join_next() => {
+                return match ended {
+                    Some(Ok((name, Ok(())))) => Err(anyhow!("the stage `{name}` ended")),
+                    Some(Ok((name, Err(error)))) => Err(error.context(format!("the stage `{name}` failed"))),
+                    Some(Err(panic)) => Err(anyhow!("a stage died: {panic}")),
+                    None => Err(anyhow!("all stages ended")),
+                };
+            }
+            _ = feed.tick() => {
+                if writer.has_ended() {
+                    return Err(anyhow!("the stage `journal` ended"));
+                }
+                let stalled = shared.health.stalled(GRACE);
+                if stalled.is_empty() {
+                    say(&[NotifyState::Watchdog, NotifyState::Status(&answers::status_line(shared))]);
+                } else {
+                    shared.health.raise(Fault::StageStalled, "", stalled.join(", "));
+                }
+            }
+        }
+    }
+}
+
+/// Makes new generations when files change, when something begins or ends, and tells the kernel the time.
+async fn keep_current(shared: &Arc<Shared>, mut watch: Watch) -> anyhow::Result<()> {
+    let stage = shared.health.stage("intake", Duration::from_secs(1));
+    let mut every_second = interval(Duration::from_secs(1));
+    loop {
+        tokio::select! {
+            changed = watch.changed() => {
+                let changed = changed?;
+                follow(shared, &mut watch).await;
+                let touched = move |source: &crate::intel::Source| {
+                    changed.iter().any(|path| path.starts_with(&source.path) || source.path.starts_with(path))
+                };
+                // The fault says it; what is live stays.
+                let _refused = shared.renew(touched).await;
+            }
+            _ = every_second.tick() => {
+                shared.configure()?;
+                if shared.live().and_then(|live| live.next_change).is_some_and(|change| change <= Timestamp::now()) {
+                    let _refused = shared.renew(|_| false).await;
+                }
+            }
+        }
+        stage.tick();
+    }
+}
+
+/// Watches what the sources read; what cannot be watched is still read at every reload.
+async fn follow(shared: &Shared, watch: &mut Watch) {
+    let paths = shared.intake.lock().await.watched();
+    if let Err(error) = watch.add(paths.iter().map(PathBuf::as_path)) {
+        shared.health.raise(Fault::SourceUnreadable, "inotify", format!("{error}; raise fs.inotify.max_user_watches"));
+    }
+}
+
+/// Takes new settings, or keeps the old ones whole.
+async fn reload(shared: &Arc<Shared>) -> anyhow::Result<u32> {
+    let settings = match Settings::load(&shared.places) {
+        Ok(settings) => Arc::new(settings),
+        Err(error) => {
+            shared.health.raise(Fault::SettingsRefused, "", error.to_string());
+            return Err(error.into());
+        }
+    };
+    shared.health.clear(Fault::SettingsRefused, "");
+    shared.intake.lock().await.resettle(Arc::clone(&settings));
+    *shared::write(&shared.settings) = settings;
+    shared.configure()?;
+    shared.renew(|_| true).await
+}
+
+async fn told_to_stop() -> std::io::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::select! { _ = terminate.recv() => Ok(()), _ = interrupt.recv() => Ok(()) }
+}
+
+/// Tells systemd, if it started us.
+fn say(states: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(states) {
+        tracing::debug!(%error, "systemd does not listen");
+    }
+}

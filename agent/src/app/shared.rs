@@ -1,0 +1,208 @@
+//! What the stages share, and how a new generation goes live.
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io::Read;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+use agent_common::image::Block;
+use agent_common::wire::Mode as KernelMode;
+use anyhow::Context;
+use jiff::Timestamp;
+use tokio::sync::{Notify, mpsc};
+
+use super::intake::Intake;
+use super::operator::Operator;
+use crate::attribute::Behind;
+use crate::event::{Action, Event};
+use crate::health::{Fault, Health};
+use crate::host::DigestCache;
+use crate::intel::Observable;
+use crate::kernel::{Kernel, Report, Switches};
+use crate::settings::{Mode, Places, Settings};
+use crate::tables::{self, Bearing, Provenance, Summary};
+
+/// A generation that is or was live.
+pub struct Live {
+    /// Its number.
+    pub generation: u32,
+    /// Whose intelligence its entries are.
+    pub provenance: Provenance,
+    /// What it holds.
+    pub summary: Summary,
+    /// When it went live.
+    pub published: Timestamp,
+    /// When the clock alone makes another one necessary.
+    pub next_change: Option<Timestamp>,
+}
+
+/// Generations that hits may still arrive from.
+const REMEMBERED: usize = 2;
+
+/// What the stages share.
+pub struct Shared {
+    /// Where things are.
+    pub places: Places,
+    /// Counters, faults, liveness.
+    pub health: Health,
+    /// When the agent started.
+    pub started: Timestamp,
+    /// The kernel half.
+    pub kernel: RwLock<Kernel>,
+    /// What became of each hook.
+    pub report: RwLock<Report>,
+    /// Newest first.
+    pub generations: RwLock<VecDeque<Arc<Live>>>,
+    /// Sources. A tokio mutex: it is held while files are read.
+    pub intake: tokio::sync::Mutex<Intake>,
+    /// Local rules.
+    pub operator: Arc<Mutex<Operator>>,
+    /// In force.
+    pub settings: RwLock<Arc<Settings>>,
+    /// Digests of files.
+    pub digests: Arc<DigestCache>,
+    /// Path of the enforced cgroup below the cgroup2 mount point; `None` for the whole host.
+    pub scope: Option<String>,
+    /// Hits that user space found itself.
+    pub found: mpsc::Sender<Event>,
+    /// A new generation went live: who runs already is looked at again.
+    pub renewed: Notify,
+    /// The agent is to come up anew, as after `cordon off`.
+    pub again: Notify,
+}
+
+/// A panic elsewhere leaves these values whole: each is replaced in one piece.
+pub fn read<T>(lock: &RwLock<T>) -> std::sync::RwLockReadGuard<'_, T> {
+    lock.read().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// See [`read`].
+pub fn write<T>(lock: &RwLock<T>) -> std::sync::RwLockWriteGuard<'_, T> {
+    lock.write().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// See [`read`].
+pub fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Shared {
+    /// Reads the sources that `wanted` accepts again and makes what they say live, as one generation or not at all.
+    ///
+    /// # Errors
+    /// The generation could not be compiled or published; the one before it stays live and a fault is raised.
+    pub async fn renew(
+        self: &Arc<Self>,
+        wanted: impl Fn(&crate::intel::Source) -> bool + Send + 'static,
+    ) -> anyhow::Result<u32> {
+        let shared = Arc::clone(self);
+        let renewed = tokio::task::spawn_blocking(move || {
+            let mut intake = shared.intake.blocking_lock();
+            intake.read(Timestamp::now(), wanted);
+            shared.publish(&mut intake)
+        });
+        match renewed.await? {
+            Ok(generation) => {
+                self.health.clear(Fault::GenerationRefused, "");
+                self.renewed.notify_one();
+                Ok(generation)
+            }
+            Err(error) => {
+                self.health.raise(Fault::GenerationRefused, "", format!("{error:#}"));
+                Err(error)
+            }
+        }
+    }
+
+    fn publish(&self, intake: &mut Intake) -> anyhow::Result<u32> {
+        let now = Timestamp::now();
+        let kernel = read(&self.kernel);
+        let least = kernel.mapped_image().ok().and_then(|image| image.generation().ok()).map_or(1, |last| last + 1);
+        let operator = lock(&self.operator);
+        let generation = operator.next_generation(least)?;
+        let prepared = intake.prepare(&operator, now, generation, seed()?)?;
+        drop(operator);
+        let blocks = u32::try_from(prepared.compilation.blocks()).context("the image is larger than a map can be")?;
+        let mut written = None;
+        kernel.publish(blocks, generation, |memory: &mut [Block]| {
+            prepared.compilation.write(memory).map(|outcome| written = Some(outcome))
+        })?;
+        let (provenance, summary) = written.context("the image was not written")?;
+        tracing::info!(generation, entries = summary.entries(), bytes = summary.bytes, "a generation is live");
+        let live = Live { generation, provenance, summary, published: now, next_change: prepared.next_change };
+        let mut generations = write(&self.generations);
+        generations.push_front(Arc::new(live));
+        generations.truncate(REMEMBERED);
+        Ok(generation)
+    }
+
+    /// The live generation.
+    pub fn live(&self) -> Option<Arc<Live>> {
+        read(&self.generations).front().cloned()
+    }
+
+    /// Tells the hooks mode and clock.
+    ///
+    /// # Errors
+    /// The map cannot be written.
+    pub fn configure(&self) -> anyhow::Result<()> {
+        let mode = match read(&self.settings).mode {
+            Mode::Enforce => KernelMode::Enforce,
+            Mode::Monitor => KernelMode::Monitor,
+        };
+        read(&self.kernel).configure(&Switches { mode, off_until_boot_ns: 0, send_execs: true })?;
+        Ok(())
+    }
+
+    /// Calls `with` with whoever is behind an event: by its entry, or by its value when its generation is gone.
+    pub fn behind<T>(&self, event: &Event, with: impl FnOnce(&Behind<'_>) -> T) -> T {
+        let generations = read(&self.generations).clone();
+        let by_entry = event.matched.and_then(|matched| {
+            let live = generations.iter().find(|live| live.generation == matched.generation)?;
+            live.provenance.get(matched.entry)
+        });
+        let found = by_entry.or_else(|| {
+            let value = observable_of(&event.action)?;
+            let live = generations.front()?;
+            live.provenance.get(self.look_up(&value)?.entry)
+        });
+        match found {
+            Some(found) => with(&Behind { primary: found.primary(), others: found.others().collect() }),
+            None => {
+                self.health.raise(Fault::UnknownIndicator, "", format!("{:?}", event.matched));
+                with(&Behind::default())
+            }
+        }
+    }
+
+    /// What the live image says of a value now, by the code that the kernel runs.
+    pub fn look_up(&self, value: &Observable) -> Option<agent_common::image::Hit> {
+        let image = read(&self.kernel).mapped_image().ok()?;
+        let now = u32::try_from(Timestamp::now().as_second()).unwrap_or(u32::MAX);
+        match tables::look_up(&*image, value, now).ok()? {
+            Bearing::Hit(hit) => Some(hit),
+            Bearing::Unknown | Bearing::Unseen => None,
+        }
+    }
+}
+
+/// The value that a hook looked up first.
+fn observable_of(action: &Action) -> Option<Observable> {
+    match action {
+        Action::Network { address, port, .. } => Some(match crate::intel::normalise::ip(*address) {
+            address if *port != 0 => Observable::Endpoint(address, *port),
+            IpAddr::V4(address) => Observable::Ipv4(address),
+            IpAddr::V6(address) => Observable::Ipv6(address),
+        }),
+        Action::Exec { sha256, .. } => sha256.map(Observable::Sha256),
+    }
+}
+
+/// Random and secret, so that nobody can choose values that collide.
+fn seed() -> anyhow::Result<agent_common::image::Seed> {
+    let mut bytes = [0_u8; 16];
+    File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut bytes)).context("/dev/urandom")?;
+    let bits = u128::from_ne_bytes(bytes);
+    Ok(agent_common::image::Seed((bits >> 64) as u64, bits as u64))
+}

@@ -1,0 +1,242 @@
+//! `cordon intel check`: parse without loading.
+
+use std::collections::{BTreeMap, HashSet};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use super::Exit;
+use super::table::{Terminal, Tone};
+use crate::intel::source::{Age, FileError, Load, Source, load_all};
+use crate::intel::parse::Format;
+use crate::intel::{Action, Observable, SkipReason, Skipped};
+use crate::policy::{Outcome, Rules, Supply, WarningList, WarningListError, rule};
+
+/// Examples of each reason.
+const EXAMPLES: usize = 5;
+
+/// Read intelligence without loading it: what would block, what would be reported, what is skipped and why
+#[derive(Clone, Debug, clap::Args)]
+pub struct Args {
+    /// Files and directories; a file named here must be readable intelligence, one found in a directory is left out if it is not
+    #[arg(required = true, value_name = "PATH")]
+    pub paths: Vec<PathBuf>,
+    /// One JSON document on standard output
+    #[arg(long)]
+    pub json: bool,
+    /// The time at which validity is judged (RFC 3339), so that results repeat; default: now
+    #[arg(long, value_name = "TIME")]
+    pub at: Option<Timestamp>,
+    /// auto, stix, talos or list
+    #[arg(long, default_value_t = Format::Auto)]
+    pub format: Format,
+    /// Accept loopback, private, documentation and other reserved addresses
+    #[arg(long)]
+    pub allow_reserved: bool,
+    /// block or report
+    #[arg(long, default_value = "block", value_parser = parse_action)]
+    pub action: Action,
+    /// Skip indicators of a lower confidence, 0 to 100
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(0..=100))]
+    pub min_confidence: Option<u8>,
+    /// Skip indicators whose latest version is older: 90d, 12h
+    #[arg(long, value_name = "AGE")]
+    pub max_age: Option<Age>,
+    /// Skip what is on this MISP warning list; may be given several times
+    #[arg(long, value_name = "FILE")]
+    pub warning_list: Vec<PathBuf>,
+}
+
+fn parse_action(text: &str) -> Result<Action, String> {
+    match text {
+        "block" => Ok(Action::Block),
+        "report" => Ok(Action::Report),
+        _ => Err("it is block or report".to_owned()),
+    }
+}
+
+/// Why a check came to no result.
+#[derive(Debug, thiserror::Error)]
+enum Error {
+    #[error(transparent)]
+    File(#[from] FileError),
+    #[error("{path}: {error}")]
+    Unreadable { path: PathBuf, error: io::Error },
+    #[error(transparent)]
+    WarningList(#[from] WarningListError),
+}
+
+#[derive(Serialize)]
+struct Example<'a> {
+    #[serde(rename = "where")]
+    place: String,
+    value: &'a str,
+    why: &'a str,
+}
+
+#[derive(Serialize)]
+struct Reason<'a> {
+    reason: SkipReason,
+    count: usize,
+    examples: Vec<Example<'a>>,
+}
+
+#[derive(Serialize)]
+struct Refusal {
+    file: String,
+    why: String,
+}
+
+/// The document, its fields in the order in which they are printed.
+#[derive(Serialize)]
+struct Document<'a> {
+    schema: u32,
+    files: u64,
+    indicators: u64,
+    outcome: Outcome,
+    values: Values,
+    skipped: Vec<Reason<'a>>,
+    /// Values left out of indicators of which others are used.
+    trimmed: Vec<Reason<'a>>,
+    superseded: u64,
+    refused: Vec<Refusal>,
+}
+
+/// Distinct values by type, in the order of [`Observable::TYPE_NAMES`].
+struct Values([usize; Observable::TYPE_NAMES.len()]);
+
+impl Serialize for Values {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(Observable::TYPE_NAMES.iter().zip(self.0))
+    }
+}
+
+fn reasons<'a>(skipped: impl Iterator<Item = &'a Skipped>) -> Vec<Reason<'a>> {
+    let mut by_reason: BTreeMap<SkipReason, Reason<'a>> = BTreeMap::new();
+    for item in skipped {
+        let entry = by_reason.entry(item.reason).or_insert(Reason {
+            reason: item.reason,
+            count: 0,
+            examples: Vec::new(),
+        });
+        entry.count += 1;
+        if entry.examples.len() < EXAMPLES {
+            entry.examples.push(Example { place: item.origin.to_string(), value: &item.value, why: &item.why });
+        }
+    }
+    by_reason.into_values().collect()
+}
+
+fn warning_list(path: &Path) -> Result<WarningList, Error> {
+    let bytes = std::fs::read(path).map_err(|error| Error::Unreadable { path: path.to_owned(), error })?;
+    Ok(WarningList::parse(&path.to_string_lossy(), &bytes)?)
+}
+
+fn load(args: &Args, now: Timestamp) -> Result<(Load, Rules), Error> {
+    let warning_lists = args.warning_list.iter().map(|path| warning_list(path)).collect::<Result<_, _>>()?;
+    let source = Source {
+        format: args.format,
+        action: args.action,
+        allow_reserved: args.allow_reserved,
+        min_confidence: args.min_confidence,
+        max_age: args.max_age,
+        ..Source::new("check", "")
+    };
+    let load = load_all(&source, &args.paths, now).map_err(|error| error.error)?;
+    Ok((load, Rules { warning_lists, ..Rules::default() }))
+}
+
+/// Checks and prints; `now` is used where `--at` does not say otherwise. Intelligence that cannot be used is
+/// [`Exit::Invalid`], and nothing is printed but why.
+///
+/// # Errors
+/// The output cannot be written.
+pub fn run(args: &Args, now: Timestamp, output: &mut impl Write, errors: &mut impl Write) -> io::Result<Exit> {
+    let now = args.at.unwrap_or(now);
+    let (load, rules) = match load(args, now) {
+        Ok(loaded) => loaded,
+        Err(error) => {
+            writeln!(errors, "cordon: {error}")?;
+            return Ok(Exit::Invalid);
+        }
+    };
+    let ruling = rule(&[Supply { source: &load.source, indicators: &load.indicators }], &rules, now);
+    let distinct: HashSet<&Observable> = ruling.ruled.iter().map(|ruled| &ruled.observable).collect();
+    let mut values = Values([0; Observable::TYPE_NAMES.len()]);
+    for value in distinct {
+        let slot = Observable::TYPE_NAMES.iter().position(|name| *name == value.type_name());
+        if let Some(count) = slot.and_then(|slot| values.0.get_mut(slot)) {
+            *count += 1;
+        }
+    }
+    let mut outcome = ruling.outcome;
+    outcome.skipped += load.skipped.len() as u64;
+    let refused: Vec<Refusal> = load
+        .refused
+        .iter()
+        .map(|refused| Refusal { file: refused.file.to_string_lossy().into_owned(), why: refused.error.to_string() })
+        .collect();
+    for refusal in &refused {
+        writeln!(errors, "cordon: left out: {}", refusal.why)?;
+    }
+    let document = Document {
+        schema: 1,
+        files: load.files,
+        indicators: load.read,
+        outcome,
+        values,
+        skipped: reasons(load.skipped.iter().chain(&ruling.skipped)),
+        trimmed: reasons(load.trimmed.iter().chain(&ruling.trimmed)),
+        superseded: load.superseded,
+        refused,
+    };
+    if args.json {
+        serde_json::to_writer(&mut *output, &document).map_err(io::Error::from)?;
+        writeln!(output)?;
+    } else {
+        show(&document, Terminal::stdout(), output)?;
+    }
+    Ok(Exit::Done)
+}
+
+fn show(document: &Document<'_>, terminal: Terminal, output: &mut impl Write) -> io::Result<()> {
+    let Outcome { block, report, skipped } = document.outcome;
+    let files = if document.files == 1 { "1 file".to_owned() } else { format!("{} files", document.files) };
+    let summary = format!(
+        "{} indicators in {files}: {block} block, {report} report, {skipped} skipped",
+        document.indicators
+    );
+    writeln!(output, "{}", terminal.paint(Tone::Heading, &summary))?;
+    let rows = Observable::TYPE_NAMES.iter().zip(document.values.0).filter(|(_, count)| *count > 0);
+    let rows: Vec<Vec<String>> = rows.map(|(name, count)| vec![(*name).to_owned(), count.to_string()]).collect();
+    if !rows.is_empty() {
+        writeln!(output, "\n{}", terminal.table(&["type", "distinct values"], rows))?;
+    }
+    for (title, reasons) in [("skipped", &document.skipped), ("partly used, left out", &document.trimmed)] {
+        for reason in reasons {
+            let heading = format!("{title}: {} {}", reason.count, name_of(reason.reason));
+            writeln!(output, "{}", terminal.paint(Tone::Warning, &heading))?;
+            let rows = reason.examples.iter().map(|example| {
+                vec![example.place.clone(), example.value.to_owned(), example.why.to_owned()]
+            });
+            writeln!(output, "{}", terminal.table(&["where", "value", "why"], rows))?;
+        }
+    }
+    if document.superseded > 0 {
+        writeln!(output, "{} older versions of indicators are not counted", document.superseded)?;
+    }
+    if !document.refused.is_empty() {
+        writeln!(output, "{} files are left out (named above)", document.refused.len())?;
+    }
+    Ok(())
+}
+
+/// A reason as JSON has it.
+fn name_of(reason: SkipReason) -> String {
+    serde_json::to_value(reason).ok().and_then(|name| name.as_str().map(str::to_owned)).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests;

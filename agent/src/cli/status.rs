@@ -1,0 +1,90 @@
+//! `cordon status`.
+
+use serde_json::Value;
+
+use super::table::{Terminal, Tone, printable};
+use super::{Exit, ask};
+use crate::control::Request;
+use crate::settings::Places;
+
+/// `cordon status`
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// One JSON document on standard output
+    #[arg(long)]
+    json: bool,
+}
+
+/// Prints what the running agent is doing.
+///
+/// # Errors
+/// No agent is running.
+pub fn run(args: &Args, places: &Places) -> anyhow::Result<Exit> {
+    let document = match ask(places, &Request::Status)? {
+        Ok(document) => document,
+        Err(exit) => return Ok(exit),
+    };
+    if args.json {
+        println!("{document}");
+    } else {
+        print(&document);
+    }
+    Ok(Exit::Done)
+}
+
+fn text(value: &Value) -> String {
+    match value {
+        Value::Null => "-".to_owned(),
+        Value::String(text) => printable(text).into_owned(),
+        other => other.to_string(),
+    }
+}
+
+fn rows(value: &Value) -> &[Value] {
+    value.as_array().map_or(&[], Vec::as_slice)
+}
+
+fn print(document: &Value) {
+    let terminal = Terminal::stdout();
+    let mode = text(&document["mode"]);
+    let tone = if mode == "enforce" { Tone::Good } else { Tone::Notice };
+    println!("mode         {}", terminal.paint(tone, &mode));
+    if !document["off"].is_null() {
+        println!("off until    {} ({})", text(&document["off"]["until"]), text(&document["off"]["reason"]));
+        return;
+    }
+    println!("generation   {}, live since {}", text(&document["generation"]), text(&document["published"]));
+    println!("values       {} in {} bytes", text(&document["tables"]["entries"]), text(&document["tables"]["bytes"]));
+    for unenforced in rows(&document["tables"]["not_enforced"]) {
+        println!("not enforced {} ({})", text(&unenforced["count"]), text(&unenforced["reason"]));
+    }
+    let counters = &document["counters"];
+    println!("blocked      {}, reported {}", text(&counters["blocked"]), text(&counters["reported"]));
+    println!();
+    let sources = rows(&document["sources"]).iter().map(|source| {
+        let outcome = &source["outcome"];
+        vec![
+            text(&source["name"]),
+            text(&source["action"]),
+            text(&source["indicators"]),
+            text(&outcome["block"]),
+            text(&outcome["report"]),
+            text(&outcome["skipped"]),
+            source["age_seconds"].as_i64().map_or_else(|| "-".to_owned(), |age| format!("{age} s")),
+        ]
+    });
+    println!("{}", terminal.table(&["source", "action", "read", "block", "report", "skipped", "age"], sources));
+    let hooks =
+        rows(&document["hooks"]).iter().map(|hook| vec![text(&hook["hook"]), text(&hook["state"]), text(&hook["why"])]);
+    println!("{}", terminal.table(&["hook", "state", "why"], hooks));
+    for fault in rows(&document["faults"]) {
+        let line = format!(
+            "{} {} {}: {}",
+            text(&fault["number"]),
+            text(&fault["title"]),
+            text(&fault["subject"]),
+            text(&fault["detail"])
+        );
+        println!("{}", terminal.paint(Tone::Bad, &line));
+    }
+}

@@ -1,0 +1,185 @@
+//! The register of faults: each has a number that never changes its meaning, so that a runbook can name it.
+//!
+//! docs/faults.md is the same register for people; a test holds the two together (`CORDON_BLESS=1` rewrites it).
+
+macro_rules! faults {
+    ($($(#[$doc:meta])* $name:ident = $number:literal {
+        title: $title:literal, cause: $cause:literal, effect: $effect:literal, fix: $fix:literal $(,)?
+    })+) => {
+        /// Something that is wrong and lasts until it is put right.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub enum Fault {
+            $($(#[$doc])* $name,)+
+        }
+
+        impl Fault {
+            /// Every fault, by number.
+            pub const ALL: &'static [Self] = &[$(Self::$name,)+];
+
+            /// `C` and three digits; never used again for anything else.
+            #[must_use]
+            pub const fn number(self) -> &'static str {
+                match self { $(Self::$name => $number,)+ }
+            }
+
+            /// The fault in a few words.
+            #[must_use]
+            pub const fn title(self) -> &'static str {
+                match self { $(Self::$name => $title,)+ }
+            }
+
+            /// What usually causes it.
+            #[must_use]
+            pub const fn cause(self) -> &'static str {
+                match self { $(Self::$name => $cause,)+ }
+            }
+
+            /// What is not enforced, or not recorded, while it lasts.
+            #[must_use]
+            pub const fn effect(self) -> &'static str {
+                match self { $(Self::$name => $effect,)+ }
+            }
+
+            /// What to do.
+            #[must_use]
+            pub const fn fix(self) -> &'static str {
+                match self { $(Self::$name => $fix,)+ }
+            }
+        }
+    };
+}
+
+faults! {
+    /// The journal cannot be written.
+    JournalWriteFailed = "C001" {
+        title: "journal cannot be written",
+        cause: "An input/output error, a read-only file system, or wrong permissions on the journal directory.",
+        effect: "Blocking goes on. Hits of this time are counted as lost and are not in `cordon log`.",
+        fix: "Make the journal directory writable for the agent; the detail names the path and the error.",
+    }
+    /// The disk is full, and there is no older segment left to give up.
+    JournalDiskFull = "C002" {
+        title: "journal disk full",
+        cause: "The file system of the journal has no space left, even after all older segments were deleted.",
+        effect: "Blocking goes on. Hits of this time are counted as lost and are not in `cordon log`.",
+        fix: "Free space on the file system that the detail names; the journal goes on by itself.",
+    }
+    /// A segment cannot be read as what it should be.
+    JournalSegmentDamaged = "C003" {
+        title: "journal segment damaged",
+        cause: "A file of the journal is torn or was changed from outside: power loss, a failing disk, a copy cut short.",
+        effect: "The records of that file are missing from `cordon log`. New records go to a new file.",
+        fix: "The file is set aside as `damaged-…` and never deleted; try `sqlite3 FILE .recover`, then remove it.",
+    }
+    /// Records came faster than they could be written.
+    JournalOverrun = "C004" {
+        title: "journal overrun",
+        cause: "Hits came faster than the disk takes them for longer than the queue is deep.",
+        effect: "Blocking goes on. Hits beyond the queue are counted as lost and are not in `cordon log`.",
+        fix: "Use a faster disk, or find what makes so many distinct hits with `cordon log`.",
+    }
+    /// The JSON-lines mirror cannot be written.
+    JournalMirrorFailed = "C005" {
+        title: "journal mirror cannot be written",
+        cause: "The directory of the mirror file is missing, read-only or full.",
+        effect: "Records are in `cordon log` but not in the mirror file, so a log shipper does not see them.",
+        fix: "Make the mirror's directory writable; the detail names the path and the error.",
+    }
+    /// A source cannot be read.
+    SourceUnreadable = "C010" {
+        title: "intelligence source unreadable",
+        cause: "The source's file or directory is missing or not readable, or its server does not answer.",
+        effect: "What was last loaded from this source stays in force and grows old; before a first load nothing of it is enforced.",
+        fix: "Put the source back in reach; the detail names it. It is read again by itself.",
+    }
+    /// A source holds something that is not valid.
+    SourceInvalid = "C011" {
+        title: "intelligence source invalid",
+        cause: "A file is broken, of no known format, or too large.",
+        effect: "What was last loaded from this source stays in force; nothing of the new file is.",
+        fix: "Run `cordon intel check PATH`, which names the line, and correct or remove the file.",
+    }
+    /// A compiled generation was refused or could not be published.
+    GenerationRefused = "C012" {
+        title: "new generation not published",
+        cause: "The indicators do not fit the limits of the tables, or the kernel had no memory for them.",
+        effect: "The last good generation stays in force.",
+        fix: "The detail names the limit; load fewer indicators or give the machine more memory.",
+    }
+    /// New settings were not accepted.
+    SettingsRefused = "C020" {
+        title: "settings refused on reload",
+        cause: "The settings file has an error, or others than root can write it.",
+        effect: "The settings from before stay in force.",
+        fix: "Correct what the detail names, then reload.",
+    }
+    /// A new policy was not accepted.
+    PolicyRefused = "C021" {
+        title: "policy refused",
+        cause: "The policy is not signed by a trusted key, is older than the one in force, or is for another host.",
+        effect: "The policy from before stays in force.",
+        fix: "Run `cordon policy verify` on it and publish a correct one with a higher serial.",
+    }
+    /// A hook is not attached.
+    HookMissing = "C030" {
+        title: "hook missing",
+        cause: "The kernel lacks what the hook needs, or refused to attach it.",
+        effect: "What this hook sees is neither blocked nor reported.",
+        fix: "Run `cordon doctor`: it says what this kernel lacks and what would bring it.",
+    }
+    /// The ring of hits overflowed.
+    RingLostHits = "C031" {
+        title: "records of hits lost in the kernel",
+        cause: "Hits came faster than the agent took them out of the ring.",
+        effect: "Blocking goes on and the hit counters are right; the records of these hits are missing from `cordon log`.",
+        fix: "Look for a flood in `cordon log`; give the agent more CPU if it is starved.",
+    }
+    /// An entry's generation or number is not known.
+    UnknownIndicator = "C032" {
+        title: "hit of an unknown indicator",
+        cause: "The kernel reported an entry of a generation whose provenance is no longer there.",
+        effect: "The hit was enforced and counted; its record cannot say which indicator it was.",
+        fix: "Restart the agent so that it publishes a generation of its own; report it if it comes back.",
+    }
+    /// The guard of execs does not answer in time.
+    ExecGuardStalled = "C040" {
+        title: "exec guard stalled",
+        cause: "The fanotify guard did not take its events for longer than it may.",
+        effect: "Execs of files whose digest is not yet known are let through until it goes on.",
+        fix: "Give the agent more CPU, or use a kernel where it can decide without the guard (`cordon doctor`).",
+    }
+    /// An exec was let through because its digest took too long.
+    ExecDeadlinePassed = "C041" {
+        title: "exec let through unchecked",
+        cause: "Hashing a file took longer than an exec may be held up: a large file or a slow disk.",
+        effect: "The program ran before it was checked; it is checked afterwards and killed if it is an indicator.",
+        fix: "None needed when rare. Keep large programs on a faster disk; the digest is then remembered.",
+    }
+    /// A file is too large to be hashed.
+    DigestTooLarge = "C042" {
+        title: "program too large to check",
+        cause: "The program is larger than the limit up to which files are hashed.",
+        effect: "This program is not compared with file indicators.",
+        fix: "Raise the limit in the settings if the file is trusted to be hashed in time.",
+    }
+    /// A stage does not tick.
+    StageStalled = "C050" {
+        title: "stage stalled",
+        cause: "A part of the agent has made no progress for longer than it promises.",
+        effect: "The kernel goes on blocking; what this stage does (the subject names it) is not done.",
+        fix: "systemd restarts the agent by its watchdog; report it with the log if it comes back.",
+    }
+    /// The clock is not what it was.
+    ClockOffset = "C060" {
+        title: "clock jumped",
+        cause: "The wall clock was set forward or back, so its offset to the time since boot changed.",
+        effect: "Records near the jump may carry a time that is off by as much; expiry follows the new clock.",
+        fix: "None needed after a correction. Keep the clock synchronised.",
+    }
+}
+
+impl std::fmt::Display for Fault {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} {}", self.number(), self.title())
+    }
+}

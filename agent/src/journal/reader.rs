@@ -1,0 +1,401 @@
+//! Reading the journal: beside a live writer, or when none runs; with no more than permission to read.
+
+use std::collections::VecDeque;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+use rusqlite::{Connection, ErrorCode, OpenFlags, params_from_iter};
+
+use super::query::{Filter, Order, Query};
+use super::row::timestamp;
+use super::segment;
+use super::{JournalError, Loss, LossReason};
+use crate::attribute::Finding;
+
+/// Records fetched at a time. No transaction is open in between, so a slow reader never holds up the writer's checkpoints.
+const PAGE: usize = 256;
+
+/// The journal, open for reading.
+#[derive(Clone, Debug)]
+pub struct Reader {
+    dir: PathBuf,
+}
+
+impl Reader {
+    /// Opens the journal in `dir`.
+    ///
+    /// # Errors
+    /// There is none, or it may not be read.
+    pub fn open(dir: &Path) -> Result<Self, JournalError> {
+        let reader = Self { dir: dir.to_owned() };
+        reader.segments()?;
+        Ok(reader)
+    }
+
+    /// The records that `query` finds. A segment that cannot be read is an error in its place; the records of the others
+    /// follow.
+    #[must_use]
+    pub fn records(&self, query: &Query) -> Records {
+        let (segments, failed) = match self.segments() {
+            Ok(segments) => (segments, None),
+            Err(error) => (Vec::new(), Some(error)),
+        };
+        let mut segments = VecDeque::from(segments);
+        if query.order == Order::NewestFirst {
+            segments.make_contiguous().reverse();
+        }
+        Records {
+            dir: self.dir.clone(),
+            query: query.clone(),
+            segments,
+            open: None,
+            page: VecDeque::new(),
+            failed,
+            left: query.limit.unwrap_or(usize::MAX),
+        }
+    }
+
+    /// The record with that id.
+    ///
+    /// # Errors
+    /// A segment cannot be read.
+    pub fn find(&self, id: &str) -> Result<Option<Finding>, JournalError> {
+        for sequence in self.segments()?.into_iter().rev() {
+            let path = segment::path_of(&self.dir, sequence);
+            let Some(connection) = open_if_there(&path)? else { continue };
+            let mut filter = Filter::default();
+            let number = filter.parameter(id.to_owned());
+            filter.clause(format!("id = ?{number}"));
+            let page = fetch(&connection, &path, &filter, "row", 1)?;
+            if let Some(found) = page.into_iter().next() {
+                return Ok(Some(found.finding));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Records known to be missing between two times, oldest first.
+    ///
+    /// # Errors
+    /// A segment cannot be read.
+    pub fn losses(&self, since: Option<Timestamp>, until: Option<Timestamp>) -> Result<Vec<Loss>, JournalError> {
+        let mut losses = Vec::new();
+        for sequence in self.segments()? {
+            let path = segment::path_of(&self.dir, sequence);
+            if let Some(connection) = open_if_there(&path)? {
+                let found = fetch_losses(&connection, &path, 0)?;
+                losses.extend(found.into_iter().map(|(_, loss)| loss).filter(|loss| {
+                    since.is_none_or(|since| loss.to >= since) && until.is_none_or(|until| loss.from <= until)
+                }));
+            }
+        }
+        Ok(losses)
+    }
+
+    /// What `query` finds from now on; [`Query::limit`] and [`Query::order`] do not apply.
+    ///
+    /// # Errors
+    /// The journal cannot be read.
+    pub fn follow(&self, query: &Query) -> Result<Follow, JournalError> {
+        let mut follow =
+            Follow { reader: self.clone(), query: query.clone(), sequence: 0, connection: None, revision: 0, loss: 0 };
+        if let Some(newest) = self.segments()?.last() {
+            // Should the newest be only just begun, all of it comes from now on.
+            follow.sequence = newest.saturating_sub(1);
+            follow.enter(*newest)?;
+            follow.skip_to_end()?;
+        }
+        Ok(follow)
+    }
+
+    fn segments(&self) -> Result<Vec<u64>, JournalError> {
+        segment::list(&self.dir).map_err(|source| match source.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => JournalError::Missing { path: self.dir.clone() },
+            _ => JournalError::file(&self.dir, "list the directory", source),
+        })
+    }
+}
+
+/// Opens a segment for reading.
+///
+/// A segment in WAL mode has an index in shared memory, which a reader who may not write makes do without only where the files
+/// `-wal` and `-shm` exist. Where they do not, nobody is writing, and the file alone is all there is: it is then opened as one
+/// that does not change.
+pub(super) fn open_read_only(path: &Path) -> rusqlite::Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connect = || -> rusqlite::Result<Connection> {
+        let connection = Connection::open_with_flags(path, flags)?;
+        connection.busy_timeout(std::time::Duration::from_secs(5))?;
+        connection.query_row("SELECT 1 FROM record LIMIT 1", [], |_| Ok(())).or_else(|error| match error {
+            rusqlite::Error::QueryReturnedNoRows => Ok(()),
+            error => Err(error),
+        })?;
+        Ok(connection)
+    };
+    let error = match connect() {
+        Ok(connection) => return Ok(connection),
+        Err(error) => error,
+    };
+    let needs_write = matches!(error.sqlite_error_code(), Some(ErrorCode::CannotOpen | ErrorCode::ReadOnly));
+    let wal_bytes = std::fs::metadata(segment::beside(path, "-wal")).map_or(0, |metadata| metadata.len());
+    if !needs_write || wal_bytes > 0 || std::fs::File::open(path).is_err() {
+        return Err(error);
+    }
+    let mut uri = String::from("file:");
+    for byte in std::os::unix::ffi::OsStrExt::as_bytes(path.as_os_str()) {
+        match byte {
+            b'/' | b'.' | b'-' | b'_' | b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z' => uri.push(char::from(*byte)),
+            _ => uri.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    uri.push_str("?immutable=1");
+    Connection::open_with_flags(uri, flags | OpenFlags::SQLITE_OPEN_URI)
+}
+
+/// `None` where the segment is gone (the writer gives up old ones) or was only just begun.
+fn open_if_there(path: &Path) -> Result<Option<Connection>, JournalError> {
+    match open_read_only(path) {
+        Ok(connection) => Ok(Some(connection)),
+        Err(_) if !path.exists() => Ok(None),
+        Err(error) if is_unfinished(path, &error) => Ok(None),
+        Err(error) => Err(explain(path, error)),
+    }
+}
+
+/// Whether the segment has no table yet: the writer is just making it.
+fn is_unfinished(path: &Path, error: &rusqlite::Error) -> bool {
+    error.to_string().contains("no such table") && std::fs::metadata(path).is_ok_and(|metadata| metadata.len() <= 4096)
+}
+
+fn explain(path: &Path, source: rusqlite::Error) -> JournalError {
+    if segment::is_damage(&source) {
+        return JournalError::Damaged { path: path.to_owned(), detail: source.to_string() };
+    }
+    match (source.sqlite_error_code(), std::fs::File::open(path).map_err(|error| error.kind())) {
+        (Some(ErrorCode::CannotOpen | ErrorCode::ReadOnly | ErrorCode::PermissionDenied), _)
+        | (_, Err(io::ErrorKind::PermissionDenied)) => JournalError::NotPermitted { path: path.to_owned() },
+        _ => JournalError::Sqlite { path: path.to_owned(), source },
+    }
+}
+
+struct Found {
+    row: i64,
+    revision: i64,
+    time: i64,
+    finding: Finding,
+}
+
+fn fetch(
+    connection: &Connection,
+    path: &Path,
+    filter: &Filter,
+    order: &str,
+    limit: usize,
+) -> Result<Vec<Found>, JournalError> {
+    let sql = format!(
+        "SELECT row, revision, time, id, record FROM record WHERE {} ORDER BY {order} LIMIT {limit}",
+        filter.sql()
+    );
+    let explain = |source| explain(path, source);
+    let mut statement = connection.prepare_cached(&sql).map_err(explain)?;
+    let mut rows = statement.query(params_from_iter(&filter.parameters)).map_err(explain)?;
+    let mut found = Vec::new();
+    while let Some(row) = rows.next().map_err(explain)? {
+        let record: String = row.get("record").map_err(explain)?;
+        let finding = serde_json::from_str(&record).map_err(|source| JournalError::Record {
+            path: path.to_owned(),
+            id: row.get("id").unwrap_or_default(),
+            source,
+        })?;
+        found.push(Found {
+            row: row.get("row").map_err(explain)?,
+            revision: row.get("revision").map_err(explain)?,
+            time: row.get("time").map_err(explain)?,
+            finding,
+        });
+    }
+    Ok(found)
+}
+
+fn fetch_losses(connection: &Connection, path: &Path, after: i64) -> Result<Vec<(i64, Loss)>, JournalError> {
+    let explain = |source| explain(path, source);
+    let mut statement = connection
+        .prepare_cached("SELECT row, reason, count, from_time, to_time FROM loss WHERE row > ?1 ORDER BY row")
+        .map_err(explain)?;
+    let mut rows = statement.query([after]).map_err(explain)?;
+    let mut losses = Vec::new();
+    while let Some(row) = rows.next().map_err(explain)? {
+        let reason: String = row.get("reason").map_err(explain)?;
+        let Some(reason) = LossReason::from_name(&reason) else { continue };
+        let count: i64 = row.get("count").map_err(explain)?;
+        let loss = Loss {
+            reason,
+            count: u64::try_from(count).unwrap_or(0),
+            from: timestamp(row.get("from_time").map_err(explain)?),
+            to: timestamp(row.get("to_time").map_err(explain)?),
+        };
+        losses.push((row.get("row").map_err(explain)?, loss));
+    }
+    Ok(losses)
+}
+
+struct OpenSegment {
+    path: PathBuf,
+    connection: Connection,
+    /// Time and row of the last record fetched.
+    after: Option<(i64, i64)>,
+}
+
+/// The records that a query finds; made by [`Reader::records`].
+pub struct Records {
+    dir: PathBuf,
+    query: Query,
+    segments: VecDeque<u64>,
+    open: Option<OpenSegment>,
+    page: VecDeque<Finding>,
+    failed: Option<JournalError>,
+    left: usize,
+}
+
+impl Records {
+    /// Fetches the next page of the open segment; an empty page closes it.
+    fn fetch(&mut self) -> Result<(), JournalError> {
+        let Some(open) = &mut self.open else { return Ok(()) };
+        let mut filter = self.query.filter();
+        let (comparison, direction) = match self.query.order {
+            Order::NewestFirst => ("<", "DESC"),
+            Order::OldestFirst => (">", "ASC"),
+        };
+        if let Some((time, row)) = open.after {
+            let (time, row) = (filter.parameter(time), filter.parameter(row));
+            filter.clause(format!("(time, row) {comparison} (?{time}, ?{row})"));
+        }
+        let order = format!("time {direction}, row {direction}");
+        let found = fetch(&open.connection, &open.path, &filter, &order, PAGE.min(self.left))?;
+        match found.last() {
+            Some(last) => open.after = Some((last.time, last.row)),
+            None => self.open = None,
+        }
+        self.page.extend(found.into_iter().map(|found| found.finding));
+        Ok(())
+    }
+}
+
+impl Iterator for Records {
+    type Item = Result<Finding, JournalError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            if let Some(error) = self.failed.take() {
+                return Some(Err(error));
+            }
+            if self.left == 0 {
+                return None;
+            }
+            if let Some(finding) = self.page.pop_front() {
+                self.left -= 1;
+                return Some(Ok(finding));
+            }
+            if self.open.is_some() {
+                if let Err(error) = self.fetch() {
+                    self.open = None;
+                    self.failed = Some(error);
+                }
+                continue;
+            }
+            let path = segment::path_of(&self.dir, self.segments.pop_front()?);
+            match open_if_there(&path) {
+                Ok(Some(connection)) => self.open = Some(OpenSegment { path, connection, after: None }),
+                Ok(None) => {}
+                Err(error) => self.failed = Some(error),
+            }
+        }
+    }
+}
+
+/// What [`Follow::poll`] finds.
+#[derive(Clone, Debug)]
+pub enum Followed {
+    /// A new record, or one that repeats were folded into: the same id with a higher count.
+    Record(Box<Finding>),
+    /// Records known to be missing.
+    Loss(Loss),
+}
+
+/// The tail of the journal; made by [`Reader::follow`].
+pub struct Follow {
+    reader: Reader,
+    query: Query,
+    /// The segment being read; 0 before there is any.
+    sequence: u64,
+    connection: Option<Connection>,
+    revision: i64,
+    loss: i64,
+}
+
+impl Follow {
+    /// What came since the last call, in the order it was written; does not wait. Call it every 200 ms or so.
+    ///
+    /// # Errors
+    /// The journal cannot be read.
+    pub fn poll(&mut self) -> Result<Vec<Followed>, JournalError> {
+        let mut followed = Vec::new();
+        loop {
+            // Listed before reading, so that what was written to the old segment before the new one began is not missed.
+            let next = self.reader.segments()?.into_iter().find(|sequence| *sequence > self.sequence);
+            self.read_on(&mut followed)?;
+            match next {
+                Some(next) => self.enter(next)?,
+                None => return Ok(followed),
+            }
+            if self.connection.is_none() {
+                return Ok(followed);
+            }
+        }
+    }
+
+    fn enter(&mut self, sequence: u64) -> Result<(), JournalError> {
+        self.connection = open_if_there(&segment::path_of(&self.reader.dir, sequence))?;
+        if self.connection.is_some() {
+            (self.sequence, self.revision, self.loss) = (sequence, 0, 0);
+        }
+        Ok(())
+    }
+
+    fn skip_to_end(&mut self) -> Result<(), JournalError> {
+        let Some(connection) = &self.connection else { return Ok(()) };
+        let path = segment::path_of(&self.reader.dir, self.sequence);
+        (self.revision, self.loss) = connection
+            .query_row(
+                "SELECT (SELECT ifnull(max(revision), 0) FROM record), (SELECT ifnull(max(row), 0) FROM loss)",
+                [],
+                |row| Ok((row.get(0)?, row.get(1)?)),
+            )
+            .map_err(|source| explain(&path, source))?;
+        Ok(())
+    }
+
+    fn read_on(&mut self, followed: &mut Vec<Followed>) -> Result<(), JournalError> {
+        let Some(connection) = &self.connection else { return Ok(()) };
+        let path = segment::path_of(&self.reader.dir, self.sequence);
+        for (row, loss) in fetch_losses(connection, &path, self.loss)? {
+            self.loss = row;
+            followed.push(Followed::Loss(loss));
+        }
+        loop {
+            let mut filter = self.query.filter();
+            let number = filter.parameter(self.revision);
+            filter.clause(format!("revision > ?{number}"));
+            let page = fetch(connection, &path, &filter, "revision", PAGE)?;
+            let is_last = page.len() < PAGE;
+            for found in page {
+                self.revision = found.revision;
+                followed.push(Followed::Record(Box::new(found.finding)));
+            }
+            if is_last {
+                return Ok(());
+            }
+        }
+    }
+}

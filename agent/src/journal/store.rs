@@ -1,0 +1,378 @@
+//! The journal as a whole: which segment is written, which are given up, what is done when a file is not what it should be.
+
+use std::collections::BTreeMap;
+use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::row::{Row, nanoseconds, timestamp};
+use super::segment::{self, Segment, Write};
+use super::{Entry, JournalError, Limits, WriteError};
+use crate::attribute::Finding;
+use crate::health::{Counter, Fault, Health};
+
+/// The journal, open for writing. One process at a time writes a directory.
+pub struct Journal {
+    dir: PathBuf,
+    limits: Limits,
+    health: Health,
+    /// `None` only while a new one could not be made.
+    live: Option<Segment>,
+    /// Bytes of each closed segment.
+    closed: BTreeMap<u64, u64>,
+    written: Counter,
+    folded: Counter,
+    deleted: Counter,
+    /// Held for as long as the journal is open; the lock goes with the file.
+    _lock: File,
+}
+
+impl Journal {
+    /// Opens the journal in `dir` and makes the directory (mode 0750) if it is not there. A damaged segment is set aside
+    /// with a fault; that is no error.
+    ///
+    /// # Errors
+    /// Limits too small, another writer, or a directory that cannot be made or written.
+    pub fn open(dir: &Path, limits: Limits, health: &Health) -> Result<Self, JournalError> {
+        limits.check()?;
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o750)
+            .create(dir)
+            .map_err(|source| JournalError::file(dir, "create the directory", source))?;
+        let lock = lock(dir)?;
+        let mut journal = Self {
+            dir: dir.to_owned(),
+            limits,
+            health: health.clone(),
+            live: None,
+            closed: BTreeMap::new(),
+            written: health.counter("journal.written"),
+            folded: health.counter("journal.folded"),
+            deleted: health.counter("journal.segments_deleted"),
+            _lock: lock,
+        };
+        let sequences = segment::list(dir).map_err(|source| JournalError::file(dir, "list the directory", source))?;
+        if let Some((newest, older)) = sequences.split_last() {
+            for sequence in older {
+                journal.adopt_closed(*sequence)?;
+            }
+            journal.resume(*newest)?;
+        }
+        journal.retain(Timestamp::now())?;
+        if journal.live.is_none() {
+            journal.begin()?;
+        }
+        Ok(journal)
+    }
+
+    /// Its directory.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Writes new records. They are synced to disk when this returns. A record whose id is in the segment already is not
+    /// written again, so a failed call may be repeated.
+    ///
+    /// # Errors
+    /// As [`Journal::write`].
+    pub fn append(&mut self, findings: &[Finding]) -> Result<(), WriteError> {
+        let entries: Vec<_> = findings.iter().map(|finding| Entry::Hit(Arc::new(finding.clone()))).collect();
+        self.write(&entries)
+    }
+
+    /// Adds `repeats` of `of`, the latest at `last_time`, to its record; where that is no longer in the segment being written,
+    /// to a new record that continues it.
+    ///
+    /// # Errors
+    /// As [`Journal::write`].
+    pub fn fold(&mut self, of: &Arc<Finding>, repeats: u64, last_time: Timestamp) -> Result<(), WriteError> {
+        self.write(&[Entry::Repeat { of: Arc::clone(of), repeats, last_time }])
+    }
+
+    /// Writes entries in their order, one transaction for as many as fit a quarter of a segment. When the disk is full the
+    /// oldest segments are given up; when the segment turns out to be damaged it is set aside and the next one taken.
+    ///
+    /// # Errors
+    /// The disk is full and no older segment is left, or writing fails otherwise; entries of transactions before are written.
+    pub fn write(&mut self, entries: &[Entry]) -> Result<(), WriteError> {
+        let mut pending = Vec::new();
+        let (mut estimate, mut written) = (0, 0);
+        for entry in entries {
+            let write = self.plan(entry).map_err(|source| WriteError { written, source })?;
+            let bytes = write.estimate();
+            if estimate + bytes > self.limits.segment_bytes / 4 && !pending.is_empty() {
+                self.commit(&pending, estimate).map_err(|source| WriteError { written, source })?;
+                written += pending.len();
+                pending.clear();
+                estimate = 0;
+            }
+            estimate += bytes;
+            pending.push(write);
+        }
+        if pending.is_empty() {
+            return Ok(());
+        }
+        self.commit(&pending, estimate).map_err(|source| WriteError { written, source })
+    }
+
+    /// Gives up segments that are older than [`Limits::max_age_hours`] at `now`; called by the writer about once a minute. A
+    /// quiet host's segment is closed after an eighth of that time, so that it can be given up at all.
+    ///
+    /// # Errors
+    /// A segment cannot be deleted.
+    pub fn retain(&mut self, now: Timestamp) -> Result<(), JournalError> {
+        let max_age = self.limits.max_age();
+        if let Some(oldest) = self.live.as_ref().and_then(|live| live.oldest().ok().flatten())
+            && now.duration_since(timestamp(oldest)).unsigned_abs() > max_age / 8
+            && oldest < nanoseconds(now)
+        {
+            self.rotate()?;
+        }
+        let sequences: Vec<_> = self.closed.keys().copied().collect();
+        for sequence in sequences {
+            let path = segment::path_of(&self.dir, sequence);
+            let Some(newest) = newest_of(&path) else { continue };
+            if nanoseconds(now).saturating_sub(newest) <= i64::try_from(max_age.as_nanos()).unwrap_or(i64::MAX) {
+                break;
+            }
+            self.delete(sequence)?;
+        }
+        Ok(())
+    }
+
+    /// Closes the segment, so that it can be read by whoever may read the file.
+    pub fn close(mut self) {
+        if let Some(live) = self.live.take() {
+            // A reader may have it open; the next start tries again.
+            let _still_read = live.close();
+        }
+    }
+
+    fn plan(&self, entry: &Entry) -> Result<Write, JournalError> {
+        match entry {
+            Entry::Hit(finding) => Ok(Write::Insert(Row::new(finding, None, &self.dir)?)),
+            Entry::Repeat { of, repeats, last_time } => {
+                let mut continuing = Finding::clone(of);
+                continuing.id = uuid::Uuid::now_v7().to_string();
+                (continuing.time, continuing.last_time) = (*last_time, *last_time);
+                continuing.count = *repeats;
+                let row = Row::new(&continuing, Some(of.id.clone()), &self.dir)?;
+                Ok(Write::Fold { row, repeats: i64::try_from(*repeats).unwrap_or(i64::MAX) })
+            }
+            Entry::Loss(loss) => Ok(Write::Loss(*loss)),
+        }
+    }
+
+    fn commit(&mut self, writes: &[Write], estimate: u64) -> Result<(), JournalError> {
+        // Once in the database, once in the WAL.
+        self.make_room(2 * estimate)?;
+        let mut set_aside = false;
+        loop {
+            let live = self.live()?;
+            let Err(error) = live.write(writes) else { break };
+            let path = live.path.clone();
+            if segment::is_full(&error) {
+                if !self.delete_oldest()? {
+                    return Err(JournalError::DiskFull { path: self.dir.clone() });
+                }
+            } else if segment::is_damage(&error) && !set_aside {
+                set_aside = true;
+                let sequence = live.sequence;
+                self.live = None;
+                self.set_aside(&path, &error.to_string())?;
+                self.begin_at(sequence + 1)?;
+            } else {
+                // A connection may be left in a state that only a new one gets out of (a stale file handle, say).
+                self.live = None;
+                return Err(JournalError::Sqlite { path, source: error });
+            }
+        }
+        for write in writes {
+            match write {
+                Write::Insert(_) => self.written.add(1),
+                Write::Fold { .. } => self.folded.add(1),
+                Write::Loss(_) => {}
+            }
+        }
+        if self.live.as_ref().is_some_and(|live| live.database_bytes() >= self.limits.segment_bytes) {
+            self.rotate()?;
+        }
+        Ok(())
+    }
+
+    /// The segment to write; a new one if the file was taken away from under it.
+    fn live(&mut self) -> Result<&mut Segment, JournalError> {
+        if self.live.as_ref().is_some_and(|live| !live.path.exists()) {
+            self.live = None;
+        }
+        if self.live.is_none() {
+            let sequences = segment::list(&self.dir)
+                .map_err(|source| JournalError::file(&self.dir, "list the directory", source))?;
+            match sequences.last() {
+                Some(newest) if !self.closed.contains_key(newest) => self.resume(*newest)?,
+                _ => {}
+            }
+            if self.live.is_none() {
+                self.begin()?;
+            }
+        }
+        self.live.as_mut().ok_or_else(|| JournalError::Missing { path: self.dir.clone() })
+    }
+
+    fn rotate(&mut self) -> Result<(), JournalError> {
+        let Some(live) = self.live.take() else { return Ok(()) };
+        let (sequence, path) = (live.sequence, live.path.clone());
+        // A reader may have it open; it is tried again at the next rotation.
+        let _still_read = live.close();
+        for older in self.closed.keys() {
+            let _still_read = segment::close_later(&segment::path_of(&self.dir, *older));
+        }
+        self.closed.insert(sequence, segment::bytes_on_disk(&path));
+        self.begin_at(sequence + 1)
+    }
+
+    fn begin(&mut self) -> Result<(), JournalError> {
+        let newest = segment::list(&self.dir)
+            .map_err(|source| JournalError::file(&self.dir, "list the directory", source))?
+            .last()
+            .copied()
+            .max(self.closed.last_key_value().map(|(sequence, _)| *sequence));
+        self.begin_at(newest.map_or(1, |newest| newest + 1))
+    }
+
+    fn begin_at(&mut self, sequence: u64) -> Result<(), JournalError> {
+        self.make_room(64 << 10)?;
+        loop {
+            match Segment::open(&self.dir, sequence) {
+                Ok(segment) => {
+                    self.live = Some(segment);
+                    return Ok(());
+                }
+                Err(JournalError::DiskFull { .. }) if self.delete_oldest()? => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Goes on with the segment that was being written when the agent last ended.
+    fn resume(&mut self, sequence: u64) -> Result<(), JournalError> {
+        let path = segment::path_of(&self.dir, sequence);
+        match Segment::open(&self.dir, sequence) {
+            Ok(segment) => self.live = Some(segment),
+            Err(JournalError::Damaged { detail, .. }) => {
+                self.set_aside(&path, &detail)?;
+                self.begin_at(sequence + 1)?;
+            }
+            Err(JournalError::Newer { .. }) => {
+                self.closed.insert(sequence, segment::bytes_on_disk(&path));
+                self.begin_at(sequence + 1)?;
+            }
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+
+    fn adopt_closed(&mut self, sequence: u64) -> Result<(), JournalError> {
+        let path = segment::path_of(&self.dir, sequence);
+        let damage = segment::damage_of_closed(&path)
+            .map_err(|source| JournalError::file(&path, "read the header of the segment", source))?;
+        if let Some(damage) = damage {
+            return self.set_aside(&path, &damage);
+        }
+        let _still_read = segment::close_later(&path);
+        self.closed.insert(sequence, segment::bytes_on_disk(&path));
+        Ok(())
+    }
+
+    /// Renames a damaged segment, and what SQLite keeps beside it, to a name that the journal does not use.
+    fn set_aside(&self, path: &Path, detail: &str) -> Result<(), JournalError> {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let stamp = nanoseconds(Timestamp::now());
+        let mut aside = self.dir.join(format!("damaged-{name}"));
+        if aside.exists() {
+            aside = self.dir.join(format!("damaged-{stamp}-{name}"));
+        }
+        fs::rename(path, &aside).map_err(|source| JournalError::file(path, "set the damaged segment aside", source))?;
+        for suffix in ["-wal", "-shm"] {
+            let from = segment::beside(path, suffix);
+            if from.exists() {
+                fs::rename(&from, segment::beside(&aside, suffix))
+                    .map_err(|source| JournalError::file(from, "set the damaged segment aside", source))?;
+            }
+        }
+        self.health.raise(Fault::JournalSegmentDamaged, &name, format!("{detail}; kept as {}", aside.display()));
+        Ok(())
+    }
+
+    /// Gives up the oldest segments until `bytes` more fit [`Limits::total_bytes`].
+    fn make_room(&mut self, bytes: u64) -> Result<(), JournalError> {
+        loop {
+            let live = self.live.as_ref().map_or(0, |live| segment::bytes_on_disk(&live.path));
+            let used = live + self.closed.values().sum::<u64>();
+            if used + bytes <= self.limits.total_bytes || !self.delete_oldest()? {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Whether there was one.
+    fn delete_oldest(&mut self) -> Result<bool, JournalError> {
+        let Some(oldest) = self.closed.first_key_value().map(|(sequence, _)| *sequence) else { return Ok(false) };
+        self.delete(oldest)?;
+        Ok(true)
+    }
+
+    fn delete(&mut self, sequence: u64) -> Result<(), JournalError> {
+        let path = segment::path_of(&self.dir, sequence);
+        self.closed.remove(&sequence);
+        for file in [segment::beside(&path, "-wal"), segment::beside(&path, "-shm"), path] {
+            match fs::remove_file(&file) {
+                Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                    return Err(JournalError::file(file, "delete the oldest segment", source));
+                }
+                _ => {}
+            }
+        }
+        self.deleted.add(1);
+        Ok(())
+    }
+}
+
+fn lock(dir: &Path) -> Result<File, JournalError> {
+    let path = dir.join("lock");
+    let file = OpenOptions::new()
+        .create(true)
+        .append(true)
+        .mode(0o640)
+        .open(&path)
+        .map_err(|source| JournalError::file(&path, "open the lock file", source))?;
+    // A predecessor that was just killed may take a moment to let go.
+    for _ in 0..20 {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(TryLockError::WouldBlock) => std::thread::sleep(Duration::from_millis(50)),
+            Err(TryLockError::Error(source)) => return Err(JournalError::file(path, "lock the journal", source)),
+        }
+    }
+    Err(JournalError::Locked { path: dir.to_owned() })
+}
+
+/// Nanoseconds since 1970 of the newest record; of the file's last change where it cannot be read, so that a damaged segment
+/// does not stay for ever.
+fn newest_of(path: &Path) -> Option<i64> {
+    let in_file = || {
+        let connection = super::reader::open_read_only(path).ok()?;
+        connection.query_row("SELECT max(last_time) FROM record", [], |row| row.get::<_, Option<i64>>(0)).ok()?
+    };
+    in_file().or_else(|| {
+        let modified = fs::metadata(path).ok()?.modified().ok()?;
+        Timestamp::try_from(modified).ok().map(nanoseconds)
+    })
+}

@@ -1,0 +1,145 @@
+//! The verdict on a file as the exec hooks would give it, for the exec guard: a process of its own that has only the pins.
+
+use std::os::fd::AsFd;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use agent_common::image::{self, Action, Hit, Space};
+use agent_common::wire::{Config, FileDigests, FileKey, Mode};
+
+use super::bpf::{self, Table};
+use super::publish::MappedImage;
+use super::{Error, clock, pin};
+use crate::intel::Observable;
+use crate::tables::{Bearing, look_up};
+
+/// What the guard is to do about a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Denial {
+    /// Generation of the image that says so.
+    pub generation: u32,
+    /// Entry in it.
+    pub entry: u32,
+}
+
+/// Image, switches and digests of a running or former daemon, found by their pins.
+#[derive(Debug)]
+pub struct Verdicts {
+    config: Table<u32, Config>,
+    generations: Table<u32, u32>,
+    file_digests: Table<FileKey, FileDigests>,
+    /// The image in use, by the id of its map.
+    current: Mutex<Option<(u32, Arc<MappedImage>)>>,
+}
+
+impl Verdicts {
+    /// Opens the pinned maps below `pin_dir`.
+    ///
+    /// # Errors
+    /// A map is not there or of another shape.
+    pub fn open(pin_dir: &Path) -> Result<Self, Error> {
+        let maps = pin::layout(pin_dir).maps;
+        Ok(Self {
+            config: open(&maps, "CONFIG")?,
+            generations: open(&maps, "GENERATIONS")?,
+            file_digests: open(&maps, "FILE_DIGESTS")?,
+            current: Mutex::default(),
+        })
+    }
+
+    /// Whether any indicator is a digest; without one no file need be read.
+    ///
+    /// # Errors
+    /// The image cannot be read or is damaged.
+    pub fn holds_digests(&self) -> Result<bool, Error> {
+        let Some(image) = self.image()? else { return Ok(false) };
+        image::holds(&**image, Space::Digest).map_err(|_| damaged())
+    }
+
+    /// Tells the exec hooks what a file contains. Only for digests that hold as long as their stamp.
+    ///
+    /// # Errors
+    /// The map cannot be written.
+    pub fn set_digest(&self, file: FileKey, digests: &FileDigests) -> Result<(), Error> {
+        self.file_digests.set(&file, digests).map_err(failed("map FILE_DIGESTS"))
+    }
+
+    /// Whether the exec of a file of these contents, at `path` if that is known, is to be denied: the mode is enforce, the
+    /// agent is not switched off, and the weightiest entry says block. The same decision as the exec hooks make.
+    ///
+    /// # Errors
+    /// A map cannot be read, or the image is damaged.
+    pub fn denial(&self, digests: &FileDigests, path: Option<&str>) -> Result<Option<Denial>, Error> {
+        let config = self.config.get(&0).map_err(failed("map CONFIG"))?.unwrap_or_default();
+        let boot_ns = clock::boot_ns().map_err(failed("clock"))?;
+        if config.mode != Mode::Enforce as u32 || boot_ns < config.off_until_boot_ns {
+            return Ok(None);
+        }
+        let Some(image) = self.image()? else { return Ok(None) };
+        // 2106 is the last year that an expiry can name.
+        let now = u32::try_from(config.wall_minus_boot_ns.saturating_add(boot_ns) / 1_000_000_000).unwrap_or(u32::MAX);
+        let has = |flag: u32| digests.flags & flag != 0;
+        let observables = [
+            Some(Observable::Sha256(digests.sha256)),
+            has(FileDigests::SHA1).then_some(Observable::Sha1(digests.sha1)),
+            has(FileDigests::MD5).then_some(Observable::Md5(digests.md5)),
+            path.map(|path| Observable::Path(path.into())),
+        ];
+        let mut best = None;
+        for observable in observables.iter().flatten() {
+            if let Bearing::Hit(hit) = look_up(&**image, observable, now).map_err(|_| damaged())? {
+                best = Some(best.map_or(hit, |best| weightier(best, hit)));
+            }
+        }
+        let generation = image.generation().map_err(|_| damaged())?;
+        Ok(best.filter(|hit| hit.action == Action::Block).map(|hit| Denial { generation, entry: hit.entry }))
+    }
+
+    fn image(&self) -> Result<Option<Arc<MappedImage>>, Error> {
+        let Some(id) = self.generations.get(&0).map_err(failed("map GENERATIONS"))?.filter(|id| *id != 0) else {
+            return Ok(None);
+        };
+        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((known, image)) = &*current
+            && *known == id
+        {
+            return Ok(Some(Arc::clone(image)));
+        }
+        let map = bpf::map_by_id(id).map_err(failed("the current generation"))?;
+        let image = Arc::new(MappedImage::of(map.as_fd()).map_err(failed("the current generation"))?);
+        *current = Some((id, Arc::clone(&image)));
+        Ok(Some(image))
+    }
+}
+
+/// An exception ends the matter, block comes before report.
+fn weightier(one: Hit, other: Hit) -> Hit {
+    let weight = |hit: &Hit| match hit.action {
+        Action::Allow => 2,
+        Action::Block => 1,
+        Action::Report => 0,
+    };
+    if weight(&other) > weight(&one) { other } else { one }
+}
+
+fn open<K, V>(maps: &Path, name: &'static str) -> Result<Table<K, V>, Error>
+where
+    K: zerocopy::FromBytes + zerocopy::IntoBytes + zerocopy::Immutable + zerocopy::KnownLayout + Copy,
+    V: zerocopy::FromBytes + zerocopy::IntoBytes + zerocopy::Immutable + zerocopy::KnownLayout,
+{
+    let path = maps.join(name);
+    let map = bpf::open_pin(&path).map_err(|source| Error::Path { what: "cannot open the pin", path, source })?;
+    Table::open(map).map_err(failed(name))?.map_err(|shape| Error::Shape {
+        name: name.to_owned(),
+        found: format!("{}+{}", shape.key, shape.value),
+        expected: format!("{}+{}", size_of::<K>(), size_of::<V>()),
+    })
+}
+
+fn failed(what: &'static str) -> impl Fn(std::io::Error) -> Error {
+    move |source| Error::Bpf { what: what.to_owned(), source }
+}
+
+fn damaged() -> Error {
+    failed("the current generation")(std::io::Error::other("its image is damaged"))
+}

@@ -1,0 +1,13 @@
+//! The whole agent through the real kernel: act, see the block, see the record with the right reason; and a control case that passes.
+//!
+//! Needs root and cgroup2; without them every test fails and says so. `cargo xtask test` runs these.
+
+#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
+mod bad_input;
+mod exec;
+mod intelligence;
+mod lifecycle;
+mod network;
+mod real;
+mod sandbox;

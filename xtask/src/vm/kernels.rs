@@ -1,0 +1,116 @@
+//! Debian's kernels: the newest package of a series, fetched through private apt lists and kept for a day.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail, ensure};
+
+use crate::debian::{self, PrivateApt};
+use crate::tool;
+
+#[cfg(test)]
+mod tests;
+
+/// Series and the suite that has it. Newer series move from suite to suite: what is gone says so by name.
+const SERIES: [(&str, &str); 5] = [
+    ("5.10", "bullseye-security"),
+    ("6.1", "bookworm-security"),
+    ("6.12", "bookworm-security"),
+    ("6.18", "trixie-backports"),
+    ("7.3", "trixie-backports"),
+];
+
+/// A kernel ready to boot.
+#[derive(Clone, Debug)]
+pub struct Kernel {
+    /// The bzImage.
+    pub image: PathBuf,
+    /// The package that it came from.
+    pub package: String,
+}
+
+/// Finds the newest kernel of `series`, downloading it when there is none of today.
+pub fn obtain(folder: &Path, series: &str) -> Result<Kernel> {
+    let known = SERIES.map(|(series, _)| series).join(", ");
+    let Some((_, suite)) = SERIES.iter().find(|(known, _)| *known == series) else {
+        bail!("no kernel series `{series}`: there are {known}");
+    };
+    let place = folder.join(series);
+    fs::create_dir_all(&place).with_context(|| format!("cannot make {}", place.display()))?;
+    let (image, note) = (place.join("vmlinuz"), place.join("package"));
+    let cached = fs::read_to_string(&note).ok().filter(|_| image.exists());
+    let is_fresh = fs::metadata(&note).and_then(|metadata| metadata.modified()).is_ok_and(debian::is_recent);
+    if let (Some(package), true) = (&cached, is_fresh) {
+        return Ok(Kernel { image, package: package.clone() });
+    }
+    match fetch(folder, suite, series, &image, cached.as_deref()) {
+        Ok(package) => {
+            fs::write(&note, &package).with_context(|| format!("cannot write {}", note.display()))?;
+            Ok(Kernel { image, package })
+        }
+        // Without a network, yesterday's kernel is as good.
+        Err(error) => match cached {
+            Some(package) => {
+                tool::progress(format_args!("no newer {series} kernel to be had ({error:#}); taking {package}"));
+                Ok(Kernel { image, package })
+            }
+            None => Err(error),
+        },
+    }
+}
+
+fn fetch(folder: &Path, suite: &str, series: &str, image: &Path, cached: Option<&str>) -> Result<String> {
+    let apt = PrivateApt::open(&folder.join("apt").join(suite), &[suite])?;
+    let mut names = apt.names(&format!("linux-image-{series}"))?;
+    names.extend(apt.names(&format!("linux-binary-{series}"))?);
+    let package = newest(&names, series).with_context(|| format!("{suite} has no cloud kernel {series} any more"))?;
+    if cached == Some(package) {
+        return Ok(package.to_owned());
+    }
+    let unpacked = folder.join(series).join("unpacked");
+    if unpacked.exists() {
+        fs::remove_dir_all(&unpacked).with_context(|| format!("cannot remove {}", unpacked.display()))?;
+    }
+    apt.unpack(package, &unpacked)?;
+    let found = find_image(&unpacked)?.with_context(|| format!("{package} holds no vmlinuz"))?;
+    fs::copy(&found, image).with_context(|| format!("cannot copy {}", found.display()))?;
+    // The modules are not needed: all that the tests use is built in, and an initramfs needs no disk.
+    fs::remove_dir_all(&unpacked).with_context(|| format!("cannot remove {}", unpacked.display()))?;
+    ensure!(image.exists(), "{} is missing", image.display());
+    Ok(package.to_owned())
+}
+
+fn find_image(folder: &Path) -> Result<Option<PathBuf>> {
+    for entry in fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))? {
+        let path = entry?.path();
+        if path.is_dir() && !path.is_symlink() {
+            if let Some(found) = find_image(&path)? {
+                return Ok(Some(found));
+            }
+        } else if tool::name(&path).starts_with("vmlinuz") {
+            return Ok(Some(path));
+        }
+    }
+    Ok(None)
+}
+
+/// The newest by number. Since 6.19 the image is in `linux-binary-…` and `linux-image-…` is empty; unsigned packages
+/// vanish from the archive before the signed ones of the same number.
+fn newest<'a>(names: &'a [String], series: &str) -> Option<&'a str> {
+    let rank = |name: &str| (numbers(name), name.starts_with("linux-binary-"), !name.ends_with("-unsigned"));
+    names
+        .iter()
+        .map(String::as_str)
+        .filter(|name| name.contains("-cloud-amd64") && !name.ends_with("-dbg"))
+        .filter(|name| {
+            let version = name.strip_prefix("linux-image-").or_else(|| name.strip_prefix("linux-binary-"));
+            version.and_then(|version| version.strip_prefix(series)).is_some_and(|rest| rest.starts_with('.'))
+        })
+        .max_by_key(|name| rank(name))
+}
+
+/// The numbers of a package's version, architecture and suite left out.
+fn numbers(name: &str) -> Vec<u32> {
+    let version = name.split("-cloud-").next().unwrap_or(name);
+    version.split(|character: char| !character.is_ascii_digit()).filter_map(|digits| digits.parse().ok()).collect()
+}
