@@ -60,7 +60,7 @@ fn main() {
     records! {
         Config {
             wall_minus_boot_ns: u64, scope_cgroup_id: u64, scope_level: u32, mode: u32, off_until_boot_ns: u64,
-            send_execs: u32, reserved: u32,
+            send_execs: u32, judge_at_exec: u32,
         }
         Process {
             start_boot_ns: u64, cgroup_id: u64, pid: u32, tid: u32, ppid: u32, uid: u32, gid: u32, loginuid: u32,
@@ -79,7 +79,9 @@ fn main() {
             path: [u8; limits::PATH_LEN], args: [u8; limits::ARGS_LEN],
         }
         HitKey { generation: u32, entry: u32 }
-        FoldKey { start_boot_ns: u64, generation: u32, entry: u32, pid: u32, port: u16, hook: u8, verdict: u8 }
+        FoldKey {
+            start_boot_ns: u64, destination: u64, generation: u32, entry: u32, pid: u32, port: u16, hook: u8, verdict: u8,
+        }
         Fold { repeats: u64, first_boot_ns: u64, last_boot_ns: u64 }
     }
     values! {
