@@ -69,7 +69,8 @@ fn list(document: &Value, terminal: Terminal) -> String {
     let Some(sources) = document.get("sources").and_then(Value::as_array).filter(|sources| !sources.is_empty()) else {
         return "no source\n".to_owned();
     };
-    let mut columns: Vec<&str> = FIRST.iter().copied().filter(|name| sources.iter().any(|s| s.get(name).is_some())).collect();
+    let mut columns: Vec<&str> =
+        FIRST.iter().copied().filter(|name| sources.iter().any(|s| s.get(name).is_some())).collect();
     for source in sources {
         for (name, value) in source.as_object().into_iter().flatten() {
             if !columns.contains(&name.as_str()) && !value.is_object() && !value.is_array() {

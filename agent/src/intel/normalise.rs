@@ -141,7 +141,8 @@ pub fn address(text: &str) -> Result<Observable, Invalid> {
     let address: IpAddr = address.parse().map_err(|_| Invalid::Address)?;
     let full = if address.is_ipv4() { 32 } else { 128 };
     let digits = !length.is_empty() && length.len() <= 3 && length.bytes().all(|byte| byte.is_ascii_digit());
-    let length: u8 = length.parse().ok().filter(|length| digits && *length <= full).ok_or(Invalid::PrefixLength(full))?;
+    let length: u8 =
+        length.parse().ok().filter(|length| digits && *length <= full).ok_or(Invalid::PrefixLength(full))?;
     Ok(match address {
         IpAddr::V4(address) if length == 32 => Observable::Ipv4(address),
         IpAddr::V4(address) => {

@@ -317,9 +317,12 @@ impl WarningList {
     #[must_use]
     pub fn inside(&self, value: &Observable) -> Vec<Observable> {
         match (&self.matcher, value) {
-            (Matcher::Prefix(set), Observable::Ipv4Prefix(_) | Observable::Ipv6Prefix(_)) => {
-                covered(value).map(|prefix| set.inside(prefix)).unwrap_or_default().into_iter().map(observable).collect()
-            }
+            (Matcher::Prefix(set), Observable::Ipv4Prefix(_) | Observable::Ipv6Prefix(_)) => covered(value)
+                .map(|prefix| set.inside(prefix))
+                .unwrap_or_default()
+                .into_iter()
+                .map(observable)
+                .collect(),
             _ => Vec::new(),
         }
     }

@@ -9,8 +9,8 @@ use serde::Serialize;
 
 use super::Exit;
 use super::table::{Terminal, Tone};
-use crate::intel::source::{Age, FileError, Load, Source, load_all};
 use crate::intel::parse::Format;
+use crate::intel::source::{Age, FileError, Load, Source, load_all};
 use crate::intel::{Action, Observable, SkipReason, Skipped};
 use crate::policy::{Outcome, Rules, Supply, WarningList, WarningListError, rule};
 
@@ -116,11 +116,8 @@ impl Serialize for Values {
 fn reasons<'a>(skipped: impl Iterator<Item = &'a Skipped>) -> Vec<Reason<'a>> {
     let mut by_reason: BTreeMap<SkipReason, Reason<'a>> = BTreeMap::new();
     for item in skipped {
-        let entry = by_reason.entry(item.reason).or_insert(Reason {
-            reason: item.reason,
-            count: 0,
-            examples: Vec::new(),
-        });
+        let entry =
+            by_reason.entry(item.reason).or_insert(Reason { reason: item.reason, count: 0, examples: Vec::new() });
         entry.count += 1;
         if entry.examples.len() < EXAMPLES {
             entry.examples.push(Example { place: item.origin.to_string(), value: &item.value, why: &item.why });
@@ -204,10 +201,8 @@ pub fn run(args: &Args, now: Timestamp, output: &mut impl Write, errors: &mut im
 fn show(document: &Document<'_>, terminal: Terminal, output: &mut impl Write) -> io::Result<()> {
     let Outcome { block, report, skipped } = document.outcome;
     let files = if document.files == 1 { "1 file".to_owned() } else { format!("{} files", document.files) };
-    let summary = format!(
-        "{} indicators in {files}: {block} block, {report} report, {skipped} skipped",
-        document.indicators
-    );
+    let summary =
+        format!("{} indicators in {files}: {block} block, {report} report, {skipped} skipped", document.indicators);
     writeln!(output, "{}", terminal.paint(Tone::Heading, &summary))?;
     let rows = Observable::TYPE_NAMES.iter().zip(document.values.0).filter(|(_, count)| *count > 0);
     let rows: Vec<Vec<String>> = rows.map(|(name, count)| vec![(*name).to_owned(), count.to_string()]).collect();
@@ -218,9 +213,10 @@ fn show(document: &Document<'_>, terminal: Terminal, output: &mut impl Write) ->
         for reason in reasons {
             let heading = format!("{title}: {} {}", reason.count, name_of(reason.reason));
             writeln!(output, "{}", terminal.paint(Tone::Warning, &heading))?;
-            let rows = reason.examples.iter().map(|example| {
-                vec![example.place.clone(), example.value.to_owned(), example.why.to_owned()]
-            });
+            let rows = reason
+                .examples
+                .iter()
+                .map(|example| vec![example.place.clone(), example.value.to_owned(), example.why.to_owned()]);
             writeln!(output, "{}", terminal.table(&["where", "value", "why"], rows))?;
         }
     }

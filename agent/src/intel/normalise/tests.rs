@@ -33,7 +33,9 @@ fn addresses_have_one_spelling() {
 
 #[test]
 fn what_is_no_address_says_why() {
-    for given in ["192.0.2.256", "192.0.02.1", "0192.0.2.1", "192.0.2", "", "C91.196.152.28", "2001:db8::g", "192.0.2.1:80"] {
+    for given in
+        ["192.0.2.256", "192.0.02.1", "0192.0.2.1", "192.0.2", "", "C91.196.152.28", "2001:db8::g", "192.0.2.1:80"]
+    {
         assert_eq!(address(given), Err(Invalid::Address), "{given}");
     }
     for given in ["192.0.2.0/33", "192.0.2.0/", "192.0.2.0/+8", "192.0.2.0/008", "192.0.2.0/-1", "192.0.2.0/24/24"] {
@@ -73,7 +75,18 @@ fn domains_are_lower_case_a_labels() {
     assert_eq!(domain("despachosnegocios"), Err(Invalid::OneLabel));
     let long = format!("{}.example", "a".repeat(64));
     let longer = format!("{}example", "abcdefgh.".repeat(32));
-    for given in ["a..example", ".example.net", "-a.example", "a-.example", "a b.example", "x/y.example", "1.2.3", "", &long, &longer] {
+    for given in [
+        "a..example",
+        ".example.net",
+        "-a.example",
+        "a-.example",
+        "a b.example",
+        "x/y.example",
+        "1.2.3",
+        "",
+        &long,
+        &longer,
+    ] {
         assert!(domain(given).is_err(), "{given}");
     }
 }
@@ -91,7 +104,9 @@ fn urls_keep_their_path() {
     ] {
         assert_eq!(text(url(given)), expected, "{given}");
     }
-    for given in ["http://", "/only/a/path", "http://a b.example", "1http://a.example", "http://a.example:99999/", "word/x"] {
+    for given in
+        ["http://", "/only/a/path", "http://a b.example", "1http://a.example", "http://a.example:99999/", "word/x"]
+    {
         assert!(url(given).is_err(), "{given}");
     }
     assert_eq!(url_host("http://u@192.0.2.1:80/x"), Some(Observable::Ipv4([192, 0, 2, 1].into())));

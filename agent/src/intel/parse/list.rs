@@ -25,8 +25,17 @@ const SINKS: [&str; 5] = ["0.0.0.0", "127.0.0.1", "::", "::1", "255.255.255.255"
 
 /// Names that every hosts file holds for the machine itself.
 const OWN_NAMES: [&str; 11] = [
-    "localhost", "localhost.localdomain", "local", "broadcasthost", "ip6-localhost", "ip6-loopback", "ip6-localnet",
-    "ip6-mcastprefix", "ip6-allnodes", "ip6-allrouters", "ip6-allhosts",
+    "localhost",
+    "localhost.localdomain",
+    "local",
+    "broadcasthost",
+    "ip6-localhost",
+    "ip6-loopback",
+    "ip6-localnet",
+    "ip6-mcastprefix",
+    "ip6-allnodes",
+    "ip6-allrouters",
+    "ip6-allhosts",
 ];
 
 /// Why a line is no indicator.
@@ -204,7 +213,8 @@ fn first_field(text: &str) -> Option<Result<(Observable, Option<&str>), Refusal>
         Err(refusal) => return (refusal.0 == SkipReason::UnsupportedType).then_some(Err(refusal)),
     };
     let is_column = rest.starts_with(['\t', ';']);
-    let is_name = matches!(value, Observable::Domain(_)) || (matches!(value, Observable::Url(_)) && !field.contains("://"));
+    let is_name =
+        matches!(value, Observable::Domain(_)) || (matches!(value, Observable::Url(_)) && !field.contains("://"));
     if is_name && !is_column {
         return None;
     }

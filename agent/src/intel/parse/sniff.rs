@@ -40,7 +40,8 @@ fn contains(bytes: &[u8], wanted: &str) -> bool {
 }
 
 /// Names of columns that publishers put into the first line of a CSV file.
-const COLUMNS: [&str; 8] = ["value", "indicator", "ioc", "type", "domain_name", "ip_address", "sha256", "indicator_type"];
+const COLUMNS: [&str; 8] =
+    ["value", "indicator", "ioc", "type", "domain_name", "ip_address", "sha256", "indicator_type"];
 
 fn has_csv_header(text: &[u8]) -> bool {
     let line = text.split(|byte| *byte == b'\n').next().unwrap_or_default();

@@ -23,7 +23,9 @@ fn a_line_is_an_item_with_its_place() {
 #[test]
 fn a_remark_behind_the_first_field_becomes_the_name() {
     let hash = "a".repeat(64);
-    let text = format!("{hash} – Earthworm\n{hash}  x_64.exe\n192.0.2.1\t9\nc2.example\t3\nc2.example;note\nNode.js is prose\n");
+    let text = format!(
+        "{hash} – Earthworm\n{hash}  x_64.exe\n192.0.2.1\t9\nc2.example\t3\nc2.example;note\nNode.js is prose\n"
+    );
     let parsed = read(Format::Talos, text.as_bytes()).unwrap();
     let names: Vec<Option<&str>> = parsed.indicators.iter().map(|indicator| indicator.name.as_deref()).collect();
     assert_eq!(names, [Some("Earthworm"), Some("x_64.exe"), Some("9"), Some("3"), Some("note")]);
@@ -32,7 +34,8 @@ fn a_remark_behind_the_first_field_becomes_the_name() {
 
 #[test]
 fn pieces_of_any_size_give_the_same() {
-    let text = "192.0.2.1\r\n0.0.0.0 a.example.net b.example.net\n# x\nhxxp://c[.]example/x\nend.example.net".as_bytes();
+    let text =
+        "192.0.2.1\r\n0.0.0.0 a.example.net b.example.net\n# x\nhxxp://c[.]example/x\nend.example.net".as_bytes();
     let whole = read(Format::List, text).unwrap();
     for size in 1..text.len() {
         let mut parser = ListParser::new(&Arc::from("feeds/glass-finch.txt"), Format::List);
@@ -70,5 +73,6 @@ fn every_line_is_counted() {
     let parsed = read(Format::List, text.as_bytes()).unwrap();
     assert_eq!(parsed.read, (parsed.indicators.len() + parsed.skipped.len()) as u64);
     assert_eq!(parsed.read, 12);
-    assert_eq!(values(&parsed), ["::", "0.0.0.0"]);
+    // An address with something behind a slash that is no prefix length is a URL.
+    assert_eq!(values(&parsed), ["192.0.2.1/24/8", "::", "0.0.0.0"]);
 }

@@ -44,7 +44,9 @@ fn observe(observation: &Observation, reduced: &mut Reduced) {
     match observation {
         Observation::One(comparison) => compare(comparison, reduced),
         Observation::Or(items) => items.iter().for_each(|item| observe(item, reduced)),
-        Observation::And(_) => reduced.dropped.push(unsupported("it needs several observations (AND between brackets)")),
+        Observation::And(_) => {
+            reduced.dropped.push(unsupported("it needs several observations (AND between brackets)"))
+        }
         Observation::FollowedBy(_) => reduced.dropped.push(unsupported("it needs observations in order (FOLLOWEDBY)")),
         Observation::Qualified(..) => {
             reduced.dropped.push(unsupported("it is qualified by time or number (WITHIN, REPEATS, START … STOP)"));
@@ -102,7 +104,9 @@ fn reader(path: &ObjectPath) -> Option<Reader> {
         ("file", ["hashes", algorithm]) | ("process", ["image_ref" | "binary_ref", "hashes", algorithm]) => {
             hash_reader(algorithm)
         }
-        ("file" | "process", ["name"]) | ("process", ["image_ref" | "binary_ref", "name"]) => Some(normalise::file_name),
+        ("file" | "process", ["name"]) | ("process", ["image_ref" | "binary_ref", "name"]) => {
+            Some(normalise::file_name)
+        }
         ("file", ["path"]) => Some(normalise::path),
         _ => None,
     }
@@ -121,8 +125,9 @@ fn text_of(constant: &Constant) -> Option<String> {
 }
 
 fn read(path: &ObjectPath, constant: &Constant) -> Result<Observable, Dropped> {
-    let reader = reader(path)
-        .ok_or_else(|| dropped(SkipReason::UnsupportedType, format!("`{path}` is nothing that a connect or exec shows")))?;
+    let reader = reader(path).ok_or_else(|| {
+        dropped(SkipReason::UnsupportedType, format!("`{path}` is nothing that a connect or exec shows"))
+    })?;
     let text = text_of(constant)
         .ok_or_else(|| dropped(SkipReason::Malformed, format!("`{path}` is compared with what is no text")))?;
     reader(&text).map_err(|error| {
@@ -282,8 +287,8 @@ fn file(parts: &[Part<'_>]) -> Result<Reduced, Dropped> {
     match (directory, name) {
         (Some(directory), Some(name)) if only_these => {
             let path = format!("{}/{name}", directory.trim_end_matches('/'));
-            let value = normalise::path(&path)
-                .map_err(|error| dropped(SkipReason::Malformed, format!("`{path}`: {error}")))?;
+            let value =
+                normalise::path(&path).map_err(|error| dropped(SkipReason::Malformed, format!("`{path}`: {error}")))?;
             Ok(Reduced { observables: vec![value], dropped: Vec::new() })
         }
         _ => Err(unsupported("it names several properties of a file and none of them is a SHA-256, SHA-1 or MD5")),

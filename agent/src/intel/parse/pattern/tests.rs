@@ -30,11 +30,23 @@ fn one_comparison_is_its_value() {
         ("[ipv4-addr:value ISSUBSET '192.0.2.77/28']", "ipv4_prefix 192.0.2.64/28"),
         ("[ipv6-addr:value = '2001:DB8::1']", "ipv6 2001:db8::1"),
         ("[network-traffic:dst_ref.value = '192.0.2.1']", "ipv4 192.0.2.1"),
-        ("[network-traffic:dst_ref.type = 'ipv4-addr' AND network-traffic:dst_ref.value = '192.0.2.1']", "ipv4 192.0.2.1"),
-        ("[network-traffic:src_ref.type = 'ipv6-addr' AND network-traffic:src_ref.value = '2001:db8::1']", "ipv6 2001:db8::1"),
-        ("[network-traffic:dst_ref.type = 'domain-name' AND network-traffic:dst_ref.value = 'c2.example.net']", "domain c2.example.net"),
+        (
+            "[network-traffic:dst_ref.type = 'ipv4-addr' AND network-traffic:dst_ref.value = '192.0.2.1']",
+            "ipv4 192.0.2.1",
+        ),
+        (
+            "[network-traffic:src_ref.type = 'ipv6-addr' AND network-traffic:src_ref.value = '2001:db8::1']",
+            "ipv6 2001:db8::1",
+        ),
+        (
+            "[network-traffic:dst_ref.type = 'domain-name' AND network-traffic:dst_ref.value = 'c2.example.net']",
+            "domain c2.example.net",
+        ),
         ("[network-traffic:dst_ref.value = '192.0.2.1' AND network-traffic:dst_port = 443]", "endpoint 192.0.2.1:443"),
-        ("[network-traffic:dst_port = '443' AND network-traffic:dst_ref.value = '192.0.2.1']", "endpoint 192.0.2.1:443"),
+        (
+            "[network-traffic:dst_port = '443' AND network-traffic:dst_ref.value = '192.0.2.1']",
+            "endpoint 192.0.2.1:443",
+        ),
         ("[network-traffic:src_ref.value = '192.0.2.1' AND network-traffic:src_port = 443]", "endpoint 192.0.2.1:443"),
         ("[domain-name:value = 'a[.]example.net']", "domain a.example.net"),
         ("[url:value = 'http://a.example/x']", "url http://a.example/x"),
@@ -63,7 +75,10 @@ fn alternatives_are_several_values() {
         ["ipv4 192.0.2.1", "ipv4 192.0.2.2"]
     );
     assert_eq!(
-        values("[network-traffic:dst_ref.value IN ('192.0.2.1', '192.0.2.2') AND network-traffic:dst_port IN (80, 443)]").len(),
+        values(
+            "[network-traffic:dst_ref.value IN ('192.0.2.1', '192.0.2.2') AND network-traffic:dst_port IN (80, 443)]"
+        )
+        .len(),
         4
     );
     let (md5, sha1) = ("1".repeat(32), "2".repeat(40));
@@ -73,7 +88,8 @@ fn alternatives_are_several_values() {
 
 #[test]
 fn an_alternative_that_cannot_be_decided_is_named() {
-    let reduced = reduced("[ipv4-addr:value = '192.0.2.1' OR email-addr:value = 'a@b.example'] OR [domain-name:value LIKE '%']");
+    let reduced =
+        reduced("[ipv4-addr:value = '192.0.2.1' OR email-addr:value = 'a@b.example'] OR [domain-name:value LIKE '%']");
     assert_eq!(reduced.observables.len(), 1);
     assert_eq!(reduced.dropped.len(), 2);
     assert_eq!(reduced.dropped[0].reason, SkipReason::UnsupportedType);
@@ -152,7 +168,7 @@ fn broken_patterns_say_where() {
         ("[ipv4-addr:value within 'x']", 18, "an operator"),
         ("[ipv4-addr value = 'x']", 12, "`:`"),
         ("[AND:value = 'x']", 2, "an object type"),
-        ("[a:b = 'x'] WITHIN 0 SECONDS", 21, "above 0"),
+        ("[a:b = 'x'] WITHIN 0 SECONDS", 20, "above 0"),
         ("[a:b = 'x'] WITHIN 5", 21, "SECONDS"),
         ("[a:b = 'x'] REPEATS 1 TIMES REPEATS 2 TIMES", 44, "twice"),
         ("[a:b = 'x'] START t'2026-01-02T00:00:00Z' STOP t'2026-01-01T00:00:00Z'", 71, "STOP"),
@@ -164,7 +180,8 @@ fn broken_patterns_say_where() {
         ("[NOT a:b = 1]", 6, "EXISTS"),
         ("[a:b = 'é' ; ]", 12, "`;`"),
         ("[a:b = 1] /* x", 11, "a comment"),
-        ("rule x { condition: false }", 1, "expected `[`"),
+        ("rule x { condition: false }", 8, "`{` starts nothing"),
+        ("title x", 1, "expected `[`"),
     ] {
         let error = parse(pattern).map_or_else(|error| error, |tree| panic!("{pattern}: {tree:?}"));
         assert_eq!(error.column, column, "{pattern}: {error}");
@@ -190,13 +207,18 @@ fn caps_hold() {
 fn and_binds_closer_than_or() {
     let Observation::One(Comparison::Or(items)) = parse("[a:b = 1 OR a:c = 2 AND a:d = 3]").unwrap() else { panic!() };
     assert!(matches!(items.as_slice(), [Comparison::Test { .. }, Comparison::And(parts)] if parts.len() == 2));
-    let Observation::FollowedBy(items) = parse("[a:b=1] FOLLOWEDBY [a:b=2] OR [a:b=3] AND [a:b=4]").unwrap() else { panic!() };
+    let Observation::FollowedBy(items) = parse("[a:b=1] FOLLOWEDBY [a:b=2] OR [a:b=3] AND [a:b=4]").unwrap() else {
+        panic!()
+    };
     assert!(matches!(items.as_slice(), [Observation::One(_), Observation::Or(parts)] if parts.len() == 2));
 }
 
 #[test]
 fn names_may_be_like_keywords_in_lower_case() {
-    let Observation::One(Comparison::Test { path, .. }) = parse("[process:start.'in-x'[0].within[*] = 1]").unwrap() else { panic!() };
+    let Observation::One(Comparison::Test { path, .. }) = parse("[process:start.'in-x'[0].within[*] = 1]").unwrap()
+    else {
+        panic!()
+    };
     assert_eq!(path.to_string(), "process:start.in-x[0].within[*]");
 }
 

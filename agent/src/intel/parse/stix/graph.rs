@@ -92,7 +92,10 @@ impl Found {
             "attack-pattern" => {
                 let id = references(object)
                     .filter(|reference| {
-                        reference.get("source_name").and_then(Value::as_str).is_some_and(|name| name.starts_with("mitre"))
+                        reference
+                            .get("source_name")
+                            .and_then(Value::as_str)
+                            .is_some_and(|name| name.starts_with("mitre"))
                     })
                     .find_map(|reference| reference.get("external_id").and_then(Value::as_str))
                     .filter(|id| is_technique(id));
@@ -113,8 +116,7 @@ impl Found {
 
     /// Takes a MISP galaxy tag: `misp-galaxy:threat-actor="…"`.
     fn label(&mut self, label: &str) {
-        let Some((galaxy, value)) =
-            label.trim().strip_prefix("misp-galaxy:").and_then(|label| label.split_once('='))
+        let Some((galaxy, value)) = label.trim().strip_prefix("misp-galaxy:").and_then(|label| label.split_once('='))
         else {
             return;
         };
@@ -190,7 +192,9 @@ impl<'a> Graph<'a> {
         object
             .texts("object_marking_refs")
             .filter_map(refer)
-            .chain(on_pattern.filter_map(|marking| marking.get("marking_ref").and_then(Value::as_str)).filter_map(refer))
+            .chain(
+                on_pattern.filter_map(|marking| marking.get("marking_ref").and_then(Value::as_str)).filter_map(refer),
+            )
             .chain(object.texts("labels").filter_map(marking::label))
             .max()
     }
@@ -221,7 +225,11 @@ impl<'a> Graph<'a> {
         let key = Key {
             targets: self.edges.get(object.id.as_str()).cloned().unwrap_or_default(),
             reports: self.reports.get(object.id.as_str()).cloned().unwrap_or_default(),
-            labels: object.texts("labels").filter(|label| label.trim().starts_with("misp-galaxy:")).map(str::to_owned).collect(),
+            labels: object
+                .texts("labels")
+                .filter(|label| label.trim().starts_with("misp-galaxy:"))
+                .map(str::to_owned)
+                .collect(),
             references: urls(object).map(str::to_owned).collect(),
         };
         if let Some(known) = self.known.get(&key) {

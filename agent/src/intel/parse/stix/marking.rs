@@ -54,7 +54,8 @@ pub(super) fn referred(reference: &str, definition: Option<&Object>) -> Option<T
         .find_map(|(_, extension)| extension.get("tlp_2_0").and_then(Value::as_str));
     let version_1 = definition.properties.get("definition").and_then(|inner| inner.get("tlp")).and_then(Value::as_str);
     let open_cti = definition.text("x_opencti_definition");
-    let stated = extension.or(version_1).or(open_cti).or_else(|| definition.text("name").filter(|name| label(name).is_some()));
+    let stated =
+        extension.or(version_1).or(open_cti).or_else(|| definition.text("name").filter(|name| label(name).is_some()));
     match stated {
         Some(stated) => Some(named(stated).unwrap_or(Tlp::Red)),
         None if definition.text("definition_type") == Some("tlp") => Some(Tlp::Red),
