@@ -2,7 +2,7 @@
 //!
 //! A type whose listed fields do not fill it (a hole, or a field that this list forgot) does not compile.
 
-use agent_common::image::{Action, Block};
+use agent_common::image::{Action, Block, CHAIN_MAX, DigestKind, Space, layout, table};
 use agent_common::wire::{
     Config, Counter, ExecRecord, FileDigests, FileKey, FileStamp, Fold, FoldKey, Header, HitKey, Hook, Mode,
     NetworkRecord, Process, RecordKind, Verdict,
@@ -56,11 +56,37 @@ fn main() {
         ExecRecord::MIN_LEN,
         FileDigests::SHA1,
         FileDigests::MD5,
+        CHAIN_MAX,
+        layout::HEADER,
+        layout::SPACES_HEADER,
+        layout::CLASSES,
+        layout::IDENTITY,
+        layout::GENERATION,
+        layout::SEED,
+        layout::DIRECTORY,
+        layout::EXACT,
+        layout::RUNS,
+        layout::CLASS_INDEX,
+        layout::IPV6_STARTS,
+        layout::IPV6_RUNS,
+        layout::DOMAIN_LABELS,
+        layout::NO_DIRECTORY,
+        layout::ROOTED,
+        layout::DIRECT,
+        layout::TOPS,
+        layout::TOP_LOW,
+        layout::TOP_HIGH,
+        layout::TOP_STARTS,
+        layout::TOP_BASES,
+        layout::LEAF_BASE,
+        layout::ENTRIES_MAX,
+        table::TAG,
+        table::MOVED,
     );
     records! {
         Config {
             wall_minus_boot_ns: u64, scope_cgroup_id: u64, scope_level: u32, mode: u32, off_until_boot_ns: u64,
-            send_execs: u32, reserved: u32,
+            send_execs: u32, judge_at_exec: u32,
         }
         Process {
             start_boot_ns: u64, cgroup_id: u64, pid: u32, tid: u32, ppid: u32, uid: u32, gid: u32, loginuid: u32,
@@ -79,7 +105,9 @@ fn main() {
             path: [u8; limits::PATH_LEN], args: [u8; limits::ARGS_LEN],
         }
         HitKey { generation: u32, entry: u32 }
-        FoldKey { start_boot_ns: u64, generation: u32, entry: u32, pid: u32, port: u16, hook: u8, verdict: u8 }
+        FoldKey {
+            start_boot_ns: u64, destination: u64, generation: u32, entry: u32, pid: u32, port: u16, hook: u8, verdict: u8,
+        }
         Fold { repeats: u64, first_boot_ns: u64, last_boot_ns: u64 }
     }
     values! {
@@ -94,6 +122,8 @@ fn main() {
             DigestUnknown, KillFailed, ImageDamaged,
         }
         Action { Allow, Report, Block }
+        DigestKind { Md5, Sha1, Sha256 }
+        Space { Ipv4, Ipv6, Ipv6Prefix, Endpoint, Digest, Path, Domain }
     }
     println!("Block size {}", size_of::<Block>());
 }

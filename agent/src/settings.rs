@@ -58,6 +58,8 @@ pub struct Exec {
     pub max_file_bytes: u64,
     /// After this long an exec that waits for its digest goes on, and a fault says so.
     pub deadline: Duration,
+    /// Whether the exec hooks of the kernel half are loaded.
+    pub hooks: bool,
     /// Whether the fanotify fallback may be used where the kernel allows no LSM program.
     pub guard: bool,
 }
@@ -167,6 +169,7 @@ impl Settings {
             exec: Exec {
                 max_file_bytes: exec.max_file_bytes.unwrap_or(256 << 20),
                 deadline: Duration::from_millis(exec.deadline_ms.unwrap_or(2_000)),
+                hooks: exec.hooks.unwrap_or(false),
                 guard: exec.guard.unwrap_or(true),
             },
             journal: Journal {

@@ -60,7 +60,9 @@ fn cargo(workspace: &Workspace, toolchain: &Toolchain, verb: &str) -> Result<Com
     }
     // Relative names only: the object must be the same whoever builds it wherever. The linker is found in PATH.
     let mut flags: Vec<String> =
-        ["-Clinker=bpf-linker", "-Cpanic=abort", "-Clink-arg=--btf", "-Cdebuginfo=2"].map(str::to_owned).into();
+        ["-Clinker=bpf-linker", "-Cpanic=abort", "-Clink-arg=--btf", "-Cdebuginfo=2", "-Ctarget-cpu=v3"]
+            .map(str::to_owned)
+            .into();
     flags.push(format!("--remap-path-prefix={}=/cordon", workspace.root().display()));
     if let Some(home) = env::var_os("CARGO_HOME").map(PathBuf::from).or_else(|| Some(env::home_dir()?.join(".cargo"))) {
         flags.push(format!("--remap-path-prefix={}=/cargo", home.display()));

@@ -16,8 +16,8 @@ use crate::tool;
 use crate::workspace::Workspace;
 
 const DOCUMENT: &str = "ARCHITECTURE.md";
-const BEGIN: &str = "<!-- rooms: written by `cargo xtask layers --bless` -->";
-const END: &str = "<!-- end of rooms -->";
+const BEGIN: &str = "<!-- layers -->";
+const END: &str = "<!-- /layers -->";
 const FILE_LINES: usize = 600;
 const FUNCTION_LINES: usize = 80;
 const MAIN_LINES: usize = 80;
@@ -117,7 +117,7 @@ fn rust_files(folder: &Path) -> Result<Vec<PathBuf>> {
 fn size_faults(source: &Source) -> Vec<String> {
     let mut faults = Vec::new();
     let path = source.path.display();
-    let limit = if tool::name(&source.path) == "main.rs" { MAIN_LINES } else { FILE_LINES };
+    let limit = if source.path.ends_with("src/main.rs") { MAIN_LINES } else { FILE_LINES };
     if source.lines > limit {
         faults.push(format!("{path}: {} lines, at most {limit}: split it by what its parts are about", source.lines));
     }

@@ -27,14 +27,14 @@ impl Arguments {
 /// Writes the page, or compares it.
 pub fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
     let mut cargo = tool::cargo();
-    cargo.args(["run", "--quiet", "--locked", "--package", "agent", "--bin", "cordon", "--", "man"]);
-    let page = tool::output(cargo.current_dir(workspace.root()), "`cordon man`")?;
+    cargo.args(["run", "--quiet", "--locked", "--package", "agent", "--bin", "cordon", "--", "manual"]);
+    let page = tool::output(cargo.current_dir(workspace.root()), "`cordon manual`")?;
     let path = workspace.path(PAGE);
     if fs::read_to_string(&path).is_ok_and(|old| old == page) {
         return Ok(());
     }
     if arguments.check {
-        bail!("{PAGE} is not what `cordon man` prints: run `cargo xtask man` and commit it");
+        bail!("{PAGE} is not what `cordon manual` prints: run `cargo xtask man` and commit it");
     }
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;

@@ -6,6 +6,8 @@ mod kernels;
 mod machine;
 mod payload;
 
+pub use self::payload::cordon as static_cordon;
+
 use anyhow::{Result, bail};
 
 use self::machine::Outcome;
@@ -30,7 +32,7 @@ pub struct Arguments {
 
 /// Boots each series and fails when a test failed in any.
 pub fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
-    let _ = ebpf::run;
+    ebpf::run(workspace)?;
     let mut summary = Summary::default();
     test(workspace, &arguments.series, &arguments.rest, &mut summary);
     println!("\n{summary}");

@@ -273,7 +273,7 @@ fn tell(now: &Now, header: Header, bprm: Address, subject: &Subject, arguments: 
         Verdict::Reported
     };
     count_verdict(header.generation, header.entry, verdict);
-    if fold(fold_key(&header, 0), now.boot_ns) {
+    if fold(fold_key(&header, 0, 0), now.boot_ns) {
         return;
     }
     if let Some(slot) = Slot::hit() {

@@ -26,7 +26,7 @@ use tokio::time::{MissedTickBehavior, interval, sleep};
 use crate::control::Server;
 use crate::enrich::{Enricher, HostView};
 use crate::health::{Fault, Health};
-use crate::host::{CgroupPaths, DigestCache, Users, cgroup, missing_capabilities, running_processes};
+use crate::host::{CgroupPaths, DigestCache, Users, cgroup, has_bpf_lsm, missing_capabilities, running_processes};
 use crate::journal::{Journal, Limits, MirrorSettings, QUEUE, Writer};
 use crate::kernel::{Bprm, HookState, Kernel, Options, Report};
 use crate::settings::{Places, Settings};
@@ -143,9 +143,9 @@ async fn stay_on(orders: &Orders, settings: Settings, operator: Operator) -> any
     let mut kernel = Kernel::load(Options {
         pin_dir: places.pins.clone(),
         cgroup: cgroup.clone(),
-        bprm: Bprm::Ima,
+        bprm: if has_bpf_lsm() { Bprm::Ima } else { Bprm::None },
         ima_max_bytes: settings.exec.max_file_bytes,
-        exec_hooks: true,
+        exec_hooks: settings.exec.hooks,
     })?;
     let hits = kernel.take_hits()?.context("the ring of hits is taken")?;
     let execs = kernel.take_execs()?.context("the ring of execs is taken")?;

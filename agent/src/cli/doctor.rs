@@ -1,180 +1,112 @@
-//! `cordon doctor`: what this kernel allows, found out by trying: the real programs are loaded and attached in an empty cgroup
-//! of their own, and taken away again.
+//! `cordon doctor`: what this kernel allows, why not more, and what would mend it. Needs no running agent.
 
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::io::{self, Write};
 
-use serde_json::{Value, json};
+use agent_common::wire::Hook;
+use serde::Serialize;
 
 use super::Exit;
 use super::table::{Terminal, Tone};
 use crate::attribute::hook_name;
-use crate::event::Hook;
-use crate::host::{cgroup, missing_capabilities};
-use crate::kernel::{self, Bprm, HookState, Kernel, Options, Report};
+use crate::kernel::probe::{Capability, ExecPath, Facts, Plan, State, advise, plan, probe};
 
-/// `cordon doctor`
-#[derive(Debug, clap::Args)]
+/// What this kernel allows: available, fallback or impossible here, why, and the fix.
+#[derive(Clone, Debug, Default, clap::Args)]
 pub struct Args {
-    /// One JSON document on standard output
+    /// One JSON document
     #[arg(long)]
-    json: bool,
+    pub json: bool,
 }
 
-/// One capability of this host.
-struct Finding {
-    capability: String,
-    state: State,
-    why: String,
-    fix: &'static str,
+#[derive(Serialize)]
+struct Document<'a> {
+    schema: u32,
+    kernel: &'a str,
+    /// Whether anything can be enforced.
+    can_enforce: bool,
+    /// The network hooks that will be used.
+    network: Vec<&'static str>,
+    /// How execs will be judged.
+    exec: ExecPath,
+    capabilities: &'a [Capability],
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum State {
-    Available,
-    Fallback,
-    Impossible,
-}
-
-impl State {
-    const fn name(self) -> &'static str {
-        match self {
-            Self::Available => "available",
-            Self::Fallback => "fallback",
-            Self::Impossible => "impossible",
-        }
-    }
-}
-
-/// A cgroup and pins of the doctor's own, gone with it.
-struct Ward {
-    cgroup: PathBuf,
-    pins: PathBuf,
-}
-
-impl Drop for Ward {
-    fn drop(&mut self) {
-        if let Err(error) = kernel::unpin_all(&self.pins) {
-            eprintln!("cordon: {error}");
-        }
-        if let Err(error) = fs::remove_dir(&self.cgroup) {
-            eprintln!("cordon: cannot remove {}: {error}", self.cgroup.display());
-        }
-    }
-}
-
-/// Says for each capability whether it is available, replaced by a fallback, or impossible here, why, and what would fix it.
+/// Probes the kernel and prints. [`Exit::NotPossible`] when nothing can be enforced here.
 ///
 /// # Errors
-/// Standard output is closed.
+/// Standard output cannot be written.
 pub fn run(args: &Args) -> anyhow::Result<Exit> {
-    let findings = examine();
-    let can_enforce =
-        findings.iter().any(|finding| finding.state == State::Available && finding.capability.starts_with("cgroup_"));
+    let facts = probe();
+    let plan = plan(&facts);
+    let capabilities = advise(&facts, &plan);
+    let mut out = io::stdout().lock();
     if args.json {
-        let capabilities: Vec<Value> = findings
-            .iter()
-            .map(|finding| {
-                json!({ "capability": finding.capability, "state": finding.state.name(), "why": finding.why, "fix": finding.fix })
-            })
-            .collect();
-        println!("{}", json!({ "schema": 1, "can_enforce": can_enforce, "capabilities": capabilities }));
+        serde_json::to_writer(&mut out, &document(&facts, &plan, &capabilities))?;
+        writeln!(out)?;
     } else {
-        let terminal = Terminal::stdout();
-        let rows = findings.iter().map(|finding| {
-            vec![
-                finding.capability.clone(),
-                finding.state.name().to_owned(),
-                finding.why.clone(),
-                finding.fix.to_owned(),
-            ]
-        });
-        println!("{}", terminal.table(&["capability", "state", "why", "fix"], rows));
-        let verdict = if can_enforce { "this host can be protected" } else { "nothing can be enforced here" };
-        println!("{}", terminal.paint(if can_enforce { Tone::Good } else { Tone::Bad }, verdict));
+        out.write_all(page(&Terminal::stdout(), &facts, &plan, &capabilities).as_bytes())?;
     }
-    Ok(if can_enforce { Exit::Done } else { Exit::NotPossible })
+    Ok(if plan.can_enforce() { Exit::Done } else { Exit::NotPossible })
 }
 
-fn examine() -> Vec<Finding> {
-    let mut findings = Vec::new();
-    let mut add = |capability: &str, works: bool, why: String, fix: &'static str| {
-        let state = if works { State::Available } else { State::Impossible };
-        findings.push(Finding { capability: capability.to_owned(), state, why, fix: if works { "" } else { fix } });
-        works
+fn document<'a>(facts: &'a Facts, plan: &Plan, capabilities: &'a [Capability]) -> Document<'a> {
+    Document {
+        schema: 1,
+        kernel: &facts.kernel,
+        can_enforce: plan.can_enforce(),
+        network: plan.network.iter().map(|hook| hook_name(*hook)).collect(),
+        exec: plan.exec,
+        capabilities,
+    }
+}
+
+const fn state_name(state: State) -> &'static str {
+    match state {
+        State::Available => "available",
+        State::Fallback => "fallback",
+        State::Impossible => "impossible",
+    }
+}
+
+fn page(terminal: &Terminal, facts: &Facts, plan: &Plan, capabilities: &[Capability]) -> String {
+    let rows = capabilities.iter().map(|line| {
+        vec![
+            line.capability.to_owned(),
+            state_name(line.state).to_owned(),
+            line.why.clone(),
+            line.fix.clone().unwrap_or_default(),
+        ]
+    });
+    let mut text = format!("Linux {}\n\n", facts.kernel);
+    text.push_str(&terminal.table(&["CAPABILITY", "HERE", "WHY", "FIX"], rows));
+    let all = [Hook::Connect4, Hook::Connect6, Hook::Sendmsg4, Hook::Sendmsg6];
+    let network = match plan.network.len() {
+        0 => terminal.paint(Tone::Bad, "nothing is judged"),
+        count if count == all.len() => terminal.paint(Tone::Good, "every connect and datagram is judged"),
+        _ => terminal.paint(Tone::Warning, "only a part is judged, see above"),
     };
-    let missing = missing_capabilities();
-    let why = if missing.is_empty() { "held".to_owned() } else { format!("lacks {}", missing.join(", ")) };
-    let permitted = add("capabilities", missing.is_empty(), why, "run it as root");
-    let btf = Path::new("/sys/kernel/btf/vmlinux");
-    let why = if btf.exists() {
-        "the kernel describes its types".to_owned()
-    } else {
-        format!("{} is missing", btf.display())
-    };
-    add("btf", btf.exists(), why, "a kernel with CONFIG_DEBUG_INFO_BTF=y");
-    let mount = cgroup::mount_point();
-    let why = mount.as_ref().map_or_else(ToString::to_string, |mount| format!("mounted at {}", mount.display()));
-    add("cgroup2", mount.is_ok(), why, "mount -t cgroup2 none /sys/fs/cgroup/unified");
-    if let (true, Ok(mount)) = (permitted, mount) {
-        match try_hooks(&mount) {
-            Ok(report) => findings.extend(hooks(&report)),
-            Err(error) => findings.push(Finding {
-                capability: "hooks".to_owned(),
-                state: State::Impossible,
-                why: format!("{error:#}"),
-                fix: "what the reason says",
-            }),
+    let (tone, exec) = exec_words(plan.exec);
+    text.push_str(&format!("\nnetwork  {network}\nexec     {}\n", terminal.paint(tone, exec)));
+    if !plan.can_enforce() {
+        let advice = "Nothing can be enforced here. If this was not run as root: sudo cordon doctor\n";
+        text.push_str(&terminal.paint(Tone::Bad, advice));
+    }
+    text
+}
+
+const fn exec_words(exec: ExecPath) -> (Tone, &'static str) {
+    match exec {
+        ExecPath::LsmIma => (Tone::Good, "denied in the kernel, which hashes unknown files itself"),
+        ExecPath::LsmWithGuard => (Tone::Good, "denied in the kernel; the exec guard hashes unknown files"),
+        ExecPath::Lsm => (Tone::Warning, "denied in the kernel; a file that nothing has hashed yet passes once"),
+        ExecPath::KillWithGuard => {
+            (Tone::Good, "denied by the exec guard, which hashes; killed in the kernel without it")
         }
-    }
-    findings
-}
-
-/// Loads and attaches everything where it can meet nobody.
-fn try_hooks(mount: &Path) -> anyhow::Result<Report> {
-    let name = format!("cordon-doctor-{}", std::process::id());
-    let ward = Ward { cgroup: mount.join(&name), pins: Path::new("/sys/fs/bpf").join(&name) };
-    fs::create_dir(&ward.cgroup)?;
-    let mut kernel = Kernel::load(Options {
-        pin_dir: ward.pins.clone(),
-        cgroup: ward.cgroup.clone(),
-        bprm: Bprm::Ima,
-        ima_max_bytes: 0,
-        exec_hooks: true,
-    })?;
-    Ok(kernel.attach()?)
-}
-
-fn hooks(report: &Report) -> Vec<Finding> {
-    let is_held_in_kernel = report.is_attached(Hook::BprmCheckIma);
-    let mut findings: Vec<Finding> = report
-        .hooks
-        .iter()
-        .map(|(hook, state)| {
-            let (state, why, fix) = match state {
-                HookState::Attached { .. } => (State::Available, "loads and attaches".to_owned(), ""),
-                HookState::Unused { why } => (State::Fallback, why.clone(), ""),
-                HookState::Unavailable { why } => (State::Impossible, why.clone(), fix_for(*hook)),
-            };
-            Finding { capability: hook_name(*hook).to_owned(), state, why, fix }
-        })
-        .collect();
-    let (state, why) = if is_held_in_kernel {
-        (State::Available, "the kernel itself takes digests (IMA) before an exec")
-    } else {
-        (
-            State::Fallback,
-            "the exec guard (fanotify) takes digests before an exec; known files are stopped by the kernel alone",
-        )
-    };
-    findings.push(Finding { capability: "exec_by_digest".to_owned(), state, why: why.to_owned(), fix: "" });
-    findings
-}
-
-const fn fix_for(hook: Hook) -> &'static str {
-    match hook {
-        Hook::BprmCheck | Hook::BprmCheckIma => "a kernel with CONFIG_BPF_LSM=y and `bpf` in its lsm= line",
-        Hook::SchedProcessExec => "a kernel with CONFIG_DEBUG_INFO_BTF=y and BPF tracing",
-        _ => "a kernel with CONFIG_CGROUP_BPF=y, and no program above that forbids others",
+        ExecPath::Kill => (Tone::Warning, "killed in the kernel; a file that nothing has hashed yet passes once"),
+        ExecPath::Guard => (Tone::Warning, "denied by the exec guard, only while the daemon runs"),
+        ExecPath::None => (Tone::Bad, "nothing is judged"),
     }
 }
+
+#[cfg(test)]
+mod tests;

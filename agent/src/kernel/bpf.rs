@@ -36,35 +36,35 @@ const IMAGE_FLAGS: u32 = 0x400 | 0x1000;
 /// `union bpf_attr`, as long as the commands used here need.
 #[derive(Clone, Copy)]
 #[repr(C, align(8))]
-struct Attr([u8; 128]);
+pub(super) struct Attr([u8; 128]);
 
 impl Attr {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self([0; 128])
     }
 
-    fn put(mut self, offset: usize, bytes: &[u8]) -> Self {
+    pub(super) fn put(mut self, offset: usize, bytes: &[u8]) -> Self {
         for (to, from) in self.0.iter_mut().skip(offset).zip(bytes) {
             *to = *from;
         }
         self
     }
 
-    fn u32(self, offset: usize, value: u32) -> Self {
+    pub(super) fn u32(self, offset: usize, value: u32) -> Self {
         self.put(offset, &value.to_ne_bytes())
     }
 
-    fn u64(self, offset: usize, value: u64) -> Self {
+    pub(super) fn u64(self, offset: usize, value: u64) -> Self {
         self.put(offset, &value.to_ne_bytes())
     }
 
-    fn fd(self, offset: usize, fd: BorrowedFd<'_>) -> Self {
+    pub(super) fn fd(self, offset: usize, fd: BorrowedFd<'_>) -> Self {
         self.put(offset, &fd.as_raw_fd().to_ne_bytes())
     }
 
     /// # Safety
     /// Every address put into the attribute is valid for what `command` reads or writes there.
-    unsafe fn call(mut self, command: libc::c_long) -> io::Result<libc::c_long> {
+    pub(super) unsafe fn call(mut self, command: libc::c_long) -> io::Result<libc::c_long> {
         // SAFETY: the attribute is 128 live bytes and the kernel takes the length it is told; what it points to is the
         // caller's promise.
         let result = unsafe { libc::syscall(libc::SYS_bpf, command, self.0.as_mut_ptr(), self.0.len()) };
@@ -73,7 +73,7 @@ impl Attr {
 
     /// # Safety
     /// As [`Attr::call`], and `command` returns a file descriptor.
-    unsafe fn open(self, command: libc::c_long) -> io::Result<OwnedFd> {
+    pub(super) unsafe fn open(self, command: libc::c_long) -> io::Result<OwnedFd> {
         // SAFETY: the caller's promise.
         let descriptor = unsafe { self.call(command) }?;
         // SAFETY: the kernel has just opened it for this call and nobody else knows it.
@@ -81,11 +81,11 @@ impl Attr {
     }
 }
 
-fn address<T: ?Sized>(value: &T) -> u64 {
+pub(super) fn address<T: ?Sized>(value: &T) -> u64 {
     std::ptr::from_ref(value).cast::<u8>() as u64
 }
 
-fn address_mut<T: ?Sized>(value: &mut T) -> u64 {
+pub(super) fn address_mut<T: ?Sized>(value: &mut T) -> u64 {
     std::ptr::from_mut(value).cast::<u8>() as u64
 }
 
@@ -93,7 +93,7 @@ fn path_string(path: &Path) -> io::Result<CString> {
     CString::new(path.as_os_str().as_bytes()).map_err(io::Error::other)
 }
 
-fn create(kind: u32, key: u32, value: u32, entries: u32, flags: u32, name: &str) -> io::Result<OwnedFd> {
+pub(super) fn create(kind: u32, key: u32, value: u32, entries: u32, flags: u32, name: &str) -> io::Result<OwnedFd> {
     let attr = Attr::new().u32(0, kind).u32(4, key).u32(8, value).u32(12, entries).u32(16, flags);
     // SAFETY: BPF_MAP_CREATE follows no address; the name (15 bytes at most, NUL after it) is part of the attribute.
     unsafe { attr.put(28, name.as_bytes().get(..name.len().min(15)).unwrap_or_default()).open(MAP_CREATE) }

@@ -77,6 +77,15 @@ impl<'a> Structures<'a> {
         rest.split(|byte| *byte == 0).next().unwrap_or_default()
     }
 
+    /// The id of the first type of that kind (`BTF_KIND_*`) and name, which a program is loaded for.
+    pub(super) fn id(&self, kind: u32, name: &str) -> Option<u32> {
+        let is_wanted = |at: &usize| {
+            u32_at(self.bytes, at + 4).is_some_and(|info| info >> 24 & 0x1f == kind)
+                && u32_at(self.bytes, *at).is_some_and(|offset| self.name(offset) == name.as_bytes())
+        };
+        u32::try_from(self.types.iter().position(is_wanted)? + 1).ok()
+    }
+
     /// Byte offset of `member` in `structure`, looked for in anonymous members too; `None` when there is none, or when
     /// it is a bit field.
     pub(super) fn offset(&self, structure: &str, member: &str) -> Option<u64> {

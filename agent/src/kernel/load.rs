@@ -1,7 +1,7 @@
 //! Loading the kernel half: offsets from BTF, maps new or adopted, each program for itself.
 
 use std::fs;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use agent_common::limits::FOLDS;
@@ -18,7 +18,7 @@ use super::{Counters, Error, Switches, pin};
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/cordon.o"));
 
 /// The kernel's own type information.
-const VMLINUX: &str = "/sys/kernel/btf/vmlinux";
+pub(super) const VMLINUX: &str = "/sys/kernel/btf/vmlinux";
 /// What a field that the kernel does not have is told to the programs as.
 const MISSING: u64 = u64::MAX;
 
@@ -109,7 +109,7 @@ pub(super) struct Offsets {
 }
 
 impl Offsets {
-    fn read(structures: &Structures<'_>) -> Self {
+    pub(super) fn read(structures: &Structures<'_>) -> Self {
         let mut found = Self { values: Vec::new(), missing: Vec::new(), fatal_for_exec: Vec::new() };
         for (global, members) in FIELDS {
             let offset =
@@ -221,17 +221,18 @@ impl Kernel {
     }
 
     fn ensure_folds(&self) -> Result<(), Error> {
-        let failed = |source| Error::Bpf { what: "map FOLDS".to_owned(), source };
+        let failed = |source| Error::Bpf { what: "map FOLDS: cannot read its slot".to_owned(), source };
         if self.folds.get(&0).map_err(failed)?.is_none_or(|id| id == 0) {
-            self.swap_folds().map_err(failed)?;
+            self.swap_folds()?;
         }
         Ok(())
     }
 
-    fn swap_folds(&self) -> std::io::Result<()> {
-        use std::os::fd::AsRawFd;
-        let fresh = bpf::create_hash::<FoldKey, Fold>(FOLDS, "cordon_folds")?;
-        self.folds.set(&0, &(fresh.as_raw_fd().cast_unsigned()))
+    fn swap_folds(&self) -> Result<(), Error> {
+        let failed =
+            |what| move |source| Error::Bpf { what: format!("map FOLDS: cannot {what} a fresh table"), source };
+        let fresh = bpf::create_hash::<FoldKey, Fold>(FOLDS, "cordon_folds").map_err(failed("make"))?;
+        self.folds.set(&0, &(fresh.as_raw_fd().cast_unsigned())).map_err(failed("switch to"))
     }
 
     fn current_config(&self) -> Result<Config, Error> {
@@ -338,7 +339,7 @@ impl Kernel {
     pub fn take_folds(&self) -> Result<Vec<(FoldKey, Fold)>, Error> {
         let failed = |source| Error::Bpf { what: "map FOLDS".to_owned(), source };
         let Some(id) = self.folds.get(&0).map_err(failed)? else {
-            self.swap_folds().map_err(failed)?;
+            self.swap_folds()?;
             return Ok(Vec::new());
         };
         let opened = Table::<FoldKey, Fold>::open(bpf::map_by_id(id).map_err(failed)?).map_err(failed)?;
@@ -350,7 +351,7 @@ impl Kernel {
         if old.is_empty().map_err(failed)? {
             return Ok(Vec::new());
         }
-        self.swap_folds().map_err(failed)?;
+        self.swap_folds()?;
         let mut folds = Vec::new();
         for key in old.keys(FOLDS).map_err(failed)? {
             if let Some(fold) = old.get(&key).map_err(failed)? {

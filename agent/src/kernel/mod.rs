@@ -11,6 +11,7 @@ pub mod clock;
 pub mod fanotify;
 mod load;
 mod pin;
+pub mod probe;
 mod publish;
 mod rings;
 mod signal;

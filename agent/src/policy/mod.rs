@@ -49,6 +49,8 @@ pub struct Outcome {
 pub struct Ruling {
     /// Of the indicators handed in; what the parsers skipped before is not in it.
     pub outcome: Outcome,
+    /// The same for each [`Supply`], in their order.
+    pub by_supply: Vec<Outcome>,
     /// Values left out of indicators of which other values are used, and why.
     pub trimmed: Vec<Skipped>,
     /// To be compiled.

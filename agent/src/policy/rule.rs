@@ -6,7 +6,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::benign::covered;
-use super::{Action, LocalAction, NeverBlock, Ruled, Rules, Ruling, observable, reserved};
+use super::{Action, LocalAction, NeverBlock, Outcome, Ruled, Rules, Ruling, observable, reserved};
 use crate::intel::{Attribution, Indicator, Observable, Origin, Place, SkipReason, Skipped, Source};
 
 /// What one source supplies: [`crate::intel::Load`] without what was skipped.
@@ -41,11 +41,18 @@ pub fn rule(supplies: &[Supply<'_>], rules: &Rules, now: Timestamp) -> Ruling {
         Judge { rules, allowed: NeverBlock::default(), now, ruling: Ruling::default(), exceptions: BTreeSet::new() };
     judge.local_rules();
     for supply in supplies {
+        let before = judge.ruling.outcome;
         let source: Arc<str> = Arc::from(supply.source.name.as_str());
         let rule: Arc<str> = Arc::from(format!("feeds.{source}"));
         for indicator in supply.indicators {
             judge.indicator(supply.source, &source, &rule, indicator);
         }
+        let after = judge.ruling.outcome;
+        judge.ruling.by_supply.push(Outcome {
+            block: after.block - before.block,
+            report: after.report - before.report,
+            skipped: after.skipped - before.skipped,
+        });
     }
     judge.ruling.exceptions = judge.exceptions.into_iter().collect();
     judge.ruling
@@ -229,6 +236,10 @@ impl Judge<'_> {
         if let Some(entry) = self.allowed.containing(value) {
             return benign(format!("{entry} is allowed by a local rule"));
         }
+        if let Some(range) = covered(value).filter(|_| !source.allow_reserved).and_then(reserved::containing) {
+            let why = format!("{} is {}; allow_reserved is not set for this source", range.prefix, range.purpose);
+            return Some(Refusal { reason: SkipReason::ReservedAddress, why });
+        }
         let shortest = match value {
             Observable::Ipv4Prefix(prefix) => Some((prefix.prefix_len(), self.rules.min_prefix_v4)),
             Observable::Ipv6Prefix(prefix) => Some((prefix.prefix_len(), self.rules.min_prefix_v6)),
@@ -237,10 +248,6 @@ impl Judge<'_> {
         if let Some((length, least)) = shortest.filter(|(length, least)| length < least) {
             let why = format!("/{length} is broader than the limit of /{least}");
             return Some(Refusal { reason: SkipReason::TooBroad, why });
-        }
-        if let Some(range) = covered(value).filter(|_| !source.allow_reserved).and_then(reserved::containing) {
-            let why = format!("{} is {}; allow_reserved is not set for this source", range.prefix, range.purpose);
-            return Some(Refusal { reason: SkipReason::ReservedAddress, why });
         }
         let list = self.rules.warning_lists.iter().find(|list| list.matches(value))?;
         benign(format!("on the warning list `{}`", list.name))

@@ -73,6 +73,8 @@ pub struct ExecFile {
     pub max_file_bytes: Option<u64>,
     /// Milliseconds; 2000 unless said otherwise.
     pub deadline_ms: Option<u64>,
+    /// Load the exec hooks of the kernel half too; false unless said otherwise, because the verifier takes minutes over them.
+    pub hooks: Option<bool>,
     /// Allow the fanotify fallback; true unless said otherwise.
     pub guard: Option<bool>,
 }
@@ -134,6 +136,7 @@ impl SettingsFile {
             lay(&mut under.max_file_bytes, over.max_file_bytes);
             lay(&mut under.deadline_ms, over.deadline_ms);
             lay(&mut under.guard, over.guard);
+            lay(&mut under.hooks, over.hooks);
         }
         if let Some(over) = later.journal {
             let under = self.journal.get_or_insert_default();

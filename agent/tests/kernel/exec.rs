@@ -9,6 +9,7 @@ use std::process::{Command, ExitStatus};
 
 use agent::event::{Action, FileKey, FileStamp, Hook, Verdict};
 use agent::intel::Observable;
+use agent::kernel::{Bprm, HookState};
 use agent_common::wire::{Counter, FileDigests, Mode};
 use sha2::{Digest, Sha256};
 
@@ -53,7 +54,7 @@ fn run(sandbox: &Sandbox, path: &Path) -> (ExitStatus, bool) {
     (status, trace.exists())
 }
 
-fn needs_tracing(running: &Running<'_>) {
+fn needs_tracing(running: &Running) {
     assert!(running.report.is_attached(Hook::SchedProcessExec), "{:?}", running.report);
 }
 
@@ -166,4 +167,43 @@ fn every_exec_in_the_scope_is_told_and_none_outside() {
     assert!(running.kernel.scope_cgroup_id() != 0);
     let outside = batch.events.iter().filter(|event| event.task.cgroup_id != running.kernel.scope_cgroup_id());
     assert_eq!(outside.count(), 0);
+}
+
+#[test]
+fn the_lsm_hooks_load_and_decide_where_the_kernel_lets_them() {
+    let sandbox = Sandbox::new();
+    let lsm_is_there = fs::read_to_string("/sys/kernel/security/lsm").is_ok_and(|list| list.contains("bpf"));
+    for (bprm, hook) in [(Bprm::Ima, Hook::BprmCheckIma), (Bprm::Plain, Hook::BprmCheck)] {
+        let path = program(&sandbox, "evil");
+        let (key, known) = digests(&path);
+        let mut running = sandbox.load_with(|options| {
+            options.bprm = bprm;
+            options.ima_max_bytes = 16 << 20;
+        });
+        running.configure(Mode::Enforce);
+        running.publish(1, Rules::default().block(Observable::Sha256(known.sha256)));
+        running.attach();
+        match running.report.state(hook) {
+            Some(HookState::Attached { .. }) => {
+                if bprm == Bprm::Plain {
+                    running.kernel.set_digest(key, &known).unwrap();
+                }
+                let trace = sandbox.files.path().join("trace");
+                let refused = Command::new(&path).arg("/etc/passwd").arg(&trace).status().unwrap_err();
+                assert_eq!(refused.kind(), std::io::ErrorKind::PermissionDenied);
+                let event = running.event();
+                assert_eq!((event.hook, event.verdict), (hook, Verdict::Blocked));
+            }
+            // A kernel without the BPF LSM refuses the program before it verifies it; then the exec is still killed.
+            Some(HookState::Unavailable { why }) if !lsm_is_there => {
+                println!("NOT RUN {hook:?}: this kernel has no BPF LSM ({why})");
+                running.kernel.set_digest(key, &known).unwrap();
+                assert_eq!(run(&sandbox, &path).0.signal(), Some(9));
+                assert_eq!(running.event().hook, Hook::SchedProcessExec);
+            }
+            other => panic!("{other:?}"),
+        }
+        drop(running);
+        agent::kernel::unpin_all(&sandbox.pins).unwrap();
+    }
 }

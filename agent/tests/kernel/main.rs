@@ -8,3 +8,4 @@ mod generations;
 mod lifecycle;
 mod network;
 mod sandbox;
+mod verdicts;

@@ -97,7 +97,7 @@ impl Sandbox {
     }
 
     /// Loads, publishes `rules` as generation 1 and attaches.
-    pub fn start(&self, mode: Mode, rules: Rules) -> Running<'_> {
+    pub fn start(&self, mode: Mode, rules: Rules) -> Running {
         let mut running = self.load();
         running.configure(mode);
         running.publish(1, rules);
@@ -105,13 +105,19 @@ impl Sandbox {
         running
     }
 
-    pub fn load(&self) -> Running<'_> {
+    pub fn load(&self) -> Running {
+        self.load_with(|_| {})
+    }
+
+    pub fn load_with(&self, change: impl FnOnce(&mut Options)) -> Running {
+        let mut options = self.options();
+        change(&mut options);
         let guard = self.runtime.enter();
-        let mut kernel = Kernel::load(self.options()).unwrap_or_else(|error| panic!("{error}"));
+        let mut kernel = Kernel::load(options).unwrap_or_else(|error| panic!("{error}"));
         let hits = kernel.take_hits().unwrap().unwrap();
         let execs = kernel.take_execs().unwrap().unwrap();
         drop(guard);
-        Running { sandbox: self, kernel, hits, execs, tables: None, report: Report::default() }
+        Running { kernel, hits, execs, tables: None, report: Report::default() }
     }
 }
 
@@ -169,8 +175,7 @@ impl Rules {
     }
 }
 
-pub struct Running<'a> {
-    pub sandbox: &'a Sandbox,
+pub struct Running {
     pub kernel: Kernel,
     pub hits: EventRing,
     pub execs: EventRing,
@@ -178,7 +183,7 @@ pub struct Running<'a> {
     pub report: Report,
 }
 
-impl Running<'_> {
+impl Running {
     pub fn configure(&self, mode: Mode) {
         self.kernel.configure(&Switches { mode, off_until_boot_ns: 0, send_execs: true }).unwrap();
     }

@@ -15,14 +15,11 @@ const PORT: u16 = 0xf4;
 const PASS: u8 = 0x10;
 const FAIL: u8 = 0x11;
 
-/// What to mount: source, folder, type.
-const MOUNTS: [(&str, &str, &str); 9] = [
+/// What to mount: source, folder, type. Nothing on /tmp: the checkout, and so the tests' own paths, may lie below it.
+const MOUNTS: [(&str, &str, &str); 6] = [
     ("proc", "/proc", "proc"),
     ("sysfs", "/sys", "sysfs"),
     ("devtmpfs", "/dev", "devtmpfs"),
-    ("tmpfs", "/tmp", "tmpfs"),
-    ("tmpfs", "/run", "tmpfs"),
-    ("tmpfs", "/var", "tmpfs"),
     ("cgroup2", "/sys/fs/cgroup", "cgroup2"),
     ("bpf", "/sys/fs/bpf", "bpf"),
     ("securityfs", "/sys/kernel/security", "securityfs"),

@@ -49,8 +49,13 @@ pub const ROOMS: &[Room] = &[
         "one TOML file → `Settings`, validated once",
     ),
     room("tables", Kind::Pure, &["intel", "policy"], "indicators and policy → image and provenance"),
-    room("kernel", Kind::World, &["intel", "tables", "health"], "probe, load, attach, pin, publish, read rings"),
     room("event", Kind::Pure, &[], "bytes → `Event`"),
+    room(
+        "kernel",
+        Kind::World,
+        &["intel", "tables", "event", "health"],
+        "image → attached, pinned programs; rings → `Event`",
+    ),
     room("host", Kind::World, &["kernel", "health"], "the only reader of /proc, cgroupfs, passwd and files to hash"),
     room("enrich", Kind::World, &["event", "host", "health"], "event and host → `Observation`"),
     room(

@@ -248,8 +248,8 @@ fn sentence(record: &Value) -> String {
     words
 }
 
-/// A copy of `true` that differs from every other in its last bytes, which the loader ignores.
-fn harmless_program(path: &Path) -> Result<String> {
+/// Writes a copy of `true` that differs from every other in its last bytes, which the loader ignores; gives its SHA-256.
+pub fn harmless_program(path: &Path) -> Result<String> {
     let original = tool::find("true").context("there is no program `true` to copy")?;
     let mut bytes = Vec::new();
     fs::File::open(&original)
@@ -272,9 +272,12 @@ fn settings(root: &Path, intelligence: &Intelligence) -> Result<()> {
         intelligence.name,
         intelligence.place.display().to_string()
     );
+    let never_block =
+        "\n# In the sandbox the indicators' addresses are this host's own.\n[never_block]\nhost = false\n";
     if intelligence.is_example {
         text.push_str("# The example's addresses are documentation addresses, which are refused otherwise.\nallow_reserved = true\n");
     }
+    text.push_str(never_block);
     fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))
 }
 

@@ -10,10 +10,10 @@ use anyhow::{Context, Result, bail, ensure};
 #[cfg(test)]
 mod tests;
 
-const EXAMPLE: &str = include_str!("../../../packaging/examples/amber-heron.json");
-const EXAMPLE_NAME: &str = "amber-heron";
+const EXAMPLE: &str = include_str!("../../../agent/src/intel/example.json");
+const EXAMPLE_NAME: &str = "example";
 /// The digest of no file, which the example names as the implant's.
-const EXAMPLE_DIGEST: &str = "5eed5eed5eed5eed5eed5eed5eed5eed5eed5eed5eed5eed5eed5eed5eed5eed";
+const EXAMPLE_DIGEST: &str = "5f2d7c0e9a4b186d3c8e1f7052b9a6d4e8c3075b1d9f4a62e70c8b35d1f69a2e";
 /// How many addresses are put on `lo` and tried in turn: some of a real list may be expired or on the never-block list.
 const CANDIDATES: usize = 32;
 /// Files above this are not searched for addresses; they are loaded all the same.

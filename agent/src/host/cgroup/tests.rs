@@ -1,5 +1,3 @@
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
 use std::path::Path;
 
 use super::{CgroupPaths, container_of, id_of, level_of, unit_of};

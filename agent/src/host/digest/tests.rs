@@ -1,5 +1,3 @@
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
 use std::fs::{self, File, OpenOptions};
 use std::io::{Seek, SeekFrom, Write};
 use std::num::NonZeroUsize;
@@ -84,7 +82,8 @@ fn each_way_of_writing_makes_it_read_again() {
     let path = written(&folder, "program", b"contents");
     let cache = cache();
     let mut last = cache.digest_path(&path, Algorithms::default()).unwrap();
-    let ways: [(&str, fn(&PathBuf)); 4] = [
+    type Way = fn(&PathBuf);
+    let ways: [(&str, Way); 4] = [
         ("same size", |path| OpenOptions::new().write(true).open(path).unwrap().write_all(b"CONTENTS").unwrap()),
         ("truncate", |path| OpenOptions::new().write(true).open(path).unwrap().set_len(3).unwrap()),
         ("append", |path| OpenOptions::new().append(true).open(path).unwrap().write_all(b"tail").unwrap()),

@@ -130,6 +130,10 @@ pub fn read(path: &Path, format: Format) -> Result<Parsed, FileError> {
     file.by_ref().take(SNIFF_BYTES as u64).read_to_end(&mut head).map_err(failed(path))?;
     match parse::sniff(format, &name, &head)? {
         Kind::Stix => {
+            if metadata.len() > MAX_JSON_BYTES {
+                return Err(ParseError { file: name, line: 1, column: 1, fault: Fault::TooLarge }.into());
+            }
+            // The file may grow while it is read.
             let rest = MAX_JSON_BYTES + 1 - head.len() as u64;
             file.take(rest).read_to_end(&mut head).map_err(failed(path))?;
             if head.len() as u64 > MAX_JSON_BYTES {

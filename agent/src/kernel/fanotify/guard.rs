@@ -313,10 +313,13 @@ impl<J: Judge> Guard<J> {
             let reader_seen = Duration::from_millis(self.reader_seen.load(Ordering::Relaxed));
             let reads = self.started.elapsed().saturating_sub(reader_seen) < READER_STALL;
             if reads && last_status.is_none_or(|at| at.elapsed() >= STATUS_PERIOD) {
-                last_status = Some(Instant::now());
                 let status = lock(&self.status).clone();
-                // A full queue means that the daemon does not read; the next status says the same and more.
-                let _ = self.outgoing.try_send(Frame::Status(status));
+                // The first status says that execs are judged from now on.
+                if status.filesystems > 0 {
+                    last_status = Some(Instant::now());
+                    // A full queue means that the daemon does not read; the next status says the same and more.
+                    let _ = self.outgoing.try_send(Frame::Status(status));
+                }
             }
             thread::sleep(TICK);
         }

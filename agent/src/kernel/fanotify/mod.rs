@@ -24,6 +24,7 @@ use agent_common::wire::ExecRecord;
 use serde::{Deserialize, Serialize};
 
 pub use guard::{GuardError, run_guard};
+pub(super) use raw::probe;
 pub use supervisor::{ExecGuard, GuardCommand, GuardReport};
 
 /// How the guard works; the daemon sends it to the child.

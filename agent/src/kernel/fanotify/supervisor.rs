@@ -136,7 +136,7 @@ impl<F: FnMut(GuardReport)> Supervisor<F> {
         let mut pause = FIRST_PAUSE;
         loop {
             let started = Instant::now();
-            let why = self.run_once().map_or_else(|error| error.to_string(), |why| why);
+            let why = self.run_once().unwrap_or_else(|error| error.to_string());
             if started.elapsed() >= WELL {
                 pause = FIRST_PAUSE;
             }

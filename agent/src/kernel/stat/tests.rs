@@ -1,5 +1,3 @@
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
 use std::fs::{File, OpenOptions};
 
 use super::{WriteVisibility, has_writer, write_visibility};

@@ -10,9 +10,9 @@ fn the_example_gets_the_digest_and_offers_its_control_server() {
     let folder = tempfile::tempdir().unwrap();
     let example = prepare(None, folder.path(), DIGEST).unwrap();
     let text = fs::read_to_string(&example.place).unwrap();
-    assert!(text.contains(DIGEST) && !text.contains("5eed5eed5eed"));
+    assert!(text.contains(DIGEST) && !text.contains(super::EXAMPLE_DIGEST));
     assert!(example.is_example);
-    assert_eq!(example.addresses, [Ipv4Addr::new(203, 0, 113, 7)]);
+    assert!(!example.addresses.is_empty() && example.addresses.iter().all(Ipv4Addr::is_documentation));
 }
 
 #[test]

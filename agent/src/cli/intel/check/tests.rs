@@ -1,1 +1,81 @@
+use std::fs;
 
+use clap::Parser;
+use serde_json::Value;
+
+use super::*;
+
+#[derive(Parser)]
+struct Line {
+    #[command(flatten)]
+    args: Args,
+}
+
+fn check(arguments: &[&str]) -> (Exit, String, String) {
+    let args = Line::parse_from([&["check"], arguments].concat()).args;
+    let (mut output, mut errors) = (Vec::new(), Vec::new());
+    let now = "2026-11-01T00:00:00Z".parse().unwrap();
+    let exit = run(&args, now, &mut output, &mut errors).unwrap();
+    (exit, String::from_utf8(output).unwrap(), String::from_utf8(errors).unwrap())
+}
+
+fn example() -> (tempfile::TempDir, String) {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("example.json");
+    fs::write(&path, crate::intel::EXAMPLE).unwrap();
+    (directory, path.to_str().unwrap().to_owned())
+}
+
+#[test]
+fn the_document_is_the_contract() {
+    let (_directory, path) = example();
+    let (exit, output, errors) = check(&["--json", "--allow-reserved", &path]);
+    assert_eq!((exit, errors.as_str()), (Exit::Done, ""));
+    assert!(output.starts_with("{\"schema\":1,\"files\":1,\"indicators\":9,\"outcome\":{\"block\":7,\"report\":1,\"skipped\":1},\"values\":{\"ipv4\":3,\"ipv4_prefix\":1,\"ipv6\":1,\"ipv6_prefix\":1,\"endpoint\":1,\"domain\":1,\"url\":1,\"sha256\":1,\"sha1\":0,\"md5\":0,\"path\":0,\"file_name\":0},\"skipped\":[{\"reason\":\"expired\",\"count\":1,\"examples\":[{\"where\":"), "{output}");
+    let document: Value = serde_json::from_str(&output).unwrap();
+    let example = &document["skipped"][0]["examples"][0];
+    assert!(example["where"].as_str().unwrap().starts_with(&format!("{path}#indicator--")));
+    assert_eq!(example["value"], "192.0.2.200");
+    assert_eq!(example["why"], "valid_until 2026-03-01T00:00:00Z");
+}
+
+#[test]
+fn the_clock_is_settable_and_reserved_addresses_are_not_blocked_by_default() {
+    let (_directory, path) = example();
+    let document = |arguments: &[&str]| -> Value { serde_json::from_str(&check(arguments).1).unwrap() };
+    let early = document(&["--json", "--allow-reserved", "--at", "2026-02-01T00:00:00Z", &path]);
+    assert_eq!(early["outcome"], serde_json::json!({"block": 8, "report": 1, "skipped": 0}));
+    let default = document(&["--json", &path]);
+    assert_eq!(default["outcome"], serde_json::json!({"block": 2, "report": 1, "skipped": 6}));
+    assert_eq!(default["skipped"][1]["reason"], "reserved_address");
+    let reporting = document(&["--json", "--allow-reserved", "--action", "report", "--min-confidence", "80", &path]);
+    assert_eq!(reporting["outcome"], serde_json::json!({"block": 0, "report": 6, "skipped": 3}));
+}
+
+#[test]
+fn intelligence_that_cannot_be_used_is_exit_3_with_its_place() {
+    let directory = tempfile::tempdir().unwrap();
+    let (good, bad) = (directory.path().join("good.txt"), directory.path().join("bad.json"));
+    fs::write(&good, "9.9.9.9\n").unwrap();
+    fs::write(&bad, "{\"type\": \"bundle\",\n \"objects\": [nonsense]}").unwrap();
+    let (good, bad) = (good.to_str().unwrap(), bad.to_str().unwrap());
+    let (exit, output, errors) = check(&["--json", good, bad]);
+    assert_eq!((exit, output.as_str()), (Exit::Invalid, ""));
+    assert!(errors.starts_with(&format!("cordon: {bad}:2:15: not valid JSON")), "{errors}");
+    let (exit, output, errors) = check(&["--json", directory.path().to_str().unwrap()]);
+    assert_eq!(exit, Exit::Done);
+    assert!(errors.contains(&format!("left out: {bad}:2:15")), "{errors}");
+    let document: Value = serde_json::from_str(&output).unwrap();
+    assert_eq!((&document["files"], &document["refused"][0]["file"]), (&Value::from(1), &Value::from(bad)));
+    assert_eq!(check(&["--warning-list", good, good]).0, Exit::Invalid);
+    assert_eq!(check(&["/nonexistent"]).0, Exit::Invalid);
+}
+
+#[test]
+fn people_get_a_table() {
+    let (_directory, path) = example();
+    let (exit, output, _) = check(&["--allow-reserved", &path]);
+    assert_eq!(exit, Exit::Done);
+    assert!(output.starts_with("9 indicators in 1 file: 7 block, 1 report, 1 skipped\n"), "{output}");
+    assert!(output.contains("ipv4_prefix") && output.contains("skipped: 1 expired"), "{output}");
+}

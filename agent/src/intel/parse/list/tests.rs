@@ -73,5 +73,6 @@ fn every_line_is_counted() {
     let parsed = read(Format::List, text.as_bytes()).unwrap();
     assert_eq!(parsed.read, (parsed.indicators.len() + parsed.skipped.len()) as u64);
     assert_eq!(parsed.read, 12);
-    assert_eq!(values(&parsed), ["::", "0.0.0.0"]);
+    // An address with something behind a slash that is no prefix length is a URL.
+    assert_eq!(values(&parsed), ["192.0.2.1/24/8", "::", "0.0.0.0"]);
 }

@@ -228,7 +228,7 @@ impl<'a> Lexer<'a> {
 fn decode_base64(text: &str) -> Option<Vec<u8>> {
     let data = text.trim_end_matches('=');
     let padding = text.len() - data.len();
-    if text.len() % 4 != 0 || padding > 2 {
+    if !text.len().is_multiple_of(4) || padding > 2 {
         return None;
     }
     let mut bytes = Vec::with_capacity(text.len() / 4 * 3);

@@ -149,21 +149,23 @@ impl Parser<'_> {
 
     fn qualifier(&mut self) -> Result<Option<(&'static str, Qualifier)>> {
         if self.take_word("WITHIN") {
-            let seconds = match self.constant() {
-                Ok(Constant::Integer(seconds)) if seconds > 0 => seconds as f64,
-                Ok(Constant::Float(seconds)) if seconds > 0.0 => seconds,
+            let seconds = match self.peek() {
+                Some(Token::Constant(Constant::Integer(seconds))) if *seconds > 0 => *seconds as f64,
+                Some(Token::Constant(Constant::Float(seconds))) if *seconds > 0.0 => *seconds,
                 _ => return Err(self.expected("a number of seconds above 0 after WITHIN")),
             };
+            self.position += 1;
             if !self.take_word("SECONDS") {
                 return Err(self.expected("SECONDS"));
             }
             return Ok(Some(("WITHIN", Qualifier::Within(seconds))));
         }
         if self.take_word("REPEATS") {
-            let times = match self.constant() {
-                Ok(Constant::Integer(times)) if times > 0 => times,
+            let times = match self.peek() {
+                Some(Token::Constant(Constant::Integer(times))) if *times > 0 => *times,
                 _ => return Err(self.expected("a whole number above 0 after REPEATS")),
             };
+            self.position += 1;
             if !self.take_word("TIMES") {
                 return Err(self.expected("TIMES"));
             }

@@ -168,7 +168,7 @@ fn broken_patterns_say_where() {
         ("[ipv4-addr:value within 'x']", 18, "an operator"),
         ("[ipv4-addr value = 'x']", 12, "`:`"),
         ("[AND:value = 'x']", 2, "an object type"),
-        ("[a:b = 'x'] WITHIN 0 SECONDS", 21, "above 0"),
+        ("[a:b = 'x'] WITHIN 0 SECONDS", 20, "above 0"),
         ("[a:b = 'x'] WITHIN 5", 21, "SECONDS"),
         ("[a:b = 'x'] REPEATS 1 TIMES REPEATS 2 TIMES", 44, "twice"),
         ("[a:b = 'x'] START t'2026-01-02T00:00:00Z' STOP t'2026-01-01T00:00:00Z'", 71, "STOP"),
@@ -180,7 +180,8 @@ fn broken_patterns_say_where() {
         ("[NOT a:b = 1]", 6, "EXISTS"),
         ("[a:b = 'é' ; ]", 12, "`;`"),
         ("[a:b = 1] /* x", 11, "a comment"),
-        ("rule x { condition: false }", 1, "expected `[`"),
+        ("rule x { condition: false }", 8, "`{` starts nothing"),
+        ("title x", 1, "expected `[`"),
     ] {
         let error = parse(pattern).map_or_else(|error| error, |tree| panic!("{pattern}: {tree:?}"));
         assert_eq!(error.column, column, "{pattern}: {error}");

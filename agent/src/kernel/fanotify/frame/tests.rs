@@ -1,5 +1,3 @@
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
 use agent_common::wire::ExecRecord;
 use zerocopy::{FromZeros, IntoBytes};
 
