@@ -1,7 +1,5 @@
 //! The compiler and the kernel's lookups against a naive model, and what each rule of this room means by example.
 
-#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
-
 mod damage;
 mod meaning;
 mod model;
