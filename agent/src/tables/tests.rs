@@ -11,7 +11,7 @@ use std::sync::Arc;
 use agent_common::image::Seed;
 use jiff::Timestamp;
 
-use super::{Tables, compile};
+use super::{Bearing, Tables, compile, look_up};
 use crate::intel::{Attribution, Indicator, Observable, Origin, Place};
 use crate::policy::{Action, Ruled, Ruling};
 
@@ -63,4 +63,15 @@ fn value(text: &str) -> Observable {
         Err(_) if text.starts_with('/') => Observable::Path(text.into()),
         Err(_) => Observable::Domain(text.into()),
     }
+}
+
+#[test]
+fn an_address_beside_0_0_0_0_is_found() {
+    // Both were single addresses; 0.0.0.0 became a range, and its neighbour got a slot that nobody looked in.
+    let one = |text| ruled(value(text), "one", Action::Report, 0);
+    let tables = tables(vec![one("0.0.0.0"), one("0.0.0.64"), one("0.0.1.64")], Vec::new());
+    for text in ["0.0.0.64", "0.0.1.64"] {
+        assert!(matches!(look_up(tables.image.as_slice(), &value(text), 1), Ok(Bearing::Hit(_))), "{text}");
+    }
+    assert_eq!(look_up(tables.image.as_slice(), &value("0.0.0.65"), 1), Ok(Bearing::Unknown));
 }

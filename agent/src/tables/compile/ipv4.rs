@@ -44,14 +44,14 @@ impl Ipv4 {
         let mut exact_links = Vec::new();
         let mut others = Vec::new();
         let mut prefixes = nodes.iter().filter(|node| node.first != node.last).peekable();
-        // The last /24 that any prefix so far touches.
-        let mut reach = None;
+        // The last /24 that any range so far touches. 0.0.0.0 marks a free slot, so it is a range, and none of the other
+        // addresses of its /24 can then have a slot.
+        let mut reach = nodes.first().filter(|node| node.first == 0).map(|_| 0);
         for node in nodes {
             while let Some(prefix) = prefixes.next_if(|prefix| prefix.first >> 8 <= node.first >> 8) {
                 reach = reach.max(Some(prefix.last >> 8));
             }
-            // 0.0.0.0 marks a free slot, so it cannot be in one.
-            if node.first == node.last && reach < Some(node.first >> 8) && node.first != 0 {
+            if node.first == node.last && reach < Some(node.first >> 8) {
                 exact.push(node.first);
                 exact_links.push(node.link);
             } else {
