@@ -187,12 +187,13 @@ fn claims(ruled: &[Ruled], exceptions: &[Observable], losses: &mut Losses) -> Ve
     claims
 }
 
-/// What comes first of those with one key, whatever order they were read in.
+/// What comes first of those with one key, whatever order they were read in. A publisher's object comes before a line of a
+/// list: publishers give both, and only the object names actors and reports.
 fn strength(ruled: &Ruled) -> impl Ord + use<'_> {
     let life = seconds(ruled.expires).map_or(u32::MAX, NonZeroU32::get);
     let indicator = &*ruled.indicator;
     let name = (&*ruled.source, indicator.id.as_deref(), &*ruled.rule, &indicator.origin, &ruled.observable);
-    (Reverse(ruled.action), Reverse(life), Reverse(indicator.confidence), name)
+    (Reverse(ruled.action), Reverse(life), Reverse(indicator.confidence), indicator.id.is_none(), name)
 }
 
 /// Whole seconds since the epoch, rounded up so that nothing ends before its time; `None` for never, which what ends
