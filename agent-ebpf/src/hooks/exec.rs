@@ -6,10 +6,10 @@
 use core::ffi::c_void;
 use core::ptr::read_volatile;
 
-use agent_common::image::{self, Action, Damaged, Hit, Space};
+use agent_common::image::{self, Action, Damaged, DigestKind, Hit, Seed, Space};
 use agent_common::wire::{Config, Counter, ExecRecord, FileDigests, Header, Hook, RecordKind, Verdict};
 use aya_ebpf::bindings::BPF_RB_NO_WAKEUP;
-use aya_ebpf::helpers::generated::{bpf_get_current_ancestor_cgroup_id, bpf_ima_file_hash, bpf_send_signal};
+use aya_ebpf::helpers::generated::{bpf_get_current_ancestor_cgroup_id, bpf_ima_file_hash, bpf_loop, bpf_send_signal};
 use aya_ebpf::macros::{btf_tracepoint, lsm};
 use aya_ebpf::programs::{BtfTracePointContext, LsmContext};
 use aya_ebpf::{EbpfContext, Global};
@@ -20,7 +20,7 @@ use crate::clock::Now;
 use crate::emit::{ANY, Slot, count, fold, fold_key};
 use crate::image::Generation;
 use crate::kmem::file::{self, Identity};
-use crate::kmem::{Address, MISSING, path};
+use crate::kmem::{Address, MISSING, blurred, path};
 use crate::maps::{EXECS, FILE_DIGESTS};
 
 const SIGKILL: u32 = 9;
@@ -132,46 +132,72 @@ fn holds(generation: &Generation, space: Space) -> bool {
     matches!(image::holds(generation, space), Ok(true))
 }
 
+/// Tag of what is not known. Real ones have their top bit clear.
+const NO_TAG: u64 = path::NO_KEY;
+/// Keys that an exec is looked up by: SHA-256, SHA-1, MD5, path.
+const TAGS: usize = 4;
+const PATH: usize = 3;
+
+/// One exec's keys in one generation, and what they come to.
+struct Search {
+    generation: Generation,
+    tags: [u64; TAGS],
+    now: u64,
+    found: Found,
+}
+
+/// Looks one key up.
+// verifier: four lookups in a row multiply their paths (half a million instructions, seen on 6.18); with bpf_loop it
+// follows one.
+extern "C" fn look_up(index: u64, search: *mut Search) -> i64 {
+    // SAFETY: `find` passes its own `Search`, which outlives the loop.
+    let search = unsafe { &mut *search };
+    let tag = search.tags[index as usize & (TAGS - 1)];
+    if tag != NO_TAG {
+        let space = if index == PATH as u64 { Space::Path } else { Space::Digest };
+        let found = Found::new(image::by_tag(&search.generation, space, tag, search.now as u32));
+        search.found = Found(blurred(search.found.or(found).0));
+    }
+    0
+}
+
+/// `tag` where `known` is not 0.
 #[inline(always)]
-fn find_digest(generation: &Generation, digests: *const FileDigests, now: &Now) -> Found {
+fn tag_if(known: u32, tag: u64) -> u64 {
+    if known == 0 { NO_TAG } else { tag }
+}
+
+#[inline(always)]
+fn digest_tags(search: &mut Search, seed: Seed, digests: *const FileDigests) {
     // SAFETY: a live map value.
     let digests = unsafe { &*digests };
-    let mut found = Found::new(image::sha256(generation, &digests.sha256, now.wall_s));
-    if digests.flags & FileDigests::SHA1 != 0 {
-        found = found.or(Found::new(image::sha1(generation, &digests.sha1, now.wall_s)));
-    }
-    if digests.flags & FileDigests::MD5 != 0 {
-        found = found.or(Found::new(image::md5(generation, &digests.md5, now.wall_s)));
-    }
-    found
+    search.tags[0] = image::digest_tag(seed, DigestKind::Sha256, &digests.sha256);
+    let sha1 = image::digest_tag(seed, DigestKind::Sha1, &digests.sha1);
+    search.tags[1] = tag_if(digests.flags & FileDigests::SHA1, sha1);
+    let md5 = image::digest_tag(seed, DigestKind::Md5, &digests.md5);
+    search.tags[2] = tag_if(digests.flags & FileDigests::MD5, md5);
 }
 
 #[inline(always)]
-fn find_path(generation: &Generation, file: Address, now: &Now) -> Found {
-    let Ok(seed) = image::seed(generation) else { return Found(DAMAGED << 32) };
-    match path::key(file, seed) {
-        Some(key) => Found::new(image::path(generation, key, now.wall_s)),
-        None => NOTHING,
-    }
-}
-
-#[inline(always)]
-fn find(generation: &Generation, subject: &Subject, now: &Now) -> Found {
-    let mut found = NOTHING;
-    if holds(generation, Space::Digest) {
+fn find(generation: Generation, subject: &Subject, now: &Now) -> Found {
+    let Ok(seed) = image::seed(&generation) else { return Found(DAMAGED << 32) };
+    let mut search = Search { generation, tags: [NO_TAG; TAGS], now: u64::from(now.wall_s), found: NOTHING };
+    if holds(&generation, Space::Digest) {
         if subject.digests.is_null() {
             count(Counter::DigestUnknown);
         } else {
-            let by_digest = find_digest(generation, subject.digests, now);
-            if subject.is_current(subject.digests) {
-                found = by_digest;
+            digest_tags(&mut search, seed, subject.digests);
+            if !subject.is_current(subject.digests) {
+                search.tags = [NO_TAG; TAGS];
             }
         }
     }
-    if holds(generation, Space::Path) {
-        found = found.or(find_path(generation, subject.file, now));
+    if holds(&generation, Space::Path) {
+        search.tags[PATH] = path::key(subject.file, seed);
     }
-    found
+    // SAFETY: the callback has the signature that the helper documents, and its context is `search`.
+    unsafe { bpf_loop(TAGS as u32, look_up as *mut c_void, (&raw mut search).cast(), 0) };
+    search.found
 }
 
 /// What a judgement says; `verdict` is `Passed` when there is nothing to tell.
@@ -195,7 +221,7 @@ fn judge(subject: &Subject, now: &Now, stop: Verdict) -> Judged {
         count(Counter::ImageDamaged);
         return PASSED;
     };
-    let found = find(&generation, subject, now);
+    let found = find(generation, subject, now);
     let action = match found.rank() {
         REPORT => Action::Report,
         BLOCK => Action::Block,
