@@ -31,6 +31,21 @@ pub fn count(counter: Counter) {
     }
 }
 
+/// Counts a damaged image, and says so to whoever reads the log. Rare, so the message costs nothing elsewhere; below the
+/// level that user space asked for at load it is not even in the program.
+#[inline(always)]
+pub fn damaged() {
+    count(Counter::ImageDamaged);
+    aya_log_ebpf::warn!((), "the image is damaged: an operation passed unjudged");
+}
+
+/// Counts a process that could not be killed, and says so.
+#[inline(always)]
+pub fn not_killed(pid: u32) {
+    count(Counter::KillFailed);
+    aya_log_ebpf::warn!((), "could not kill process {}: its program runs", pid);
+}
+
 /// Counts a hit of an entry.
 #[inline(always)]
 pub fn count_hit(generation: u32, entry: u32) {

@@ -17,7 +17,7 @@ use aya_ebpf::{EbpfContext, Global};
 use super::exec_record::{self, Arguments};
 use super::{count_verdict, header, is, verdict};
 use crate::clock::Now;
-use crate::emit::{ANY, Slot, count, fold, fold_key};
+use crate::emit::{ANY, Slot, count, damaged, fold, fold_key, not_killed};
 use crate::image::Generation;
 use crate::kmem::file::{self, Identity};
 use crate::kmem::{Address, MISSING, blurred, path};
@@ -218,7 +218,7 @@ fn judge(subject: &Subject, now: &Now, stop: Verdict) -> Judged {
         return PASSED;
     };
     let Ok(number) = image::generation(&generation) else {
-        count(Counter::ImageDamaged);
+        damaged();
         return PASSED;
     };
     let found = find(generation, subject, now);
@@ -226,7 +226,7 @@ fn judge(subject: &Subject, now: &Now, stop: Verdict) -> Judged {
         REPORT => Action::Report,
         BLOCK => Action::Block,
         DAMAGED => {
-            count(Counter::ImageDamaged);
+            damaged();
             return PASSED;
         }
         _ => return PASSED,
@@ -244,11 +244,11 @@ fn matched(mut header: Header, judged: Judged) -> Header {
 
 /// Kills the current process; whether the kernel took the signal.
 #[inline(always)]
-fn kill() -> bool {
+fn kill(pid: u32) -> bool {
     // SAFETY: the helper takes a signal number.
     let sent = unsafe { bpf_send_signal(SIGKILL) } == 0;
     if !sent {
-        count(Counter::KillFailed);
+        not_killed(pid);
     }
     sent
 }
@@ -278,7 +278,7 @@ fn executed(context: *mut c_void) {
     let plain = header(&now, RecordKind::Exec, Hook::SchedProcessExec);
     if !is(judged.verdict, Verdict::Passed) {
         // What could not be killed ran: the record says so, and `kill_failed` counts it.
-        if is(judged.verdict, Verdict::Killed) && !kill() {
+        if is(judged.verdict, Verdict::Killed) && !kill(plain.process.pid) {
             judged.verdict = Verdict::Reported;
         }
         tell(&now, matched(plain, judged), bprm, &subject, Arguments::Readable);

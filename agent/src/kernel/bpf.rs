@@ -329,16 +329,6 @@ impl Drop for Mapping {
     }
 }
 
-/// Nanoseconds of a clock.
-pub(super) fn clock_ns(clock: libc::clockid_t) -> io::Result<u64> {
-    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: the kernel fills the timespec that it is given.
-    if unsafe { libc::clock_gettime(clock, &raw mut time) } != 0 {
-        return Err(io::Error::last_os_error());
-    }
-    Ok(u64::try_from(time.tv_sec).unwrap_or(0) * 1_000_000_000 + u64::try_from(time.tv_nsec).unwrap_or(0))
-}
-
 /// The magic number of the file system that holds `path`.
 pub(super) fn file_system(path: &Path) -> io::Result<i64> {
     let path = path_string(path)?;
