@@ -7,7 +7,7 @@ use aya_ebpf::bindings::{BPF_ANY, BPF_NOEXIST};
 use aya_ebpf::btf_maps::ring_buf::RingBuf;
 use aya_ebpf::helpers::generated::{bpf_ringbuf_reserve, bpf_ringbuf_submit};
 
-use crate::maps::{COUNTERS, FOLDS, HIT_COUNTS, HITS};
+use crate::maps::{COUNTERS, FOLDS, FoldWords, HIT_COUNTS, HITS};
 
 /// `-EEXIST`: another CPU created the key first.
 const ALREADY_THERE: i32 = -17;
@@ -72,15 +72,16 @@ pub fn count_hit(generation: u32, entry: u32) {
 pub fn fold(key: FoldKey, boot_ns: u64) -> bool {
     let Some(folds) = FOLDS.get(0) else { return false };
     if let Some(found) = folds.get_ptr_mut(key) {
-        repeat(found, boot_ns);
+        repeat(found.cast(), boot_ns);
         return true;
     }
-    let first = Fold { repeats: 0, first_boot_ns: boot_ns, last_boot_ns: boot_ns };
+    // A `Fold`: no repeats, first and last time.
+    let first: FoldWords = [0, boot_ns, boot_ns];
     match folds.insert(key, first, u64::from(BPF_NOEXIST)) {
         Ok(()) => false,
         Err(ALREADY_THERE) => match folds.get_ptr_mut(key) {
             Some(found) => {
-                repeat(found, boot_ns);
+                repeat(found.cast(), boot_ns);
                 true
             }
             None => false,

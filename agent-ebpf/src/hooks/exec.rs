@@ -3,6 +3,7 @@
 //! `match-proto: sched_process_exec(struct task_struct *p, pid_t old_pid, struct linux_binprm *bprm)`
 //! `match-proto: bprm_check_security(struct linux_binprm *bprm)`
 
+use core::arch::asm;
 use core::ffi::c_void;
 use core::ptr::read_volatile;
 
@@ -10,7 +11,7 @@ use agent_common::image::{self, Action, Damaged, DigestKind, Hit, Seed, Space};
 use agent_common::wire::{Config, Counter, ExecRecord, FileDigests, Header, Hook, RecordKind, Verdict};
 use aya_ebpf::bindings::BPF_RB_NO_WAKEUP;
 use aya_ebpf::helpers::generated::{bpf_get_current_ancestor_cgroup_id, bpf_ima_file_hash, bpf_loop, bpf_send_signal};
-use aya_ebpf::macros::{btf_tracepoint, lsm};
+use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::{BtfTracePointContext, LsmContext};
 use aya_ebpf::{EbpfContext, Global};
 
@@ -24,8 +25,25 @@ use crate::kmem::{Address, MISSING, blurred, path};
 use crate::maps::{EXECS, FILE_DIGESTS};
 
 const SIGKILL: u32 = 9;
-/// `-EPERM`.
-const REFUSE: i32 = -1;
+/// What an LSM hook returns: 0, or `-EPERM`, which is -1.
+// verifier: before 6.14 it wants the whole register in -4095..=0, where a 32-bit -1 is 4294967295; so the programs return
+// 64 bits, which the macros of aya do not, and the range comes from two instructions. Seen on 6.12.
+#[inline(always)]
+fn answer(refuse: bool) -> i64 {
+    let refused = u64::from(refuse);
+    let mut wide = 0u64;
+    // SAFETY: two instructions on two registers.
+    unsafe {
+        asm!(
+            "{0} &= 1",
+            "{1} -= {0}",
+            inout(reg) refused => _,
+            inout(reg) wide,
+            options(pure, nomem, nostack, preserves_flags)
+        )
+    };
+    wide as i64
+}
 /// `HASH_ALGO_SHA256` of include/uapi/linux/hash_info.h.
 const SHA256: i64 = 4;
 
@@ -307,48 +325,50 @@ fn tell(now: &Now, header: Header, bprm: Address, subject: &Subject, arguments: 
     }
 }
 
-/// Before the exec: it can still fail with `EPERM`.
+/// Whether the exec is to fail.
 #[inline(always)]
-fn check(now: &Now, bprm: Address, subject: &Subject, hook: Hook) -> i32 {
+fn check(now: &Now, bprm: Address, subject: &Subject, hook: Hook) -> bool {
     let judged = judge(subject, now, Verdict::Blocked);
     if is(judged.verdict, Verdict::Passed) {
-        return 0;
+        return false;
     }
     tell(now, matched(header(now, RecordKind::Exec, hook), judged), bprm, subject, Arguments::NotYet);
-    if is(judged.verdict, Verdict::Blocked) { REFUSE } else { 0 }
+    is(judged.verdict, Verdict::Blocked)
 }
 
 /// Judges by the digests that user space has put into the map, and by path.
-#[lsm(hook = "bprm_check_security")]
-pub fn bprm_check(context: LsmContext) -> i32 {
-    bprm_checked(context.as_ptr())
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "lsm/bprm_check_security")]
+pub extern "C" fn bprm_check(context: *mut c_void) -> i64 {
+    answer(bprm_checked(context))
 }
 
 #[inline(always)]
-fn bprm_checked(context: *mut c_void) -> i32 {
-    let Some(now) = Now::read() else { return 0 };
+fn bprm_checked(context: *mut c_void) -> bool {
+    let Some(now) = Now::read() else { return false };
     if !in_scope(now.config) {
-        return 0;
+        return false;
     }
     let bprm = argument(context, 0);
-    let Some(subject) = subject(bprm) else { return 0 };
+    let Some(subject) = subject(bprm) else { return false };
     check(&now, bprm, &subject, Hook::BprmCheck)
 }
 
 /// As [`bprm_check`], and takes the digest of a file that nobody has read yet.
-#[lsm(hook = "bprm_check_security", sleepable)]
-pub fn bprm_check_ima(context: LsmContext) -> i32 {
-    bprm_hashed(&context)
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "lsm.s/bprm_check_security")]
+pub extern "C" fn bprm_check_ima(context: *mut c_void) -> i64 {
+    answer(bprm_hashed(&LsmContext::new(context)))
 }
 
 #[inline(always)]
-fn bprm_hashed(context: &LsmContext) -> i32 {
-    let Some(now) = Now::read() else { return 0 };
+fn bprm_hashed(context: &LsmContext) -> bool {
+    let Some(now) = Now::read() else { return false };
     if !in_scope(now.config) {
-        return 0;
+        return false;
     }
     let bprm = argument(context.as_ptr(), 0);
-    let Some(mut subject) = subject(bprm) else { return 0 };
+    let Some(mut subject) = subject(bprm) else { return false };
     let mut hook = Hook::BprmCheck;
     if subject.digests.is_null() && subject.identity.stamp.size <= IMA_MAX_BYTES.load() {
         subject.digests = hash(context, &subject.identity);
@@ -370,8 +390,7 @@ fn hash(context: &LsmContext, identity: &Identity) -> *const FileDigests {
     let bprm: *const u8 = context.arg(0);
     // SAFETY: a typed pointer with a constant offset: the verifier checks that this is `linux_binprm.file`.
     let file = unsafe { read_volatile(bprm.add(offset as usize).cast::<*mut c_void>()) };
-    let mut digests =
-        FileDigests { stamp: identity.stamp, sha256: [0; 32], sha1: [0; 20], md5: [0; 16], flags: 0 };
+    let mut digests = FileDigests { stamp: identity.stamp, sha256: [0; 32], sha1: [0; 20], md5: [0; 16], flags: 0 };
     // SAFETY: the helper writes at most 32 bytes.
     let algorithm = unsafe { bpf_ima_file_hash(file.cast(), digests.sha256.as_mut_ptr().cast(), 32) };
     if algorithm != SHA256 {
