@@ -2,7 +2,7 @@
 //!
 //! A type whose listed fields do not fill it (a hole, or a field that this list forgot) does not compile.
 
-use agent_common::image::{Action, Block};
+use agent_common::image::{Action, Block, CHAIN_MAX, DigestKind, Space, layout, table};
 use agent_common::wire::{
     Config, Counter, ExecRecord, FileDigests, FileKey, FileStamp, Fold, FoldKey, Header, HitKey, Hook, Mode,
     NetworkRecord, Process, RecordKind, Verdict,
@@ -56,6 +56,32 @@ fn main() {
         ExecRecord::MIN_LEN,
         FileDigests::SHA1,
         FileDigests::MD5,
+        CHAIN_MAX,
+        layout::HEADER,
+        layout::SPACES_HEADER,
+        layout::CLASSES,
+        layout::IDENTITY,
+        layout::GENERATION,
+        layout::SEED,
+        layout::DIRECTORY,
+        layout::EXACT,
+        layout::RUNS,
+        layout::CLASS_INDEX,
+        layout::IPV6_STARTS,
+        layout::IPV6_RUNS,
+        layout::DOMAIN_LABELS,
+        layout::NO_DIRECTORY,
+        layout::ROOTED,
+        layout::DIRECT,
+        layout::TOPS,
+        layout::TOP_LOW,
+        layout::TOP_HIGH,
+        layout::TOP_STARTS,
+        layout::TOP_BASES,
+        layout::LEAF_BASE,
+        layout::ENTRIES_MAX,
+        table::TAG,
+        table::MOVED,
     );
     records! {
         Config {
@@ -96,6 +122,8 @@ fn main() {
             DigestUnknown, KillFailed, ImageDamaged,
         }
         Action { Allow, Report, Block }
+        DigestKind { Md5, Sha1, Sha256 }
+        Space { Ipv4, Ipv6, Ipv6Prefix, Endpoint, Digest, Path, Domain }
     }
     println!("Block size {}", size_of::<Block>());
 }

@@ -169,7 +169,7 @@ impl Settings {
             exec: Exec {
                 max_file_bytes: exec.max_file_bytes.unwrap_or(256 << 20),
                 deadline: Duration::from_millis(exec.deadline_ms.unwrap_or(2_000)),
-                hooks: exec.hooks.unwrap_or(false),
+                hooks: exec.hooks.unwrap_or(true),
                 guard: exec.guard.unwrap_or(true),
             },
             journal: Journal {

@@ -1,10 +1,146 @@
-//! nspawn
+//! `cargo xtask nspawn`: the service under a real systemd, in a container of Debian's, driven by `nspawn/driver.sh`.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::{env, process};
+
+use anyhow::{Context, Result, bail};
+
+use crate::debian::{self, Mirrors};
 use crate::tally::Tally;
+use crate::tool::{self, progress};
 use crate::workspace::Workspace;
-use anyhow::Result;
-pub fn run(_: &Workspace) -> Result<()> {
+use crate::{ebpf, run, vm};
+
+const DRIVER: &str = include_str!("nspawn/driver.sh");
+const UNIT: &str = "[Unit]\nDescription=Drive the tests\nAfter=multi-user.target\n[Service]\nType=oneshot\nExecStart=/bin/sh /driver/run\n\
+                    StandardOutput=tty\nStandardError=tty\nTTYPath=/dev/console\n";
+const TARGET: &str =
+    "[Unit]\nDescription=Tests\nRequires=basic.target driver.service\nAfter=basic.target\nAllowIsolate=yes\n";
+const PACKAGES: &str = "systemd,systemd-sysv,dbus,iproute2,procps";
+/// The driver ends with `systemctl exit`: so much plus the number of its failures, capped at one.
+const END_REACHED: [i32; 2] = [10, 11];
+const LIMIT: &str = "180";
+
+/// Runs the tests of the kind `systemd`.
+pub fn run(workspace: &Workspace) -> Result<()> {
+    ebpf::run(workspace)?;
+    let tally = test(workspace);
+    println!("\n{tally}");
+    if tally.failed > 0 {
+        bail!("the service does not hold what it promises under systemd; see above");
+    }
     Ok(())
 }
-pub fn test(_: &Workspace) -> Tally {
-    Tally::default()
+
+/// What came of it; a machine that cannot start a container says so.
+pub fn test(workspace: &Workspace) -> Tally {
+    if !tool::is_root() {
+        return Tally::not_run("systemd", "starting a container needs root");
+    }
+    let base = match prepare(workspace) {
+        Ok(base) => base,
+        Err(error) => return Tally::not_run("systemd", &format!("{error:#}")),
+    };
+    drive(workspace, &base).unwrap_or_else(|error| Tally::failure("systemd", &format!("{error:#}")))
+}
+
+/// Debian's smallest system with systemd, made once; the mirrors are the machine's own.
+fn prepare(workspace: &Workspace) -> Result<PathBuf> {
+    debian::ensure_installed(&["systemd-container", "mmdebstrap"], "tests under systemd")?;
+    let release = debian::release()?;
+    let base = workspace.target("nspawn").join(&release);
+    if base.join("complete").exists() {
+        return Ok(base);
+    }
+    if base.exists() {
+        fs::remove_dir_all(&base).with_context(|| format!("cannot remove {}", base.display()))?;
+    }
+    fs::create_dir_all(workspace.target("nspawn")).context("cannot make target/nspawn")?;
+    let sources = workspace.target("nspawn/sources.list");
+    let suites = [release.clone(), format!("{release}-security")];
+    let suites: Vec<&str> = suites.iter().map(String::as_str).collect();
+    fs::write(&sources, Mirrors::of_this_system()?.sources(&suites))
+        .context("cannot write target/nspawn/sources.list")?;
+    progress("making a Debian system with systemd (about two minutes, once)");
+    let mut command = Command::new("mmdebstrap");
+    command.args(["--quiet", "--variant=minbase", "--include", PACKAGES, "--aptopt=Acquire::Languages \"none\""]);
+    command.args(["--dpkgopt=path-exclude=/usr/share/doc/*", "--dpkgopt=path-exclude=/usr/share/man/*"]);
+    command.arg(&release).arg(&base).arg(&sources);
+    tool::run(command.stdin(Stdio::null()), "`mmdebstrap`")?;
+    fs::write(base.join("complete"), "").context("cannot mark the system as complete")?;
+    Ok(base)
+}
+
+fn drive(workspace: &Workspace, base: &Path) -> Result<Tally> {
+    let cordon = vm::static_cordon(workspace)?;
+    let place = workspace.target("nspawn").join(format!("run-{}", process::id()));
+    tool::run(Command::new("cp").args(["-a", "--reflink=auto"]).arg(base).arg(&place), "copying the Debian system")?;
+    let outcome = install(workspace, &cordon, &place).and_then(|()| boot(workspace, &place));
+    fs::remove_dir_all(&place).with_context(|| format!("cannot remove {}", place.display()))?;
+    outcome
+}
+
+/// What a package would install, plus the driver.
+fn install(workspace: &Workspace, cordon: &Path, place: &Path) -> Result<()> {
+    let packaging = workspace.path("packaging");
+    let files = [
+        (cordon.to_path_buf(), "usr/bin/cordon"),
+        (packaging.join("cordon.service"), "usr/lib/systemd/system/cordon.service"),
+        (packaging.join("sysusers/cordon.conf"), "usr/lib/sysusers.d/cordon.conf"),
+        (packaging.join("tmpfiles/cordon.conf"), "usr/lib/tmpfiles.d/cordon.conf"),
+        (packaging.join("cordon.toml"), "etc/cordon/cordon.toml"),
+        (env::current_exe().context("cannot find xtask's own program")?, "driver/act"),
+    ];
+    for (from, to) in files {
+        write(&place.join(to), &fs::read(&from).with_context(|| format!("cannot read {}", from.display()))?)?;
+    }
+    executable(&place.join("usr/bin/cordon"))?;
+    executable(&place.join("driver/act"))?;
+    let digest = run::harmless_program(&place.join("driver/implant"))?;
+    write(&place.join("etc/cordon/driver.txt"), format!("203.0.113.7\n{digest}\n").as_bytes())?;
+    let settings = "mode = \"enforce\"\n[never_block]\nhost = false\n[[source]]\nname = \"driver\"\n\
+                    path = \"/etc/cordon/driver.txt\"\nformat = \"auto\"\naction = \"block\"\nallow_reserved = true\n";
+    write(&place.join("etc/cordon/cordon.d/driver.toml"), settings.as_bytes())?;
+    write(&place.join("driver/run"), DRIVER.as_bytes())?;
+    write(&place.join("etc/systemd/system/driver.service"), UNIT.as_bytes())?;
+    write(&place.join("etc/systemd/system/tests.target"), TARGET.as_bytes())
+}
+
+fn write(path: &Path, content: &[u8]) -> Result<()> {
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    }
+    fs::write(path, content).with_context(|| format!("cannot write {}", path.display()))
+}
+
+fn executable(path: &Path) -> Result<()> {
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755))
+        .with_context(|| format!("cannot change {}", path.display()))
+}
+
+fn boot(workspace: &Workspace, place: &Path) -> Result<Tally> {
+    progress("booting systemd in a container");
+    let mut command = Command::new("timeout");
+    command.args(["--kill-after=10", LIMIT, "systemd-nspawn", "--quiet", "--boot", "--register=no", "--keep-unit"]);
+    command.args(["--private-network", "--capability=all", "--console=pipe", "--directory"]).arg(place);
+    command.arg("--system-call-filter=bpf fanotify_init fanotify_mark perf_event_open");
+    command.args(["systemd.unit=tests.target", "systemd.show_status=no"]);
+    let mut tally = Tally::default();
+    let mut whole = String::new();
+    let status = tool::lines(command.stderr(Stdio::inherit()), "systemd-nspawn", |line| {
+        whole.push_str(line);
+        whole.push('\n');
+        tally.count(line);
+        println!("    {line}");
+    })?;
+    let folder = workspace.target("test");
+    fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    fs::write(folder.join("systemd.log"), whole).context("cannot write target/test/systemd.log")?;
+    if !status.code().is_some_and(|code| END_REACHED.contains(&code)) {
+        bail!("the container ended with {status} before its tests did");
+    }
+    Ok(tally)
 }

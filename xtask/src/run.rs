@@ -13,6 +13,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
+pub use self::demo::harmless_program;
 use self::sandbox::Sandbox;
 use crate::tool;
 use crate::workspace::Workspace;
@@ -38,6 +39,9 @@ pub enum Hidden {
     /// One act of a process under enforcement
     #[command(hide = true)]
     SandboxAct(act::Arguments),
+    /// Something to connect to
+    #[command(hide = true)]
+    SandboxListen(act::ListenArguments),
 }
 
 /// Runs one of those.
@@ -45,6 +49,7 @@ pub fn hidden(hidden: Hidden) -> Result<()> {
     match hidden {
         Hidden::SandboxDemo(arguments) => demo::run(&arguments),
         Hidden::SandboxAct(arguments) => act::run(&arguments),
+        Hidden::SandboxListen(arguments) => act::listen(&arguments),
     }
 }
 

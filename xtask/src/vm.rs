@@ -6,6 +6,8 @@ mod kernels;
 mod machine;
 mod payload;
 
+pub use self::payload::cordon as static_cordon;
+
 use anyhow::{Result, bail};
 
 use self::machine::Outcome;

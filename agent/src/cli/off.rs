@@ -1,14 +1,18 @@
 //! `cordon off` and `cordon on`: break-glass.
 
-use std::time::Duration;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 
 use super::rules::parse_duration;
 use super::{Exit, ask};
-use crate::control::{self, Request};
+use crate::control::{self, Answer, Request};
 use crate::kernel;
 use crate::settings::Places;
+
+/// Compiling millions of indicators on the way up takes seconds.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// `cordon off`
 #[derive(Debug, clap::Args)]
@@ -39,7 +43,10 @@ pub struct OnArgs {
 pub fn off(args: &OffArgs, places: &Places) -> anyhow::Result<Exit> {
     let request = Request::Off { seconds: args.duration.as_secs(), reason: args.reason.clone() };
     let document = match ask(places, &request) {
-        Ok(Ok(document)) => document,
+        Ok(Ok(document)) => {
+            settle(places, State::Off)?;
+            document
+        }
         Ok(Err(exit)) => return Ok(exit),
         Err(error) if matches!(error.downcast_ref(), Some(control::Error::NotRunning(_))) => {
             let removed = kernel::unpin_all(&places.pins).with_context(|| format!("{}", places.pins.display()))?;
@@ -66,6 +73,7 @@ pub fn off(args: &OffArgs, places: &Places) -> anyhow::Result<Exit> {
 pub fn on(args: &OnArgs, places: &Places) -> anyhow::Result<Exit> {
     match ask(places, &Request::On)? {
         Ok(document) => {
+            settle(places, State::On)?;
             if args.json {
                 println!("{document}");
             } else {
@@ -74,5 +82,29 @@ pub fn on(args: &OnArgs, places: &Places) -> anyhow::Result<Exit> {
             Ok(Exit::Done)
         }
         Err(exit) => Ok(exit),
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    Off,
+    On,
+}
+
+/// Waits until the agent has come up in `wanted`: between the two it lets go of its socket for a moment.
+fn settle(places: &Places, wanted: State) -> anyhow::Result<()> {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        let state = match control::ask(&places.socket, &Request::Status) {
+            Ok(Answer::Done(document)) if document["off"].is_null() => Some(State::On),
+            Ok(Answer::Done(_)) => Some(State::Off),
+            Ok(Answer::Failed { .. }) | Err(control::Error::NotRunning(_)) => None,
+            Err(error) => return Err(error.into()),
+        };
+        if state == Some(wanted) {
+            return Ok(());
+        }
+        anyhow::ensure!(Instant::now() < end, "the agent did not come up again within {} s; see its log", PATIENCE.as_secs());
+        sleep(Duration::from_millis(20));
     }
 }

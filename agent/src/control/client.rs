@@ -22,10 +22,20 @@ pub fn ask(socket: &Path, request: &Request) -> Result<Answer, Error> {
         _ => Error::Broken(error),
     })?;
     stream.set_read_timeout(Some(PATIENCE))?;
-    stream.write_all(&serde_json::to_vec(request)?)?;
-    stream.shutdown(Shutdown::Write)?;
     let mut answer = Vec::new();
-    stream.read_to_end(&mut answer)?;
+    let request = serde_json::to_vec(request)?;
+    let converse = |stream: &mut UnixStream, answer: &mut Vec<u8>| -> std::io::Result<()> {
+        stream.write_all(&request)?;
+        stream.shutdown(Shutdown::Write)?;
+        stream.read_to_end(answer).map(drop)
+    };
+    match converse(&mut stream, &mut answer) {
+        // It was killed with our connection waiting to be accepted.
+        Err(error) if matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe | ErrorKind::NotConnected) => {
+            return Err(Error::NotRunning(socket.display().to_string()));
+        }
+        converse => converse?,
+    }
     Ok(serde_json::from_slice(&answer)?)
 }
 

@@ -73,7 +73,7 @@ pub struct ExecFile {
     pub max_file_bytes: Option<u64>,
     /// Milliseconds; 2000 unless said otherwise.
     pub deadline_ms: Option<u64>,
-    /// Load the exec hooks of the kernel half too; false unless said otherwise, because the verifier takes minutes over them.
+    /// Load the exec hooks of the kernel half; true unless said otherwise.
     pub hooks: Option<bool>,
     /// Allow the fanotify fallback; true unless said otherwise.
     pub guard: Option<bool>,

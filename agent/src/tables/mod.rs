@@ -182,7 +182,7 @@ fn claims(ruled: &[Ruled], exceptions: &[Observable], losses: &mut Losses) -> Ve
             Err(reason) => losses.add(reason, observable),
         }
     }
-    let rank = |claim: &Claim| claim.ruled.and_then(|index| ruled.get(index as usize)).map(|ruled| strength(ruled));
+    let rank = |claim: &Claim| claim.ruled.and_then(|index| ruled.get(index as usize)).map(strength);
     claims.sort_unstable_by(|one, other| one.key.cmp(&other.key).then_with(|| rank(one).cmp(&rank(other))));
     claims
 }

@@ -1,1 +1,66 @@
+//! The compiler and the kernel's lookups against a naive model, and what each rule of this room means by example.
 
+mod damage;
+mod meaning;
+mod model;
+mod properties;
+mod scale;
+
+use std::sync::Arc;
+
+use agent_common::image::Seed;
+use jiff::Timestamp;
+
+use super::{Tables, compile};
+use crate::intel::{Attribution, Indicator, Observable, Origin, Place};
+use crate::policy::{Action, Ruled, Ruling};
+
+const SEED: Seed = Seed(0x0123_4567_89ab_cdef, 0x0f1e_2d3c_4b5a_6978);
+
+/// A ruled value; `expires` in seconds since the epoch, 0 for never.
+fn ruled(observable: Observable, source: &str, action: Action, expires: u32) -> Ruled {
+    let indicator = Indicator {
+        id: Some(format!("indicator--{source}").into()),
+        name: None,
+        observables: vec![observable.clone()],
+        origin: Origin { file: source.into(), place: Place::Line(1) },
+        confidence: None,
+        tlp: None,
+        valid_from: None,
+        valid_until: None,
+        modified: None,
+        attribution: Arc::new(Attribution::default()),
+    };
+    let expires = (expires != 0).then(|| Timestamp::from_second(expires.into()).unwrap());
+    Ruled {
+        observable,
+        source: source.into(),
+        action,
+        expires,
+        rule: "feeds.test".into(),
+        indicator: Arc::new(indicator),
+    }
+}
+
+fn tables(ruled: Vec<Ruled>, exceptions: Vec<Observable>) -> Tables {
+    compile(Ruling { ruled, exceptions, ..Ruling::default() }, 7, SEED).unwrap()
+}
+
+/// An observable from the way it is written: an endpoint, an address, a prefix, a path or a domain.
+fn value(text: &str) -> Observable {
+    if let Ok(address) = text.parse() {
+        return match address {
+            std::net::IpAddr::V4(address) => Observable::Ipv4(address),
+            std::net::IpAddr::V6(address) => Observable::Ipv6(address),
+        };
+    }
+    if let Ok(endpoint) = text.parse::<std::net::SocketAddr>() {
+        return Observable::Endpoint(endpoint.ip(), endpoint.port());
+    }
+    match text.parse() {
+        Ok(ipnet::IpNet::V4(prefix)) => Observable::Ipv4Prefix(prefix),
+        Ok(ipnet::IpNet::V6(prefix)) => Observable::Ipv6Prefix(prefix),
+        Err(_) if text.starts_with('/') => Observable::Path(text.into()),
+        Err(_) => Observable::Domain(text.into()),
+    }
+}

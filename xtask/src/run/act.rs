@@ -1,11 +1,11 @@
-//! What a process under enforcement does in the demonstration.
+//! What a process under enforcement does in the demonstration, and what it connects to.
 
 use std::io::ErrorKind;
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::process;
 use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 
 /// Exit status of an act that the kernel forbade.
 pub const FORBIDDEN: i32 = 77;
@@ -25,4 +25,20 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         Err(error) if error.kind() == ErrorKind::PermissionDenied => process::exit(FORBIDDEN),
         Err(error) => bail!("connecting to {}: {error}", arguments.connect),
     }
+}
+
+/// Where to listen.
+#[derive(clap::Args)]
+pub struct ListenArguments {
+    #[arg(long)]
+    port: u16,
+}
+
+/// Accepts connections and closes them, until it is ended.
+pub fn listen(arguments: &ListenArguments) -> Result<()> {
+    let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, arguments.port)).context("cannot listen")?;
+    for connection in listener.incoming() {
+        connection.context("cannot accept")?;
+    }
+    Ok(())
 }

@@ -72,7 +72,7 @@ pub(in crate::tables) fn flatten<A: Address>(nodes: &[Node<A>], links: &mut Link
 
 fn close<A: Address>(ranges: &mut Vec<Range<A>>, ended: &Node<A>, open: &[&Node<A>]) {
     if let Some(after) = ended.last.successor() {
-        start(ranges, after, open.last().filter(|outer| outer.last >= after).map(|outer| outer.link));
+        start(ranges, after, open.last().map(|outer| outer.link));
     }
 }
 
