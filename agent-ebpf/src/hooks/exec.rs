@@ -358,20 +358,20 @@ fn bprm_checked(context: *mut c_void) -> bool {
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "lsm.s/bprm_check_security")]
 pub extern "C" fn bprm_check_ima(context: *mut c_void) -> i64 {
-    answer(bprm_hashed(&LsmContext::new(context)))
+    answer(bprm_hashed(context))
 }
 
 #[inline(always)]
-fn bprm_hashed(context: &LsmContext) -> bool {
+fn bprm_hashed(context: *mut c_void) -> bool {
     let Some(now) = Now::read() else { return false };
     if !in_scope(now.config) {
         return false;
     }
-    let bprm = argument(context.as_ptr(), 0);
+    let bprm = argument(context, 0);
     let Some(mut subject) = subject(bprm) else { return false };
     let mut hook = Hook::BprmCheck;
     if subject.digests.is_null() && subject.identity.stamp.size <= IMA_MAX_BYTES.load() {
-        subject.digests = hash(context, &subject.identity);
+        subject.digests = hash(context, &raw const subject.identity);
         if !subject.digests.is_null() {
             hook = Hook::BprmCheckIma;
         }
@@ -379,21 +379,30 @@ fn bprm_hashed(context: &LsmContext) -> bool {
     check(&now, bprm, &subject, hook)
 }
 
-/// Lets IMA read the file, and keeps the result for the next exec. While a program is being executed nobody can open it
-/// for writing (`ETXTBSY`), so the stamp taken before is the stamp of what is read.
-#[inline(always)]
-fn hash(context: &LsmContext, identity: &Identity) -> *const FileDigests {
+/// Lets IMA read the file, and keeps the result for the next exec, unless the file has changed meanwhile: Linux 6.11 and
+/// 6.12 let a file be written while it is being executed.
+// verifier: a frame of its own, so that the digests do not lie on the stack of the whole program ("combined stack size of 2
+// calls is 528"), seen on 6.12.
+#[inline(never)]
+extern "C" fn hash(context: *mut c_void, identity: *const Identity) -> *const FileDigests {
     let offset = file::OFF_BPRM_FILE.load();
     if offset == MISSING {
         return core::ptr::null();
     }
-    let bprm: *const u8 = context.arg(0);
+    // SAFETY: the caller's own, which outlives the call.
+    let identity = unsafe { &*identity };
+    let bprm: *const u8 = LsmContext::new(context).arg(0);
     // SAFETY: a typed pointer with a constant offset: the verifier checks that this is `linux_binprm.file`.
     let file = unsafe { read_volatile(bprm.add(offset as usize).cast::<*mut c_void>()) };
     let mut digests = FileDigests { stamp: identity.stamp, sha256: [0; 32], sha1: [0; 20], md5: [0; 16], flags: 0 };
     // SAFETY: the helper writes at most 32 bytes.
     let algorithm = unsafe { bpf_ima_file_hash(file.cast(), digests.sha256.as_mut_ptr().cast(), 32) };
     if algorithm != SHA256 {
+        return core::ptr::null();
+    }
+    let after = file::identity(argument(context, 0).follow(&file::OFF_BPRM_FILE)).stamp;
+    let before = &identity.stamp;
+    if after.size != before.size || after.mtime_ns != before.mtime_ns || after.ctime_ns != before.ctime_ns {
         return core::ptr::null();
     }
     if FILE_DIGESTS.insert(identity.key, digests, ANY).is_err() {

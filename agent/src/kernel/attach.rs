@@ -163,10 +163,10 @@ impl Kernel {
             Err(error) => return Ok(HookState::Unavailable { why: reason(&error) }),
         };
         let path = layout.links.join(name);
-        if let Some(link) = self.adoptable(&path) {
-            if bpf::update_link(link.as_fd(), descriptor.as_fd()).is_ok() {
-                return Ok(HookState::Attached { adopted: true });
-            }
+        if let Some(link) = self.adoptable(&path)
+            && bpf::update_link(link.as_fd(), descriptor.as_fd()).is_ok()
+        {
+            return Ok(HookState::Attached { adopted: true });
         }
         match bpf::attach_cgroup(descriptor.as_fd(), cgroup.as_fd(), attach_type) {
             Ok(link) => {

@@ -338,7 +338,7 @@ pub(super) fn file_system(path: &Path) -> io::Result<i64> {
         return Err(io::Error::last_os_error());
     }
     // SAFETY: the call succeeded, so it is filled; it was zeroed before in any case.
-    Ok(i64::from(unsafe { answer.assume_init() }.f_type))
+    Ok(unsafe { answer.assume_init() }.f_type)
 }
 
 /// Mounts a bpf file system at its usual place if nobody has, as systemd does at boot. Where it cannot be, what needs it

@@ -66,8 +66,10 @@ fn log_level() -> u8 {
     }
 }
 
-/// Global of the kernel half, then `(structure, member, bytes to add)`: the first member that the kernel has is taken.
-const FIELDS: [(&str, &[(&str, &str, u64)]); 30] = [
+/// A global of the kernel half, then `(structure, member, bytes to add)`: the first member that the kernel has is taken.
+type Field = (&'static str, &'static [(&'static str, &'static str, u64)]);
+
+const FIELDS: [Field; 30] = [
     ("OFF_TASK_LEADER", &[("task_struct", "group_leader", 0)]),
     ("OFF_TASK_START", &[("task_struct", "start_boottime", 0), ("task_struct", "real_start_time", 0)]),
     ("OFF_TASK_PARENT", &[("task_struct", "real_parent", 0)]),
@@ -332,10 +334,10 @@ impl Kernel {
         let failed = |source| Error::Bpf { what: "map HIT_COUNTS".to_owned(), source };
         let mut hits = Vec::new();
         for key in self.hit_counts.keys(agent_common::limits::HIT_COUNTERS).map_err(failed)? {
-            if key.generation == generation {
-                if let Some(count) = self.hit_counts.get(&key).map_err(failed)? {
-                    hits.push((key.entry, count));
-                }
+            if key.generation == generation
+                && let Some(count) = self.hit_counts.get(&key).map_err(failed)?
+            {
+                hits.push((key.entry, count));
             }
         }
         Ok(hits)
