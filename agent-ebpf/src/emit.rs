@@ -7,7 +7,7 @@ use aya_ebpf::bindings::{BPF_ANY, BPF_NOEXIST};
 use aya_ebpf::btf_maps::ring_buf::RingBuf;
 use aya_ebpf::helpers::generated::{bpf_ringbuf_reserve, bpf_ringbuf_submit};
 
-use crate::maps::{COUNTERS, FOLDS, HIT_COUNTS, HITS};
+use crate::maps::{COUNTERS, FOLDS, FoldWords, HIT_COUNTS, HITS};
 
 /// `-EEXIST`: another CPU created the key first.
 const ALREADY_THERE: i32 = -17;
@@ -29,6 +29,21 @@ pub fn count(counter: Counter) {
         // SAFETY: a live map value; atomic because a preempted program may come back to the same CPU's value.
         unsafe { add(value, 1) };
     }
+}
+
+/// Counts a damaged image, and says so to whoever reads the log. Rare, so the message costs nothing elsewhere; below the
+/// level that user space asked for at load it is not even in the program.
+#[inline(always)]
+pub fn damaged() {
+    count(Counter::ImageDamaged);
+    aya_log_ebpf::warn!((), "the image is damaged: an operation passed unjudged");
+}
+
+/// Counts a process that could not be killed, and says so.
+#[inline(always)]
+pub fn not_killed(pid: u32) {
+    count(Counter::KillFailed);
+    aya_log_ebpf::warn!((), "could not kill process {}: its program runs", pid);
 }
 
 /// Counts a hit of an entry.
@@ -57,15 +72,16 @@ pub fn count_hit(generation: u32, entry: u32) {
 pub fn fold(key: FoldKey, boot_ns: u64) -> bool {
     let Some(folds) = FOLDS.get(0) else { return false };
     if let Some(found) = folds.get_ptr_mut(key) {
-        repeat(found, boot_ns);
+        repeat(found.cast(), boot_ns);
         return true;
     }
-    let first = Fold { repeats: 0, first_boot_ns: boot_ns, last_boot_ns: boot_ns };
+    // A `Fold`: no repeats, first and last time.
+    let first: FoldWords = [0, boot_ns, boot_ns];
     match folds.insert(key, first, u64::from(BPF_NOEXIST)) {
         Ok(()) => false,
         Err(ALREADY_THERE) => match folds.get_ptr_mut(key) {
             Some(found) => {
-                repeat(found, boot_ns);
+                repeat(found.cast(), boot_ns);
                 true
             }
             None => false,

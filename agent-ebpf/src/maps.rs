@@ -1,7 +1,9 @@
 //! Every map: key, value, who writes, how many, why. Names have at most 15 characters, the kernel's limit.
 
 use agent_common::image::Block;
-use agent_common::limits::{EXECS_RING_BYTES, FILE_DIGESTS as FILES, FOLDS as FOLD_COUNT, HIT_COUNTERS, HITS_RING_BYTES};
+use agent_common::limits::{
+    EXECS_RING_BYTES, FILE_DIGESTS as FILES, FOLDS as FOLD_COUNT, HIT_COUNTERS, HITS_RING_BYTES,
+};
 use agent_common::wire::{Config, Counter, ExecRecord, FileDigests, FileKey, Fold, FoldKey, HitKey};
 use aya_ebpf::bindings::{BPF_F_INNER_MAP, BPF_F_MMAPABLE, BPF_F_NO_PREALLOC};
 use aya_ebpf::btf_maps::{Array, ArrayOfMaps, HashMap, LruHashMap, PerCpuArray, RingBuf};
@@ -9,8 +11,11 @@ use aya_ebpf::macros::btf_map;
 
 /// One image: template only, the real ones have any number of blocks.
 pub type Image = Array<Block, 4, { (BPF_F_MMAPABLE | BPF_F_INNER_MAP) as usize }>;
+/// A [`Fold`] as the template names it: before 6.2 the kernel holds a table whose value is a structure of the object's BTF
+/// to be unlike every table that user space makes without BTF (`bpf_map_meta_equal` and `timer_off`).
+pub type FoldWords = [u64; size_of::<Fold>() / 8];
 /// One second's folds: template of what user space puts into [`FOLDS`].
-pub type Folds = HashMap<FoldKey, Fold, { FOLD_COUNT as usize }, { BPF_F_NO_PREALLOC as usize }>;
+pub type Folds = HashMap<FoldKey, FoldWords, { FOLD_COUNT as usize }, { BPF_F_NO_PREALLOC as usize }>;
 
 /// The current image in its only slot. User space replaces it; a program reads it once per decision.
 #[btf_map]

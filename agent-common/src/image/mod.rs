@@ -192,6 +192,13 @@ pub fn path<B: Blocks + ?Sized>(image: &B, key: u64, now: u32) -> Result<Option<
     keyed(image, header, Space::Path, key, now)
 }
 
+/// Looks up a key of any kind by its tag, for a caller that goes through several: [`digest_tag`], or a path's key.
+#[inline(always)]
+pub fn by_tag<B: Blocks + ?Sized>(image: &B, space: Space, tag: u64, now: u32) -> Result<Option<Hit>, Damaged> {
+    let header = read(image, HEADER)?;
+    keyed(image, header, space, tag, now)
+}
+
 /// Finds one suffix of a domain name by the key that a [`NameHasher::domain`] has after each label, top-level domain
 /// first. The longest suffix found decides, by [`resolve`].
 #[inline(always)]

@@ -3,29 +3,47 @@
 //! `match-proto: sched_process_exec(struct task_struct *p, pid_t old_pid, struct linux_binprm *bprm)`
 //! `match-proto: bprm_check_security(struct linux_binprm *bprm)`
 
+use core::arch::asm;
 use core::ffi::c_void;
 use core::ptr::read_volatile;
 
-use agent_common::image::{self, Action, Damaged, Hit, Space};
+use agent_common::image::{self, Action, Damaged, DigestKind, Hit, Seed, Space};
 use agent_common::wire::{Config, Counter, ExecRecord, FileDigests, Header, Hook, RecordKind, Verdict};
 use aya_ebpf::bindings::BPF_RB_NO_WAKEUP;
-use aya_ebpf::helpers::generated::{bpf_get_current_ancestor_cgroup_id, bpf_ima_file_hash, bpf_send_signal};
-use aya_ebpf::macros::{btf_tracepoint, lsm};
+use aya_ebpf::helpers::generated::{bpf_get_current_ancestor_cgroup_id, bpf_ima_file_hash, bpf_loop, bpf_send_signal};
+use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::{BtfTracePointContext, LsmContext};
 use aya_ebpf::{EbpfContext, Global};
 
 use super::exec_record::{self, Arguments};
 use super::{count_verdict, header, is, verdict};
 use crate::clock::Now;
-use crate::emit::{ANY, Slot, count, fold, fold_key};
+use crate::emit::{ANY, Slot, count, damaged, fold, fold_key, not_killed};
 use crate::image::Generation;
 use crate::kmem::file::{self, Identity};
-use crate::kmem::{Address, MISSING, path};
+use crate::kmem::{Address, MISSING, blurred, path};
 use crate::maps::{EXECS, FILE_DIGESTS};
 
 const SIGKILL: u32 = 9;
-/// `-EPERM`.
-const REFUSE: i32 = -1;
+/// What an LSM hook returns: 0, or `-EPERM`, which is -1.
+// verifier: before 6.14 it wants the whole register in -4095..=0, where a 32-bit -1 is 4294967295; so the programs return
+// 64 bits, which the macros of aya do not, and the range comes from two instructions. Seen on 6.12.
+#[inline(always)]
+fn answer(refuse: bool) -> i64 {
+    let refused = u64::from(refuse);
+    let mut wide = 0u64;
+    // SAFETY: two instructions on two registers.
+    unsafe {
+        asm!(
+            "{0} &= 1",
+            "{1} -= {0}",
+            inout(reg) refused => _,
+            inout(reg) wide,
+            options(pure, nomem, nostack, preserves_flags)
+        )
+    };
+    wide as i64
+}
 /// `HASH_ALGO_SHA256` of include/uapi/linux/hash_info.h.
 const SHA256: i64 = 4;
 
@@ -132,46 +150,72 @@ fn holds(generation: &Generation, space: Space) -> bool {
     matches!(image::holds(generation, space), Ok(true))
 }
 
+/// Tag of what is not known. Real ones have their top bit clear.
+const NO_TAG: u64 = path::NO_KEY;
+/// Keys that an exec is looked up by: SHA-256, SHA-1, MD5, path.
+const TAGS: usize = 4;
+const PATH: usize = 3;
+
+/// One exec's keys in one generation, and what they come to.
+struct Search {
+    generation: Generation,
+    tags: [u64; TAGS],
+    now: u64,
+    found: Found,
+}
+
+/// Looks one key up.
+// verifier: four lookups in a row multiply their paths (half a million instructions, seen on 6.18); with bpf_loop it
+// follows one.
+extern "C" fn look_up(index: u64, search: *mut Search) -> i64 {
+    // SAFETY: `find` passes its own `Search`, which outlives the loop.
+    let search = unsafe { &mut *search };
+    let tag = search.tags[index as usize & (TAGS - 1)];
+    if tag != NO_TAG {
+        let space = if index == PATH as u64 { Space::Path } else { Space::Digest };
+        let found = Found::new(image::by_tag(&search.generation, space, tag, search.now as u32));
+        search.found = Found(blurred(search.found.or(found).0));
+    }
+    0
+}
+
+/// `tag` where `known` is not 0.
 #[inline(always)]
-fn find_digest(generation: &Generation, digests: *const FileDigests, now: &Now) -> Found {
+fn tag_if(known: u32, tag: u64) -> u64 {
+    if known == 0 { NO_TAG } else { tag }
+}
+
+#[inline(always)]
+fn digest_tags(search: &mut Search, seed: Seed, digests: *const FileDigests) {
     // SAFETY: a live map value.
     let digests = unsafe { &*digests };
-    let mut found = Found::new(image::sha256(generation, &digests.sha256, now.wall_s));
-    if digests.flags & FileDigests::SHA1 != 0 {
-        found = found.or(Found::new(image::sha1(generation, &digests.sha1, now.wall_s)));
-    }
-    if digests.flags & FileDigests::MD5 != 0 {
-        found = found.or(Found::new(image::md5(generation, &digests.md5, now.wall_s)));
-    }
-    found
+    search.tags[0] = image::digest_tag(seed, DigestKind::Sha256, &digests.sha256);
+    let sha1 = image::digest_tag(seed, DigestKind::Sha1, &digests.sha1);
+    search.tags[1] = tag_if(digests.flags & FileDigests::SHA1, sha1);
+    let md5 = image::digest_tag(seed, DigestKind::Md5, &digests.md5);
+    search.tags[2] = tag_if(digests.flags & FileDigests::MD5, md5);
 }
 
 #[inline(always)]
-fn find_path(generation: &Generation, file: Address, now: &Now) -> Found {
-    let Ok(seed) = image::seed(generation) else { return Found(DAMAGED << 32) };
-    match path::key(file, seed) {
-        Some(key) => Found::new(image::path(generation, key, now.wall_s)),
-        None => NOTHING,
-    }
-}
-
-#[inline(always)]
-fn find(generation: &Generation, subject: &Subject, now: &Now) -> Found {
-    let mut found = NOTHING;
-    if holds(generation, Space::Digest) {
+fn find(generation: Generation, subject: &Subject, now: &Now) -> Found {
+    let Ok(seed) = image::seed(&generation) else { return Found(DAMAGED << 32) };
+    let mut search = Search { generation, tags: [NO_TAG; TAGS], now: u64::from(now.wall_s), found: NOTHING };
+    if holds(&generation, Space::Digest) {
         if subject.digests.is_null() {
             count(Counter::DigestUnknown);
         } else {
-            let by_digest = find_digest(generation, subject.digests, now);
-            if subject.is_current(subject.digests) {
-                found = by_digest;
+            digest_tags(&mut search, seed, subject.digests);
+            if !subject.is_current(subject.digests) {
+                search.tags = [NO_TAG; TAGS];
             }
         }
     }
-    if holds(generation, Space::Path) {
-        found = found.or(find_path(generation, subject.file, now));
+    if holds(&generation, Space::Path) {
+        search.tags[PATH] = path::key(subject.file, seed);
     }
-    found
+    // SAFETY: the callback has the signature that the helper documents, and its context is `search`.
+    unsafe { bpf_loop(TAGS as u32, look_up as *mut c_void, (&raw mut search).cast(), 0) };
+    search.found
 }
 
 /// What a judgement says; `verdict` is `Passed` when there is nothing to tell.
@@ -192,15 +236,15 @@ fn judge(subject: &Subject, now: &Now, stop: Verdict) -> Judged {
         return PASSED;
     };
     let Ok(number) = image::generation(&generation) else {
-        count(Counter::ImageDamaged);
+        damaged();
         return PASSED;
     };
-    let found = find(&generation, subject, now);
+    let found = find(generation, subject, now);
     let action = match found.rank() {
         REPORT => Action::Report,
         BLOCK => Action::Block,
         DAMAGED => {
-            count(Counter::ImageDamaged);
+            damaged();
             return PASSED;
         }
         _ => return PASSED,
@@ -218,11 +262,11 @@ fn matched(mut header: Header, judged: Judged) -> Header {
 
 /// Kills the current process; whether the kernel took the signal.
 #[inline(always)]
-fn kill() -> bool {
+fn kill(pid: u32) -> bool {
     // SAFETY: the helper takes a signal number.
     let sent = unsafe { bpf_send_signal(SIGKILL) } == 0;
     if !sent {
-        count(Counter::KillFailed);
+        not_killed(pid);
     }
     sent
 }
@@ -252,7 +296,7 @@ fn executed(context: *mut c_void) {
     let plain = header(&now, RecordKind::Exec, Hook::SchedProcessExec);
     if !is(judged.verdict, Verdict::Passed) {
         // What could not be killed ran: the record says so, and `kill_failed` counts it.
-        if is(judged.verdict, Verdict::Killed) && !kill() {
+        if is(judged.verdict, Verdict::Killed) && !kill(plain.process.pid) {
             judged.verdict = Verdict::Reported;
         }
         tell(&now, matched(plain, judged), bprm, &subject, Arguments::Readable);
@@ -281,51 +325,53 @@ fn tell(now: &Now, header: Header, bprm: Address, subject: &Subject, arguments: 
     }
 }
 
-/// Before the exec: it can still fail with `EPERM`.
+/// Whether the exec is to fail.
 #[inline(always)]
-fn check(now: &Now, bprm: Address, subject: &Subject, hook: Hook) -> i32 {
+fn check(now: &Now, bprm: Address, subject: &Subject, hook: Hook) -> bool {
     let judged = judge(subject, now, Verdict::Blocked);
     if is(judged.verdict, Verdict::Passed) {
-        return 0;
+        return false;
     }
     tell(now, matched(header(now, RecordKind::Exec, hook), judged), bprm, subject, Arguments::NotYet);
-    if is(judged.verdict, Verdict::Blocked) { REFUSE } else { 0 }
+    is(judged.verdict, Verdict::Blocked)
 }
 
 /// Judges by the digests that user space has put into the map, and by path.
-#[lsm(hook = "bprm_check_security")]
-pub fn bprm_check(context: LsmContext) -> i32 {
-    bprm_checked(context.as_ptr())
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "lsm/bprm_check_security")]
+pub extern "C" fn bprm_check(context: *mut c_void) -> i64 {
+    answer(bprm_checked(context))
 }
 
 #[inline(always)]
-fn bprm_checked(context: *mut c_void) -> i32 {
-    let Some(now) = Now::read() else { return 0 };
+fn bprm_checked(context: *mut c_void) -> bool {
+    let Some(now) = Now::read() else { return false };
     if !in_scope(now.config) {
-        return 0;
+        return false;
     }
     let bprm = argument(context, 0);
-    let Some(subject) = subject(bprm) else { return 0 };
+    let Some(subject) = subject(bprm) else { return false };
     check(&now, bprm, &subject, Hook::BprmCheck)
 }
 
 /// As [`bprm_check`], and takes the digest of a file that nobody has read yet.
-#[lsm(hook = "bprm_check_security", sleepable)]
-pub fn bprm_check_ima(context: LsmContext) -> i32 {
-    bprm_hashed(&context)
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "lsm.s/bprm_check_security")]
+pub extern "C" fn bprm_check_ima(context: *mut c_void) -> i64 {
+    answer(bprm_hashed(context))
 }
 
 #[inline(always)]
-fn bprm_hashed(context: &LsmContext) -> i32 {
-    let Some(now) = Now::read() else { return 0 };
+fn bprm_hashed(context: *mut c_void) -> bool {
+    let Some(now) = Now::read() else { return false };
     if !in_scope(now.config) {
-        return 0;
+        return false;
     }
-    let bprm = argument(context.as_ptr(), 0);
-    let Some(mut subject) = subject(bprm) else { return 0 };
+    let bprm = argument(context, 0);
+    let Some(mut subject) = subject(bprm) else { return false };
     let mut hook = Hook::BprmCheck;
     if subject.digests.is_null() && subject.identity.stamp.size <= IMA_MAX_BYTES.load() {
-        subject.digests = hash(context, &subject.identity);
+        subject.digests = hash(context, &raw const subject.identity);
         if !subject.digests.is_null() {
             hook = Hook::BprmCheckIma;
         }
@@ -333,22 +379,30 @@ fn bprm_hashed(context: &LsmContext) -> i32 {
     check(&now, bprm, &subject, hook)
 }
 
-/// Lets IMA read the file, and keeps the result for the next exec. While a program is being executed nobody can open it
-/// for writing (`ETXTBSY`), so the stamp taken before is the stamp of what is read.
-#[inline(always)]
-fn hash(context: &LsmContext, identity: &Identity) -> *const FileDigests {
+/// Lets IMA read the file, and keeps the result for the next exec, unless the file has changed meanwhile: Linux 6.11 and
+/// 6.12 let a file be written while it is being executed.
+// verifier: a frame of its own, so that the digests do not lie on the stack of the whole program ("combined stack size of 2
+// calls is 528"), seen on 6.12.
+#[inline(never)]
+extern "C" fn hash(context: *mut c_void, identity: *const Identity) -> *const FileDigests {
     let offset = file::OFF_BPRM_FILE.load();
     if offset == MISSING {
         return core::ptr::null();
     }
-    let bprm: *const u8 = context.arg(0);
+    // SAFETY: the caller's own, which outlives the call.
+    let identity = unsafe { &*identity };
+    let bprm: *const u8 = LsmContext::new(context).arg(0);
     // SAFETY: a typed pointer with a constant offset: the verifier checks that this is `linux_binprm.file`.
     let file = unsafe { read_volatile(bprm.add(offset as usize).cast::<*mut c_void>()) };
-    let mut digests =
-        FileDigests { stamp: identity.stamp, sha256: [0; 32], sha1: [0; 20], md5: [0; 16], flags: 0 };
+    let mut digests = FileDigests { stamp: identity.stamp, sha256: [0; 32], sha1: [0; 20], md5: [0; 16], flags: 0 };
     // SAFETY: the helper writes at most 32 bytes.
     let algorithm = unsafe { bpf_ima_file_hash(file.cast(), digests.sha256.as_mut_ptr().cast(), 32) };
     if algorithm != SHA256 {
+        return core::ptr::null();
+    }
+    let after = file::identity(argument(context, 0).follow(&file::OFF_BPRM_FILE)).stamp;
+    let before = &identity.stamp;
+    if after.size != before.size || after.mtime_ns != before.mtime_ns || after.ctime_ns != before.ctime_ns {
         return core::ptr::null();
     }
     if FILE_DIGESTS.insert(identity.key, digests, ANY).is_err() {

@@ -35,7 +35,11 @@ fn path(record: *mut ExecRecord, bprm: Address) -> u32 {
     let filename = bprm.value::<u64>(&file::OFF_BPRM_FILENAME);
     // SAFETY: the buffer is PATH_LEN bytes of the record.
     let taken = unsafe {
-        bpf_probe_read_kernel_str((&raw mut (*record).path).cast(), PATH_LEN as u32, filename as *const core::ffi::c_void)
+        bpf_probe_read_kernel_str(
+            (&raw mut (*record).path).cast(),
+            PATH_LEN as u32,
+            filename as *const core::ffi::c_void,
+        )
     };
     let length = if taken > 0 { (taken - 1) as u16 } else { 0 };
     // SAFETY: a field of the record.
@@ -49,9 +53,8 @@ fn arguments(record: *mut ExecRecord) -> u32 {
     let most = ARGS_LEN as u64 - 1;
     let taken = at_most_1023(if length > most { most } else { length });
     // SAFETY: the buffer is ARGS_LEN bytes of the record and `taken` is less.
-    let failed = unsafe {
-        bpf_probe_read_user((&raw mut (*record).args).cast(), taken, start as *const core::ffi::c_void)
-    };
+    let failed =
+        unsafe { bpf_probe_read_user((&raw mut (*record).args).cast(), taken, start as *const core::ffi::c_void) };
     let kept = if failed == 0 { taken as u16 } else { 0 };
     // SAFETY: a field of the record.
     unsafe { (&raw mut (*record).args_len).write(kept) };

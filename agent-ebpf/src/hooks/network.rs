@@ -12,7 +12,7 @@ use aya_ebpf::programs::SockAddrContext;
 
 use super::{count_verdict, header, is, verdict};
 use crate::clock::Now;
-use crate::emit::{Slot, count, fold, fold_key};
+use crate::emit::{Slot, count, damaged, fold, fold_key};
 use crate::image::Generation;
 
 /// Lets the call pass.
@@ -123,7 +123,7 @@ fn decide(context: *const bpf_sock_addr, hook: Hook, target: Target) -> i32 {
         Ok(Some(found)) => found,
         Ok(None) => return PASS,
         Err(image::Damaged) => {
-            count(Counter::ImageDamaged);
+            damaged();
             return PASS;
         }
     };

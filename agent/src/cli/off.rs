@@ -104,7 +104,11 @@ fn settle(places: &Places, wanted: State) -> anyhow::Result<()> {
         if state == Some(wanted) {
             return Ok(());
         }
-        anyhow::ensure!(Instant::now() < end, "the agent did not come up again within {} s; see its log", PATIENCE.as_secs());
+        anyhow::ensure!(
+            Instant::now() < end,
+            "the agent did not come up again within {} s; see its log",
+            PATIENCE.as_secs()
+        );
         sleep(Duration::from_millis(20));
     }
 }

@@ -31,7 +31,9 @@ pub fn ask(socket: &Path, request: &Request) -> Result<Answer, Error> {
     };
     match converse(&mut stream, &mut answer) {
         // It was killed with our connection waiting to be accepted.
-        Err(error) if matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe | ErrorKind::NotConnected) => {
+        Err(error)
+            if matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe | ErrorKind::NotConnected) =>
+        {
             return Err(Error::NotRunning(socket.display().to_string()));
         }
         converse => converse?,

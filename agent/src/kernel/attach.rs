@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use agent_common::wire::Hook;
 use aya::programs::{Program, ProgramError};
@@ -50,6 +51,9 @@ pub struct Report {
     pub hooks: Vec<(Hook, HookState)>,
     /// `structure.member` of fields that this kernel lacks; records leave out what they would have told.
     pub missing_fields: Vec<String>,
+    /// Instructions that the kernel's verifier followed for each program it took (since Linux 5.16; its limit is 1 million),
+    /// and the milliseconds that loading it took.
+    pub verified: Vec<(Hook, u32, u128)>,
 }
 
 impl Report {
@@ -121,15 +125,17 @@ impl Kernel {
     /// When the pin directory cannot be written. A hook that this kernel refuses is in the report instead.
     pub fn attach(&mut self) -> Result<Report, Error> {
         let layout = pin::prepare(&self.options.pin_dir)?;
-        let mut report = Report { hooks: Vec::new(), missing_fields: self.offsets.missing.clone() };
+        let mut report = Report { missing_fields: self.offsets.missing.clone(), ..Report::default() };
         let cgroup = File::open(&self.options.cgroup).map_err(|source| Error::Path {
             what: "cannot open the cgroup",
             path: self.options.cgroup.clone(),
             source,
         })?;
         for (name, attach_type, hook) in CGROUP_HOOKS {
+            let started = Instant::now();
             let state = self.attach_cgroup(&layout, &cgroup, name, attach_type)?;
             report.hooks.push((hook, state));
+            self.note_cost(name, hook, started, &mut report);
         }
         self.attach_exec_hooks(&layout, &mut report)?;
         for version in pin::other_versions(&self.options.pin_dir) {
@@ -157,10 +163,10 @@ impl Kernel {
             Err(error) => return Ok(HookState::Unavailable { why: reason(&error) }),
         };
         let path = layout.links.join(name);
-        if let Some(link) = self.adoptable(&path) {
-            if bpf::update_link(link.as_fd(), descriptor.as_fd()).is_ok() {
-                return Ok(HookState::Attached { adopted: true });
-            }
+        if let Some(link) = self.adoptable(&path)
+            && bpf::update_link(link.as_fd(), descriptor.as_fd()).is_ok()
+        {
+            return Ok(HookState::Attached { adopted: true });
         }
         match bpf::attach_cgroup(descriptor.as_fd(), cgroup.as_fd(), attach_type) {
             Ok(link) => {
@@ -168,6 +174,18 @@ impl Kernel {
                 Ok(HookState::Attached { adopted: false })
             }
             Err(error) => Ok(HookState::Unavailable { why: refused(&error, &self.options.cgroup) }),
+        }
+    }
+
+    fn note_cost(&self, program: &str, hook: Hook, started: Instant, report: &mut Report) {
+        let info = match self.ebpf.program(program) {
+            Some(Program::CgroupSockAddr(program)) => program.info(),
+            Some(Program::BtfTracePoint(program)) => program.info(),
+            Some(Program::Lsm(program)) => program.info(),
+            _ => return,
+        };
+        if let Some(instructions) = info.ok().and_then(|info| info.verified_instruction_count()) {
+            report.verified.push((hook, instructions, started.elapsed().as_millis()));
         }
     }
 
@@ -208,11 +226,13 @@ impl Kernel {
         let judged_before = self.attach_bprm(layout, report)?;
         // Written before the exec hook is attached or replaced, so that at no moment neither judges.
         self.write_config(|config| config.judge_at_exec = u32::from(!judged_before))?;
+        let started = Instant::now();
         let state = match self.attach_tracing(EXEC_PROGRAM)? {
             Ok(link) => Self::keep(&link, &layout.links.join(EXEC_LINK))?,
             Err(why) => HookState::Unavailable { why },
         };
         report.hooks.push((Hook::SchedProcessExec, state));
+        self.note_cost(EXEC_PROGRAM, Hook::SchedProcessExec, started, report);
         Ok(())
     }
 
@@ -221,6 +241,7 @@ impl Kernel {
         for (level, name, hook) in
             [(Bprm::Ima, "bprm_check_ima", Hook::BprmCheckIma), (Bprm::Plain, "bprm_check", Hook::BprmCheck)]
         {
+            let started = Instant::now();
             let state = if attached {
                 HookState::Unused { why: "the sleepable form does its work".to_owned() }
             } else if self.options.bprm < level {
@@ -235,6 +256,7 @@ impl Kernel {
                 }
             };
             report.hooks.push((hook, state));
+            self.note_cost(name, hook, started, report);
         }
         let stale = layout.links.join(BPRM_LINK);
         if !attached && stale.exists() {

@@ -329,16 +329,6 @@ impl Drop for Mapping {
     }
 }
 
-/// Nanoseconds of a clock.
-pub(super) fn clock_ns(clock: libc::clockid_t) -> io::Result<u64> {
-    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: the kernel fills the timespec that it is given.
-    if unsafe { libc::clock_gettime(clock, &raw mut time) } != 0 {
-        return Err(io::Error::last_os_error());
-    }
-    Ok(u64::try_from(time.tv_sec).unwrap_or(0) * 1_000_000_000 + u64::try_from(time.tv_nsec).unwrap_or(0))
-}
-
 /// The magic number of the file system that holds `path`.
 pub(super) fn file_system(path: &Path) -> io::Result<i64> {
     let path = path_string(path)?;
@@ -348,7 +338,7 @@ pub(super) fn file_system(path: &Path) -> io::Result<i64> {
         return Err(io::Error::last_os_error());
     }
     // SAFETY: the call succeeded, so it is filled; it was zeroed before in any case.
-    Ok(i64::from(unsafe { answer.assume_init() }.f_type))
+    Ok(unsafe { answer.assume_init() }.f_type)
 }
 
 /// Mounts a bpf file system at its usual place if nobody has, as systemd does at boot. Where it cannot be, what needs it

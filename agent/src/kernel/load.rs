@@ -3,16 +3,19 @@
 use std::fs;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 
 use agent_common::limits::FOLDS;
 use agent_common::wire::{Config, Counter, FileDigests, FileKey, FileStamp, Fold, FoldKey, HitKey, Mode};
 use aya::maps::{Map, MapData, PerCpuArray};
 use aya::{Btf, Ebpf, EbpfLoader};
+use aya_log::EbpfLogger;
+use tracing::level_filters::LevelFilter;
 
 use super::bpf::{self, Table};
 use super::btf::Structures;
 use super::rings::EventRing;
-use super::{Counters, Error, Switches, pin};
+use super::{Counters, Error, Switches, clock, pin};
 
 /// The eBPF object, built by `cargo xtask ebpf`; empty in a build without one.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/cordon.o"));
@@ -51,8 +54,22 @@ pub struct Options {
     pub exec_hooks: bool,
 }
 
-/// Global of the kernel half, then `(structure, member, bytes to add)`: the first member that the kernel has is taken.
-const FIELDS: [(&str, &[(&str, &str, u64)]); 30] = [
+/// The messages of the kernel half that are worth their cost now: aya-log's numbers for `tracing`'s levels.
+fn log_level() -> u8 {
+    match LevelFilter::current() {
+        LevelFilter::OFF => 0,
+        LevelFilter::ERROR => 1,
+        LevelFilter::WARN => 2,
+        LevelFilter::INFO => 3,
+        LevelFilter::DEBUG => 4,
+        _ => 5,
+    }
+}
+
+/// A global of the kernel half, then `(structure, member, bytes to add)`: the first member that the kernel has is taken.
+type Field = (&'static str, &'static [(&'static str, &'static str, u64)]);
+
+const FIELDS: [Field; 30] = [
     ("OFF_TASK_LEADER", &[("task_struct", "group_leader", 0)]),
     ("OFF_TASK_START", &[("task_struct", "start_boottime", 0), ("task_struct", "real_start_time", 0)]),
     ("OFF_TASK_PARENT", &[("task_struct", "real_parent", 0)]),
@@ -129,6 +146,7 @@ impl Offsets {
 
 /// The kernel half, loaded. Dropping it detaches nothing that [`Kernel::attach`] has pinned.
 pub struct Kernel {
+    log: Option<Mutex<EbpfLogger<&'static dyn tracing_log::log::Log>>>,
     pub(super) ebpf: Ebpf,
     pub(super) btf: Option<Btf>,
     pub(super) options: Options,
@@ -199,12 +217,22 @@ impl Kernel {
         for (name, value) in &offsets.values {
             loader.override_global(name, value, true);
         }
+        let level = log_level();
+        loader.override_global(aya_log::LEVEL, &level, false);
         loader.override_global("IMA_MAX_BYTES", &options.ima_max_bytes, true);
         for name in PINNED {
             loader.map_pin_path(name, maps.join(name));
         }
-        let ebpf = loader.load(OBJECT).map_err(|error| Error::Object(Box::new(error)))?;
+        let mut ebpf = loader.load(OBJECT).map_err(|error| Error::Object(Box::new(error)))?;
+        let log = match EbpfLogger::init(&mut ebpf) {
+            Ok(log) => Some(Mutex::new(log)),
+            Err(error) => {
+                tracing::warn!(%error, "the kernel half's messages cannot be read");
+                None
+            }
+        };
         let kernel = Self {
+            log,
             config: table(&ebpf, "CONFIG")?,
             generations: table(&ebpf, "GENERATIONS")?,
             folds: table(&ebpf, "FOLDS")?,
@@ -252,10 +280,10 @@ impl Kernel {
     /// # Errors
     /// When the map cannot be written or a clock not be read.
     pub fn configure(&self, switches: &Switches) -> Result<(), Error> {
-        let clock = |clock| bpf::clock_ns(clock).map_err(|source| Error::Bpf { what: "clock".to_owned(), source });
-        let (wall, boot) = (clock(libc::CLOCK_REALTIME)?, clock(libc::CLOCK_BOOTTIME)?);
+        let wall_minus_boot_ns = clock::wall_minus_boot_ns()
+            .map_err(|source| Error::Bpf { what: "cannot read the clocks".to_owned(), source })?;
         self.write_config(|config| {
-            config.wall_minus_boot_ns = wall.saturating_sub(boot);
+            config.wall_minus_boot_ns = wall_minus_boot_ns;
             (config.scope_cgroup_id, config.scope_level) = self.scope;
             config.mode = switches.mode as u32;
             config.off_until_boot_ns = switches.off_until_boot_ns;
@@ -306,10 +334,10 @@ impl Kernel {
         let failed = |source| Error::Bpf { what: "map HIT_COUNTS".to_owned(), source };
         let mut hits = Vec::new();
         for key in self.hit_counts.keys(agent_common::limits::HIT_COUNTERS).map_err(failed)? {
-            if key.generation == generation {
-                if let Some(count) = self.hit_counts.get(&key).map_err(failed)? {
-                    hits.push((key.entry, count));
-                }
+            if key.generation == generation
+                && let Some(count) = self.hit_counts.get(&key).map_err(failed)?
+            {
+                hits.push((key.entry, count));
             }
         }
         Ok(hits)
@@ -330,6 +358,13 @@ impl Kernel {
         Ok(removed)
     }
 
+    /// Hands the messages of the kernel half to the log.
+    fn forward_messages(&self) {
+        if let Some(Ok(mut log)) = self.log.as_ref().map(Mutex::lock) {
+            log.flush();
+        }
+    }
+
     /// Takes the repeats that the hooks have folded since the last call. A key whose `repeats` is 0 had none. What was
     /// counted here and what came through the ring add up to [`Kernel::hits`]: the table is swapped for an empty one and
     /// read when no program can add to it any more.
@@ -337,6 +372,7 @@ impl Kernel {
     /// # Errors
     /// When the maps cannot be used; nothing is lost then.
     pub fn take_folds(&self) -> Result<Vec<(FoldKey, Fold)>, Error> {
+        self.forward_messages();
         let failed = |source| Error::Bpf { what: "map FOLDS".to_owned(), source };
         let Some(id) = self.folds.get(&0).map_err(failed)? else {
             self.swap_folds()?;

@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::Write;
 use std::os::unix::fs::MetadataExt;
-use std::os::unix::process::ExitStatusExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 
@@ -15,7 +15,7 @@ use sha2::{Digest, Sha256};
 
 use crate::sandbox::{Rules, Running, Sandbox};
 
-/// A program of this test's own: `cp` leaves the file it is told to when it runs.
+/// A program of this test's own: `cp`, which may be busybox's, leaves the file it is told to when it runs.
 fn program(sandbox: &Sandbox, name: &str) -> PathBuf {
     let path = sandbox.files.path().join(name);
     fs::copy("/bin/cp", &path).unwrap();
@@ -50,7 +50,7 @@ fn digests(path: &Path) -> (FileKey, FileDigests) {
 fn run(sandbox: &Sandbox, path: &Path) -> (ExitStatus, bool) {
     let trace = sandbox.files.path().join("trace");
     let _ = fs::remove_file(&trace);
-    let status = Command::new(path).arg("/etc/passwd").arg(&trace).status().unwrap();
+    let status = Command::new(path).arg0("cp").arg("/etc/passwd").arg(&trace).status().unwrap();
     (status, trace.exists())
 }
 
@@ -150,7 +150,7 @@ fn every_exec_in_the_scope_is_told_and_none_outside() {
     let mut running = sandbox.start(Mode::Enforce, Rules::default());
     needs_tracing(&running);
     let path = program(&sandbox, "harmless");
-    let mut child = Command::new(&path).args(["/etc/passwd", "/dev/null"]).spawn().unwrap();
+    let mut child = Command::new(&path).arg0("cp").args(["/etc/passwd", "/dev/null"]).spawn().unwrap();
     let pid = child.id();
     child.wait().unwrap();
     let batch = running.execs.drain();
@@ -161,7 +161,7 @@ fn every_exec_in_the_scope_is_told_and_none_outside() {
     let Action::Exec { file, stamp, sha256, path: given, args, .. } = &event.action else { panic!("{event:?}") };
     assert_eq!((*file, *stamp), identity(&path));
     assert_eq!((given.as_str(), *sha256), (path.to_str().unwrap(), None));
-    assert_eq!(args.as_slice(), [path.to_str().unwrap(), "/etc/passwd", "/dev/null"]);
+    assert_eq!(args.as_slice(), ["cp", "/etc/passwd", "/dev/null"]);
     assert_eq!(event.task.comm, "harmless");
     assert_eq!(event.task.ppid, std::process::id());
     assert!(running.kernel.scope_cgroup_id() != 0);
@@ -189,7 +189,7 @@ fn the_lsm_hooks_load_and_decide_where_the_kernel_lets_them() {
                     running.kernel.set_digest(key, &known).unwrap();
                 }
                 let trace = sandbox.files.path().join("trace");
-                let refused = Command::new(&path).arg("/etc/passwd").arg(&trace).status().unwrap_err();
+                let refused = Command::new(&path).arg0("cp").arg("/etc/passwd").arg(&trace).status().unwrap_err();
                 assert_eq!(refused.kind(), std::io::ErrorKind::PermissionDenied);
                 let event = running.event();
                 assert_eq!((event.hook, event.verdict), (hook, Verdict::Blocked));

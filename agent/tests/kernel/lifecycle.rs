@@ -118,3 +118,16 @@ fn a_place_that_cannot_hold_pins_or_programs_is_named() {
     let error = Kernel::load(options).err().unwrap();
     assert!(matches!(&error, Error::NotCgroup2 { .. }), "{error}");
 }
+
+#[test]
+fn the_verifier_is_done_with_each_program_in_a_fraction_of_its_limit() {
+    const MOST: u32 = 100_000;
+    let sandbox = Sandbox::new();
+    let running = sandbox.start(Mode::Enforce, Rules::default());
+    let verified = &running.report.verified;
+    println!("{verified:?}");
+    assert!(verified.len() >= CGROUP_HOOKS.len());
+    for (hook, instructions, _) in verified {
+        assert!((1..MOST).contains(instructions), "{hook:?}: {instructions}");
+    }
+}

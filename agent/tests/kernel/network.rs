@@ -140,17 +140,17 @@ fn report_and_monitor_let_pass_and_tell() {
 #[test]
 fn the_kernel_holds_to_expiries_and_to_the_break_glass() {
     let sandbox = Sandbox::new();
+    let mut running = sandbox.start(Mode::Enforce, Rules::default());
     let soon = Timestamp::now() + jiff::Span::new().seconds(2);
     let address = Observable::Ipv4(Ipv4Addr::new(127, 0, 0, 9));
-    let running = sandbox.start(Mode::Enforce, Rules::default().add(address, Action::Block, Some(soon)));
+    running.publish(2, Rules::default().add(address, Action::Block, Some(soon)));
     let refused = connect("127.0.0.9:9");
     assert!(Timestamp::now() < soon, "the machine is too slow for this test");
     assert_eq!(refused, Err(ErrorKind::PermissionDenied));
     std::thread::sleep(Duration::from_millis(3100));
     assert_eq!(connect("127.0.0.9:9"), Err(ErrorKind::ConnectionRefused));
 
-    let mut running = running;
-    running.publish(2, Rules::default().block_ip("127.0.0.9"));
+    running.publish(3, Rules::default().block_ip("127.0.0.9"));
     assert_eq!(connect("127.0.0.9:9"), Err(ErrorKind::PermissionDenied));
     let mut switches = running.kernel.switches().unwrap();
     switches.off_until_boot_ns = agent::kernel::clock::boot_ns().unwrap() + 700_000_000;

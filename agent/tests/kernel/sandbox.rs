@@ -35,7 +35,8 @@ pub struct Sandbox {
 fn cgroup_root() -> PathBuf {
     let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
     let line = mounts.lines().find(|line| line.split(' ').nth(2) == Some("cgroup2"));
-    PathBuf::from(line.expect("these tests need a cgroup2 mount").split(' ').nth(1).unwrap())
+    let Some(line) = line else { panic!("these tests need a cgroup2 mount") };
+    PathBuf::from(line.split(' ').nth(1).unwrap())
 }
 
 fn run(program: &str, arguments: &[&Path]) {
