@@ -26,7 +26,7 @@ use tokio::time::{MissedTickBehavior, interval, sleep};
 use crate::control::Server;
 use crate::enrich::{Enricher, HostView};
 use crate::health::{Fault, Health};
-use crate::host::{CgroupPaths, DigestCache, Users, cgroup, has_bpf_lsm, missing_capabilities, running_processes};
+use crate::host::{CgroupPaths, DigestCache, Users, cgroup, group_id, has_bpf_lsm, missing_capabilities, running_processes};
 use crate::journal::{Journal, Limits, MirrorSettings, QUEUE, Writer};
 use crate::kernel::{Bprm, HookState, Kernel, Options, Report};
 use crate::settings::{Places, Settings};
@@ -37,6 +37,8 @@ use operator::Operator;
 use shared::Shared;
 use watch::Watch;
 
+/// Whose members may ask what changes nothing.
+const GROUP: &str = "cordon";
 /// Files whose digests are remembered.
 const DIGESTS: NonZeroUsize = NonZeroUsize::MIN.saturating_add(65_535);
 /// Processes remembered.
@@ -105,7 +107,7 @@ async fn once(orders: &Orders) -> anyhow::Result<Next> {
 async fn stay_off(orders: &Orders, operator: Operator, off: operator::Off) -> anyhow::Result<Next> {
     crate::kernel::unpin_all(&orders.places.pins)?;
     tracing::warn!(until = %off.until, reason = off.reason, "switched off by the operator");
-    let server = Server::bind(&orders.places.socket, None, 0).context("the control socket")?;
+    let server = Server::bind(&orders.places.socket, group_id(GROUP), 0).context("the control socket")?;
     let again = Arc::new(Notify::new());
     let dormant = Dormant {
         places: orders.places.clone(),
@@ -137,7 +139,7 @@ async fn stay_on(orders: &Orders, settings: Settings, operator: Operator) -> any
     let places = &orders.places;
     let health = Health::new();
     let settings = Arc::new(settings);
-    let server = Server::bind(&places.socket, None, 0).context("the control socket")?;
+    let server = Server::bind(&places.socket, group_id(GROUP), 0).context("the control socket")?;
     let mount = cgroup::mount_point()?;
     let cgroup = orders.cgroup.clone().or_else(|| settings.cgroup.clone()).unwrap_or_else(|| mount.clone());
     let mut kernel = Kernel::load(Options {

@@ -17,7 +17,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// `cordon off`
 #[derive(Debug, clap::Args)]
 pub struct OffArgs {
-    /// How long; it ends by itself, even when the agent has died
+    /// How long; the agent then switches itself on again, after a restart too. One that has died has to be started
     #[arg(long = "for", value_name = "DURATION", default_value = "10m", value_parser = parse_duration)]
     duration: Duration,
     /// Why; it goes into the log

@@ -19,7 +19,7 @@ pub use judge::{DigestVerdicts, ExecJudge};
 pub use network::{NetworkIdentity, network_identity};
 pub use privilege::{has_bpf_lsm, missing_capabilities};
 pub use process::{ProcessSnapshot, StartTick, running_processes, snapshot};
-pub use users::Users;
+pub use users::{Users, group_id};
 
 /// What of the host could not be read.
 #[derive(Debug, thiserror::Error)]

@@ -69,5 +69,17 @@ fn parse(text: &str) -> HashMap<u32, Arc<str>> {
     names
 }
 
+/// The id of a local group; `None` when `/etc/group` names none such.
+#[must_use]
+pub fn group_id(name: &str) -> Option<u32> {
+    group_in(&std::fs::read_to_string("/etc/group").ok()?, name)
+}
+
+/// In the form of group(5): name, password, id, members.
+fn group_in(text: &str, name: &str) -> Option<u32> {
+    let mut groups = text.lines().map(|line| line.split(':'));
+    groups.find_map(|mut fields| (fields.next() == Some(name)).then(|| fields.nth(1)?.parse().ok())?)
+}
+
 #[cfg(test)]
 mod tests;

@@ -20,7 +20,7 @@ mod verdicts;
 
 use std::path::PathBuf;
 
-use agent_common::wire::{Counter, Hook};
+use agent_common::wire::Counter;
 
 pub use attach::{HookState, Report};
 pub use load::{Bprm, Kernel, Options};
@@ -58,22 +58,6 @@ impl Counters {
     /// All of them by name.
     pub fn named(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
         Counter::ALL.iter().map(|&(counter, name)| (name, self.get(counter)))
-    }
-}
-
-/// The name of a hook as findings and `cordon status` print it.
-#[must_use]
-pub fn hook_name(hook: Hook) -> &'static str {
-    match hook {
-        Hook::Connect4 => "cgroup_connect4",
-        Hook::Connect6 => "cgroup_connect6",
-        Hook::Sendmsg4 => "cgroup_sendmsg4",
-        Hook::Sendmsg6 => "cgroup_sendmsg6",
-        Hook::SchedProcessExec => "sched_process_exec",
-        Hook::BprmCheck => "lsm_bprm_check_security",
-        Hook::BprmCheckIma => "lsm_bprm_check_security_ima",
-        Hook::FanotifyOpenExec => "fanotify_open_exec",
-        Hook::Scan => "scan",
     }
 }
 

