@@ -40,6 +40,13 @@ macro_rules! constants {
 
 fn main() {
     println!("ABI_VERSION {ABI_VERSION}");
+    constants();
+    records();
+    values();
+    println!("Block size {}", size_of::<Block>());
+}
+
+fn constants() {
     constants!(
         limits::COMM_LEN,
         limits::PATH_LEN,
@@ -83,6 +90,9 @@ fn main() {
         table::TAG,
         table::MOVED,
     );
+}
+
+fn records() {
     records! {
         Config {
             wall_minus_boot_ns: u64, scope_cgroup_id: u64, scope_level: u32, mode: u32, off_until_boot_ns: u64,
@@ -110,6 +120,9 @@ fn main() {
         }
         Fold { repeats: u64, first_boot_ns: u64, last_boot_ns: u64 }
     }
+}
+
+fn values() {
     values! {
         Mode { Monitor, Enforce }
         RecordKind { Network, Exec }
@@ -125,5 +138,4 @@ fn main() {
         DigestKind { Md5, Sha1, Sha256 }
         Space { Ipv4, Ipv6, Ipv6Prefix, Endpoint, Digest, Path, Domain }
     }
-    println!("Block size {}", size_of::<Block>());
 }

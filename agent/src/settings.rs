@@ -123,7 +123,7 @@ impl Settings {
     /// and adds sources.
     ///
     /// # Errors
-    /// [`Error`], naming the file and, for syntax, line and column.
+    /// [`enum@Error`], naming the file and, for syntax, line and column.
     pub fn load(places: &Places) -> Result<Self, Error> {
         let mut said = SettingsFile::default();
         let mut origins = Vec::new();

@@ -30,6 +30,12 @@ pub fn offers(package: &str) -> bool {
         .is_ok_and(|output| String::from_utf8_lossy(&output.stdout).lines().any(is_candidate))
 }
 
+/// As [`offers`], after a look at the mirrors when the lists at hand do not know the package: they may be older than it.
+pub fn offers_if_refreshed(package: &str) -> bool {
+    // Without root nothing could be installed either, and whoever tries then says what to do.
+    offers(package) || (refresh().is_ok() && offers(package))
+}
+
 fn is_candidate(line: &str) -> bool {
     line.trim().strip_prefix("Candidate:").is_some_and(|version| version.trim() != "(none)")
 }

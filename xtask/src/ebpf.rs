@@ -33,7 +33,11 @@ pub fn run(workspace: &Workspace) -> Result<()> {
 /// Lints the kernel half for the target that it runs on; `false` when this toolchain has no clippy.
 pub fn clippy(workspace: &Workspace) -> Result<bool> {
     let toolchain = setup::ensure(workspace)?;
-    if toolchain == Toolchain::Debian && !has_debian_clippy() {
+    let has_clippy = match &toolchain {
+        Toolchain::Debian => has_debian_clippy(),
+        Toolchain::Rustup { name } => has_rustup_clippy(name),
+    };
+    if !has_clippy {
         return Ok(false);
     }
     let mut command = cargo(workspace, &toolchain, "clippy")?;
@@ -45,6 +49,10 @@ pub fn clippy(workspace: &Workspace) -> Result<bool> {
 fn has_debian_clippy() -> bool {
     crate::debian::ensure_installed(&["rust-web-clippy"], "linting the kernel half").is_ok()
         && PathBuf::from("/usr/bin/cargo-clippy").exists()
+}
+
+fn has_rustup_clippy(name: &str) -> bool {
+    tool::succeeds(Command::new("rustup").args(["component", "add", "clippy", "--toolchain", name]))
 }
 
 fn cargo(workspace: &Workspace, toolchain: &Toolchain, verb: &str) -> Result<Command> {

@@ -34,22 +34,22 @@ pub struct Arguments {
 #[derive(clap::Subcommand)]
 pub enum Hidden {
     /// The demonstration, inside its namespaces
-    #[command(hide = true)]
-    SandboxDemo(demo::Arguments),
+    #[command(name = "sandbox-demo", hide = true)]
+    Demo(demo::Arguments),
     /// One act of a process under enforcement
-    #[command(hide = true)]
-    SandboxAct(act::Arguments),
+    #[command(name = "sandbox-act", hide = true)]
+    Act(act::Arguments),
     /// Something to connect to
-    #[command(hide = true)]
-    SandboxListen(act::ListenArguments),
+    #[command(name = "sandbox-listen", hide = true)]
+    Listen(act::ListenArguments),
 }
 
 /// Runs one of those.
 pub fn hidden(hidden: Hidden) -> Result<()> {
     match hidden {
-        Hidden::SandboxDemo(arguments) => demo::run(&arguments),
-        Hidden::SandboxAct(arguments) => act::run(&arguments),
-        Hidden::SandboxListen(arguments) => act::listen(&arguments),
+        Hidden::Demo(arguments) => demo::run(&arguments),
+        Hidden::Act(arguments) => act::run(&arguments),
+        Hidden::Listen(arguments) => act::listen(&arguments),
     }
 }
 

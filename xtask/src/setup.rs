@@ -16,19 +16,13 @@ const LINKER_VERSION: &str = "0.13.0";
 /// The nightly on which the kernel half is known to build where Debian's toolchain is not to be had.
 const NIGHTLY: &str = "nightly-2026-05-19";
 /// Debian's second Rust toolchain, which alone has a prebuilt `core` for BPF.
-const DEBIAN_PACKAGES: [&str; 10] = [
-    "rustc-web",
-    "cargo-web",
-    "libstd-rust-web-dev-bpf",
-    "rust-web-src",
-    "llvm-22-dev",
-    "libclang-22-dev",
-    "libpolly-22-dev",
-    "zlib1g-dev",
-    "libzstd-dev",
-    "libxml2-dev",
-];
+const DEBIAN_RUST: [&str; 4] = ["rustc-web", "cargo-web", "libstd-rust-web-dev-bpf", "rust-web-src"];
+/// The LLVM of both toolchains' rustc, which bpf-linker is built with.
+const LLVM: &str = "22";
+/// Where Debian has it, and what it needs there.
 const DEBIAN_LLVM: &str = "/usr/lib/llvm-22";
+const DEBIAN_LLVM_PACKAGES: [&str; 6] =
+    ["llvm-22-dev", "libclang-22-dev", "libpolly-22-dev", "zlib1g-dev", "libzstd-dev", "libxml2-dev"];
 
 /// A toolchain that builds for `bpfel-unknown-none`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -90,7 +84,7 @@ pub fn ensure(workspace: &Workspace) -> Result<Toolchain> {
         Some(toolchain) => toolchain,
         None => install()?,
     };
-    ensure_linker(workspace, &toolchain)?;
+    ensure_linker(workspace)?;
     Ok(toolchain)
 }
 
@@ -120,8 +114,8 @@ fn has_sources(name: &str) -> bool {
 }
 
 fn install() -> Result<Toolchain> {
-    if debian::is_here() && (debian::offers("libstd-rust-web-dev-bpf") || refreshed_offers()) {
-        debian::ensure_installed(&DEBIAN_PACKAGES, "the eBPF toolchain")?;
+    if debian::is_here() && debian::offers_if_refreshed("libstd-rust-web-dev-bpf") {
+        debian::ensure_installed(&DEBIAN_RUST, "the eBPF toolchain")?;
         if debian_core().is_some() {
             return Ok(Toolchain::Debian);
         }
@@ -150,16 +144,7 @@ fn install() -> Result<Toolchain> {
     Ok(Toolchain::Rustup { name: NIGHTLY.to_owned() })
 }
 
-/// A machine whose package lists were never fetched offers nothing at all, not even `libc6`.
-fn refreshed_offers() -> bool {
-    if !debian::offers("libc6-dev") {
-        // Without root nothing could be installed either, and the caller then says what to do.
-        let _ = debian::refresh();
-    }
-    debian::offers("libstd-rust-web-dev-bpf")
-}
-
-fn ensure_linker(workspace: &Workspace, toolchain: &Toolchain) -> Result<()> {
+fn ensure_linker(workspace: &Workspace) -> Result<()> {
     let folder = workspace.target("toolchain");
     let linker = folder.join("bin/bpf-linker");
     if is_wanted_linker(&linker) {
@@ -176,17 +161,39 @@ fn ensure_linker(workspace: &Workspace, toolchain: &Toolchain) -> Result<()> {
             .map(drop)
             .with_context(|| format!("cannot copy {} to {}", installed.display(), linker.display()));
     }
+    let llvm = llvm()?;
     progress(format_args!("building bpf-linker {LINKER_VERSION} (about a minute, once)"));
     let mut install = tool::cargo();
     install.args(["install", "bpf-linker", "--version", LINKER_VERSION, "--locked", "--root"]).arg(&folder);
-    if *toolchain == Toolchain::Debian {
-        debian::ensure_installed(&DEBIAN_PACKAGES, "bpf-linker")?;
-        install.args(["--no-default-features", "--features", "llvm-22"]).env("LLVM_PREFIX", DEBIAN_LLVM);
-    }
+    install.args(["--no-default-features", "--features", &format!("llvm-{LLVM}")]).env("LLVM_PREFIX", llvm);
     // The toolchain's own target folder, or cargo would build it in the temporary folder and lose it when interrupted.
     install.env("CARGO_TARGET_DIR", folder.join("build")).current_dir(workspace.root());
     tool::run(&mut install, &format!("`cargo install bpf-linker --version {LINKER_VERSION}`"))?;
     fs::remove_dir_all(folder.join("build")).context("cannot remove the linker's build folder")
+}
+
+/// Where LLVM is installed, development files and all.
+fn llvm() -> Result<PathBuf> {
+    if let Some(prefix) = configured_llvm() {
+        return Ok(prefix);
+    }
+    if debian::is_here() && debian::offers_if_refreshed("llvm-22-dev") {
+        debian::ensure_installed(&DEBIAN_LLVM_PACKAGES, "bpf-linker")?;
+        return Ok(DEBIAN_LLVM.into());
+    }
+    bail!(
+        "bpf-linker is built with LLVM {LLVM}, which is not here: install its development files (`llvm-config` must be on the PATH), or put a ready-made bpf-linker {LINKER_VERSION} there, then run `cargo xtask setup` again"
+    )
+}
+
+/// The prefix of an LLVM that is not Debian's, whose packages are asked for by name.
+fn configured_llvm() -> Option<PathBuf> {
+    let program = [format!("llvm-config-{LLVM}"), "llvm-config".to_owned()].iter().find_map(|name| tool::find(name))?;
+    let ask = |question| Command::new(&program).arg(question).stderr(Stdio::null()).output().ok();
+    let say = |question| Some(String::from_utf8(ask(question)?.stdout).ok()?.trim().to_owned());
+    let is_wanted = say("--version")?.split('.').next() == Some(LLVM);
+    let prefix = PathBuf::from(say("--prefix")?);
+    (is_wanted && !debian::is_here()).then_some(prefix)
 }
 
 fn is_wanted_linker(linker: &Path) -> bool {

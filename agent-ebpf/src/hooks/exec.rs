@@ -97,10 +97,10 @@ fn subject(bprm: Address) -> Option<Subject> {
         return None;
     }
     let mut subject = Subject { file, identity: file::identity(file), digests: core::ptr::null() };
-    if let Some(digests) = FILE_DIGESTS.get_ptr(subject.identity.key) {
-        if subject.is_current(digests) {
-            subject.digests = digests;
-        }
+    if let Some(digests) = FILE_DIGESTS.get_ptr(subject.identity.key)
+        && subject.is_current(digests)
+    {
+        subject.digests = digests;
     }
     Some(subject)
 }
@@ -301,10 +301,10 @@ fn executed(context: *mut c_void) {
         }
         tell(&now, matched(plain, judged), bprm, &subject, Arguments::Readable);
     }
-    if now.config.send_execs == 1 {
-        if let Some(slot) = Slot::of(&EXECS, Counter::ExecRingFull) {
-            exec_record::send(slot, plain, bprm, &subject, Arguments::Readable, BPF_RB_NO_WAKEUP);
-        }
+    if now.config.send_execs == 1
+        && let Some(slot) = Slot::of(&EXECS, Counter::ExecRingFull)
+    {
+        exec_record::send(slot, plain, bprm, &subject, Arguments::Readable, BPF_RB_NO_WAKEUP);
     }
 }
 

@@ -57,5 +57,5 @@ pub fn arguments() -> (u64, u64) {
     let mm = current().follow(&OFF_TASK_MM);
     let start: u64 = mm.value(&OFF_MM_ARG_START);
     let end: u64 = mm.value(&OFF_MM_ARG_END);
-    (start, if end > start { end - start } else { 0 })
+    (start, end.saturating_sub(start))
 }

@@ -11,7 +11,7 @@ mod shared;
 mod watch;
 
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
 
@@ -26,9 +26,9 @@ use tokio::time::{MissedTickBehavior, interval, sleep};
 use crate::control::Server;
 use crate::enrich::{Enricher, HostView};
 use crate::health::{Fault, Health};
-use crate::host::{CgroupPaths, DigestCache, Users, cgroup, group_id, has_bpf_lsm, missing_capabilities, running_processes};
-use crate::journal::{Journal, Limits, MirrorSettings, QUEUE, Writer};
-use crate::kernel::{Bprm, HookState, Kernel, Options, Report};
+use crate::host::{CgroupPaths, DigestCache, Users, cgroup, group_id, missing_capabilities, running_processes};
+use crate::journal::{Journal, Limits, MirrorSettings, QUEUE, Sink, Writer};
+use crate::kernel::{HookState, Kernel, Options, Report, probe};
 use crate::settings::{Places, Settings};
 use answers::{Answers, Dormant};
 use detect::Detect;
@@ -54,6 +54,11 @@ const GRACE: Duration = Duration::from_secs(20);
 #[derive(Debug, thiserror::Error)]
 #[error("this process lacks {0}: run it as root, or give it these capabilities as packaging/cordon-lsm.service does")]
 pub struct NotPermitted(String);
+
+/// This kernel lacks what every hook needs.
+#[derive(Debug, thiserror::Error)]
+#[error("this kernel lets nothing be enforced; `cordon doctor` names what it lacks and what would mend that")]
+pub struct NotPossible;
 
 /// What `cordon run` was told.
 #[derive(Clone, Debug)]
@@ -142,26 +147,10 @@ async fn stay_on(orders: &Orders, settings: Settings, operator: Operator) -> any
     let server = Server::bind(&places.socket, group_id(GROUP), 0).context("the control socket")?;
     let mount = cgroup::mount_point()?;
     let cgroup = orders.cgroup.clone().or_else(|| settings.cgroup.clone()).unwrap_or_else(|| mount.clone());
-    let mut kernel = Kernel::load(Options {
-        pin_dir: places.pins.clone(),
-        cgroup: cgroup.clone(),
-        bprm: if has_bpf_lsm() { Bprm::Ima } else { Bprm::None },
-        ima_max_bytes: settings.exec.max_file_bytes,
-        exec_hooks: settings.exec.hooks,
-    })?;
+    let mut kernel = load(places, &settings, &cgroup)?;
     let hits = kernel.take_hits()?.context("the ring of hits is taken")?;
     let execs = kernel.take_execs()?.context("the ring of execs is taken")?;
-    let journal = Journal::open(
-        &places.journal,
-        Limits {
-            segment_bytes: settings.journal.segment_bytes,
-            total_bytes: settings.journal.total_bytes,
-            max_age_hours: settings.journal.max_age.map_or(u64::MAX / 3600, |age| age.as_secs() / 3600),
-        },
-        &health,
-    )?;
-    let mirror = settings.journal.mirror.clone().map(|path| MirrorSettings { path, max_bytes: 64 << 20, keep: 4 });
-    let (sink, writer) = Writer::start(journal, mirror, QUEUE, &health)?;
+    let (sink, writer) = open_journal(places, &settings, &health)?;
     let digests = Arc::new(DigestCache::new(DIGESTS, settings.exec.max_file_bytes));
     let (found, found_here) = mpsc::channel(FOUND);
     let (unhashed, to_hash) = mpsc::channel(UNHASHED);
@@ -174,14 +163,14 @@ async fn stay_on(orders: &Orders, settings: Settings, operator: Operator) -> any
         generations: RwLock::default(),
         intake: tokio::sync::Mutex::new(Intake::new(Arc::clone(&settings), places.clone(), health.clone())),
         operator: Arc::new(Mutex::new(operator)),
-        settings: RwLock::new(Arc::clone(&settings)),
+        settings: RwLock::new(settings),
         digests: Arc::clone(&digests),
         scope: cgroup
             .strip_prefix(&mount)
             .ok()
             .filter(|rest| !rest.as_os_str().is_empty())
             .map(|rest| format!("/{}", rest.display())),
-        found: found.clone(),
+        found,
         renewed: Notify::new(),
         again: Notify::new(),
     });
@@ -193,19 +182,14 @@ async fn stay_on(orders: &Orders, settings: Settings, operator: Operator) -> any
     let guard = guard::start(&shared, &sink)?;
 
     let mut enricher = Enricher::new(
-        HostView::new(Users::new(PathBuf::from("/etc/passwd")), CgroupPaths::new(mount), Arc::clone(&digests)),
+        HostView::new(Users::new(PathBuf::from("/etc/passwd")), CgroupPaths::new(mount), digests),
         PROCESSES,
     );
     enricher.fill(running_processes()?);
-    let detect = Detect {
-        shared: Arc::clone(&shared),
-        enricher,
-        sink: sink.clone(),
-        unhashed,
-        stage: health.stage("detect", Duration::from_secs(1)),
-    };
-    let mut stages: JoinSet<(&'static str, anyhow::Result<()>)> = JoinSet::new();
     let second = Duration::from_secs(1);
+    let detect =
+        Detect { shared: Arc::clone(&shared), enricher, sink, unhashed, stage: health.stage("detect", second) };
+    let mut stages: JoinSet<(&'static str, anyhow::Result<()>)> = JoinSet::new();
     let examine = examine::run(Arc::clone(&shared), to_hash, health.stage("examine", second));
     let answers = Arc::new(Answers(Arc::clone(&shared)));
     let renewing = Arc::clone(&shared);
@@ -220,6 +204,33 @@ async fn stay_on(orders: &Orders, settings: Settings, operator: Operator) -> any
     stages.shutdown().await;
     writer.stop().await;
     outcome
+}
+
+/// Loads the kernel half as this kernel allows it.
+fn load(places: &Places, settings: &Settings, cgroup: &Path) -> anyhow::Result<Kernel> {
+    let plan = probe::plan(&probe::probe());
+    if !plan.can_enforce() {
+        bail!(NotPossible);
+    }
+    Ok(Kernel::load(Options {
+        pin_dir: places.pins.clone(),
+        cgroup: cgroup.to_owned(),
+        bprm: plan.bprm,
+        ima_max_bytes: settings.exec.max_file_bytes,
+        exec_hooks: plan.exec_hooks && settings.exec.hooks,
+    })?)
+}
+
+fn open_journal(places: &Places, settings: &Settings, health: &Health) -> anyhow::Result<(Sink, Writer)> {
+    let wanted = &settings.journal;
+    let limits = Limits {
+        segment_bytes: wanted.segment_bytes,
+        total_bytes: wanted.total_bytes,
+        max_age_hours: wanted.max_age.map_or(u64::MAX / 3600, |age| age.as_secs() / 3600),
+    };
+    let journal = Journal::open(&places.journal, limits, health)?;
+    let mirror = wanted.mirror.clone().map(|path| MirrorSettings { path, max_bytes: 64 << 20, keep: 4 });
+    Ok(Writer::start(journal, mirror, QUEUE, health)?)
 }
 
 /// Attaches the hooks. At least one must decide, or there is no agent.

@@ -128,7 +128,8 @@ fn exit_of(error: &anyhow::Error) -> Exit {
     if error.downcast_ref::<settings::Error>().is_some() {
         return Exit::Invalid;
     }
-    if error.downcast_ref::<app::NotPermitted>().is_some() || error.downcast_ref::<kernel::Error>().is_some() {
+    let is_refused = error.is::<app::NotPermitted>() || error.is::<app::NotPossible>() || error.is::<kernel::Error>();
+    if is_refused {
         return Exit::NotPossible;
     }
     match error.downcast_ref::<control::Error>() {

@@ -17,7 +17,7 @@ pub use cgroup::{CgroupPaths, container_of, unit_of};
 pub use digest::{Algorithms, DigestCache, DigestError, Digested, Reuse};
 pub use judge::{DigestVerdicts, ExecJudge};
 pub use network::{NetworkIdentity, network_identity};
-pub use privilege::{has_bpf_lsm, missing_capabilities};
+pub use privilege::missing_capabilities;
 pub use process::{ProcessSnapshot, StartTick, running_processes, snapshot};
 pub use users::{Users, group_id};
 

@@ -14,11 +14,3 @@ pub fn missing_capabilities() -> Vec<&'static str> {
     let lacks = |bit: u32, implied: bool| effective & (1 << bit) == 0 && !(implied && effective & SYS_ADMIN != 0);
     needed.into_iter().filter(|&(_, bit, implied)| lacks(bit, implied)).map(|(name, ..)| name).collect()
 }
-
-/// Whether BPF programs may be LSM hooks here: `bpf` is among the kernel's active security modules. Without securityfs it
-/// cannot be told, and a kernel that would refuse them has then taken seconds to verify them first.
-#[must_use]
-pub fn has_bpf_lsm() -> bool {
-    let modules = fs::read_to_string("/sys/kernel/security/lsm").unwrap_or_default();
-    modules.trim().split(',').any(|module| module == "bpf")
-}

@@ -90,7 +90,7 @@ fn off_ends_by_itself_and_on_ends_it_early() {
 
 #[test]
 fn reload_takes_new_settings_and_refuses_broken_ones() {
-    let mut sandbox = lab();
+    let sandbox = lab();
     let file = sandbox.root.path().join("etc/cordon/cordon.toml");
     fs::write(&file, settings("monitor", "block")).unwrap();
     assert!(sandbox.cordon(&["reload"]).status.success());

@@ -1,6 +1,6 @@
 //! The journal through its public API: durability, bounds, filters, following, and reading beside a writer.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod process;
 

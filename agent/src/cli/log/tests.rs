@@ -1,5 +1,3 @@
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
 use clap::Parser as _;
 use jiff::SignedDuration;
 use jiff::tz::TimeZone;

@@ -1,5 +1,3 @@
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
-
 use std::net::IpAddr;
 
 use agent_common::limits::{ARGS_LEN, COMM_LEN, PATH_LEN};

@@ -48,7 +48,7 @@ impl DigestCache {
     /// Takes in what [`DigestCache::save`] wrote and returns how many files that were. A file that is not there adds none.
     ///
     /// # Errors
-    /// See [`StoreError`]; nothing is taken in then.
+    /// It cannot be read, others could have written it, or it is damaged; nothing is taken in then.
     pub fn load(&self, path: &Path) -> Result<usize, StoreError> {
         let io = |source| StoreError::Io { path: path.to_owned(), source };
         let file = match File::open(path) {
@@ -74,7 +74,7 @@ impl DigestCache {
     /// Writes all that is remembered, atomically: a reader finds the old file or the new one.
     ///
     /// # Errors
-    /// See [`StoreError`]; the old file is then untouched.
+    /// It cannot be written; the old file is then untouched.
     pub fn save(&self, path: &Path) -> Result<(), StoreError> {
         let io = |source| StoreError::Io { path: path.to_owned(), source };
         let bytes = encode(&self.all(), &boot_id());

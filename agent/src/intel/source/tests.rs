@@ -131,11 +131,11 @@ fn a_bundle_larger_than_the_limit_is_not_read() {
     let path = root.path().join("huge.json");
     fs::write(&path, "{\"type\": \"bundle\"").unwrap();
     fs::File::options().write(true).open(&path).unwrap().set_len(1 << 34).unwrap();
-    let found = crate::intel::source::read(&path, Format::Stix).unwrap_err().to_string();
+    let found = read(&path, Format::Stix).unwrap_err().to_string();
     assert!(found.contains("binary data"), "{found}");
     let spaces = format!("{{\"type\": \"bundle\"{}", " ".repeat(crate::intel::parse::SNIFF_BYTES));
     fs::write(&path, spaces).unwrap();
     fs::File::options().write(true).open(&path).unwrap().set_len(1 << 34).unwrap();
-    let found = crate::intel::source::read(&path, Format::Auto).unwrap_err().to_string();
+    let found = read(&path, Format::Auto).unwrap_err().to_string();
     assert!(found.contains("1:1: the file is larger than"), "{found}");
 }

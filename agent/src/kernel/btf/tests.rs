@@ -1,5 +1,3 @@
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
 use super::Structures;
 
 /// A BTF blob with `types` as 32-bit words and `strings`.
