@@ -1,6 +1,7 @@
 //! What the control socket answers.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
 use agent_common::wire::Counter;
@@ -14,6 +15,7 @@ use super::shared::{Shared, lock, read};
 use crate::attribute::{attribution, hook_name, indicator};
 use crate::control::{Answer, Failure, Handler, LocalRule, Request};
 use crate::intel::{Observable, Skipped};
+use crate::kernel::probe::ExecPath;
 use crate::kernel::{self, HookState};
 use crate::policy::{Action, Ruled};
 use crate::settings::{self, Mode, Places};
@@ -163,6 +165,7 @@ async fn status(shared: &Shared) -> Value {
             HookState::Unused { why } => json!({ "hook": hook_name(*hook), "state": "unused", "why": why }),
         })
         .collect();
+    let exec = ExecPath::in_force(&read(&shared.report), shared.guard_works.load(Ordering::Relaxed));
     let health = shared.health.snapshot();
     let hits = live.as_ref().and_then(|live| read(&shared.kernel).hits(live.generation).ok()).unwrap_or_default();
     let named: BTreeMap<&str, u64> = counters.iter().flat_map(kernel::Counters::named).collect();
@@ -183,6 +186,7 @@ async fn status(shared: &Shared) -> Value {
             "excepted": live.summary.excepted, "not_enforced": live.summary.unenforced,
         })),
         "hooks": hooks,
+        "exec": exec,
         "counters": named,
         "hits": { "counted": hits.iter().map(|(_, count)| count).sum::<u64>(), "indicators": hits.len() },
         "stages": health.stages,

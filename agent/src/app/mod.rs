@@ -12,6 +12,7 @@ mod watch;
 
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
 
@@ -28,13 +29,14 @@ use crate::enrich::{Enricher, HostView};
 use crate::health::{Fault, Health};
 use crate::host::{CgroupPaths, DigestCache, Users, cgroup, group_id, missing_capabilities, running_processes};
 use crate::journal::{Journal, Limits, MirrorSettings, QUEUE, Sink, Writer};
-use crate::kernel::{HookState, Kernel, Options, Report, probe};
+use crate::kernel::probe::Plan;
+use crate::kernel::{HookState, Kernel, Options, probe};
 use crate::settings::{Places, Settings};
 use answers::{Answers, Dormant};
 use detect::Detect;
 use intake::Intake;
 use operator::Operator;
-use shared::Shared;
+use shared::{Shared, read};
 use watch::Watch;
 
 /// Whose members may ask what changes nothing.
@@ -147,7 +149,8 @@ async fn stay_on(orders: &Orders, settings: Settings, operator: Operator) -> any
     let server = Server::bind(&places.socket, group_id(GROUP), 0).context("the control socket")?;
     let mount = cgroup::mount_point()?;
     let cgroup = orders.cgroup.clone().or_else(|| settings.cgroup.clone()).unwrap_or_else(|| mount.clone());
-    let mut kernel = load(places, &settings, &cgroup)?;
+    let plan = probe::plan(&probe::probe());
+    let mut kernel = load(places, &settings, &cgroup, &plan)?;
     let hits = kernel.take_hits()?.context("the ring of hits is taken")?;
     let execs = kernel.take_execs()?.context("the ring of execs is taken")?;
     let (sink, writer) = open_journal(places, &settings, &health)?;
@@ -159,7 +162,8 @@ async fn stay_on(orders: &Orders, settings: Settings, operator: Operator) -> any
         health: health.clone(),
         started: Timestamp::now(),
         kernel: RwLock::new(kernel),
-        report: RwLock::new(Report::default()),
+        report: RwLock::default(),
+        guard_works: AtomicBool::new(false),
         generations: RwLock::default(),
         intake: tokio::sync::Mutex::new(Intake::new(Arc::clone(&settings), places.clone(), health.clone())),
         operator: Arc::new(Mutex::new(operator)),
@@ -180,6 +184,10 @@ async fn stay_on(orders: &Orders, settings: Settings, operator: Operator) -> any
     shared.renew(|_| true).await?;
     attach(&shared)?;
     let guard = guard::start(&shared, &sink)?;
+    let decides = |state: &HookState| matches!(state, HookState::Attached { .. });
+    if guard.is_none() && !read(&shared.report).hooks.iter().any(|(_, state)| decides(state)) {
+        bail!("this kernel refuses every hook; `cordon doctor` says why");
+    }
 
     let mut enricher = Enricher::new(
         HostView::new(Users::new(PathBuf::from("/etc/passwd")), CgroupPaths::new(mount), digests),
@@ -207,8 +215,7 @@ async fn stay_on(orders: &Orders, settings: Settings, operator: Operator) -> any
 }
 
 /// Loads the kernel half as this kernel allows it.
-fn load(places: &Places, settings: &Settings, cgroup: &Path) -> anyhow::Result<Kernel> {
-    let plan = probe::plan(&probe::probe());
+fn load(places: &Places, settings: &Settings, cgroup: &Path, plan: &Plan) -> anyhow::Result<Kernel> {
     if !plan.can_enforce() {
         bail!(NotPossible);
     }
@@ -217,7 +224,7 @@ fn load(places: &Places, settings: &Settings, cgroup: &Path) -> anyhow::Result<K
         cgroup: cgroup.to_owned(),
         bprm: plan.bprm,
         ima_max_bytes: settings.exec.max_file_bytes,
-        exec_hooks: plan.exec_hooks && settings.exec.hooks,
+        exec_hooks: settings.exec.hooks,
     })?)
 }
 
@@ -233,7 +240,7 @@ fn open_journal(places: &Places, settings: &Settings, health: &Health) -> anyhow
     Ok(Writer::start(journal, mirror, QUEUE, health)?)
 }
 
-/// Attaches the hooks. At least one must decide, or there is no agent.
+/// Attaches the hooks; each that this kernel refuses is a fault.
 fn attach(shared: &Shared) -> anyhow::Result<()> {
     let report = shared::write(&shared.kernel).attach()?;
     for (hook, state) in &report.hooks {
@@ -243,9 +250,6 @@ fn attach(shared: &Shared) -> anyhow::Result<()> {
             HookState::Unused { why } => tracing::debug!(hook = name, why, "not used"),
             HookState::Unavailable { why } => shared.health.raise(Fault::HookMissing, name, why.clone()),
         }
-    }
-    if !report.hooks.iter().any(|(_, state)| matches!(state, HookState::Attached { .. })) {
-        return Err(anyhow!("this kernel refuses every hook; `cordon doctor` says why"));
     }
     *shared::write(&shared.report) = report;
     Ok(())
