@@ -114,7 +114,7 @@ impl Intake {
     fn read_one(&self, source: Source, last_good: Option<Arc<Load>>, now: Timestamp) -> Supplier {
         let read = source::load(&source, now);
         let is_whole = read.as_ref().is_ok_and(|load| load.refused.is_empty());
-        let last_good = if is_whole { None } else { last_good.or_else(|| self.from_before(&source)) };
+        let last_good = if is_whole { None } else { last_good.or_else(|| self.last_time(&source)) };
         let (load, error) = match read {
             Ok(load) => {
                 let kept = self.kept.keep(&load);
@@ -132,7 +132,7 @@ impl Intake {
     }
 
     /// What a source said to an agent before this one.
-    fn from_before(&self, source: &Source) -> Option<Arc<Load>> {
+    fn last_time(&self, source: &Source) -> Option<Arc<Load>> {
         match self.kept.load(source) {
             Ok(load) => load.map(Arc::new),
             Err(error) => {
