@@ -190,12 +190,16 @@ impl Shared {
 
     /// What the live image says of a value now, by the code that the kernel runs.
     pub fn look_up(&self, value: &Observable) -> Option<agent_common::image::Hit> {
-        let image = read(&self.kernel).mapped_image().ok()?;
-        let now = u32::try_from(Timestamp::now().as_second()).unwrap_or(u32::MAX);
-        match tables::look_up(&*image, value, now).ok()? {
-            Bearing::Hit(hit) => Some(hit),
-            Bearing::Unknown | Bearing::Unseen => None,
-        }
+        look_up(&read(&self.kernel).mapped_image().ok()?, value)
+    }
+}
+
+/// What an image says of a value now.
+pub fn look_up(image: &[Block], value: &Observable) -> Option<agent_common::image::Hit> {
+    let now = u32::try_from(Timestamp::now().as_second()).unwrap_or(u32::MAX);
+    match tables::look_up(image, value, now).ok()? {
+        Bearing::Hit(hit) => Some(hit),
+        Bearing::Unknown | Bearing::Unseen => None,
     }
 }
 
