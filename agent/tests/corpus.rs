@@ -251,17 +251,17 @@ fn compare(path: &Path, expected: &Value) -> Option<Vec<String>> {
     Some(differences)
 }
 
-fn data() -> Option<PathBuf> {
+fn data(test: &str) -> Option<PathBuf> {
     let data = std::env::var_os("CORDON_DATA").map(PathBuf::from);
     if data.is_none() {
-        println!("DID NOT RUN: CORDON_DATA names no directory with published intelligence and its expected.json");
+        println!("NOT RUN {test}: CORDON_DATA names no directory with published intelligence and its expected.json");
     }
     data
 }
 
 #[test]
 fn published_intelligence_has_the_expected_counts() {
-    let Some(data) = data() else { return };
+    let Some(data) = data("published_intelligence_has_the_expected_counts") else { return };
     let expected: Value = serde_json::from_slice(&std::fs::read(data.join("expected.json")).unwrap()).unwrap();
     let mut compared = 0;
     let mut wrong = Vec::new();
@@ -279,7 +279,7 @@ fn published_intelligence_has_the_expected_counts() {
 
 #[test]
 fn a_directory_of_real_bundles_loads_without_those_that_are_refused() {
-    let Some(data) = data() else { return };
+    let Some(data) = data("a_directory_of_real_bundles_loads_without_those_that_are_refused") else { return };
     let load = read(&data.join("talos"), Format::Auto).unwrap();
     assert_eq!(load.read, (load.indicators.len() + load.skipped.len()) as u64);
     assert!(load.indicators.len() > 10_000, "only {} indicators", load.indicators.len());
@@ -346,7 +346,7 @@ fn compare_lifecycle(id: &str, expected: &Value, load: &Load, active: &BTreeMap<
 
 #[test]
 fn each_made_indicator_has_its_life_its_names_and_its_marking() {
-    let Some(data) = data() else { return };
+    let Some(data) = data("each_made_indicator_has_its_life_its_names_and_its_marking") else { return };
     let load = read(&data.join("synthetic/lifecycle.json"), Format::Stix).unwrap();
     let expected: Value =
         serde_json::from_slice(&std::fs::read(data.join("synthetic/lifecycle.expected.json")).unwrap()).unwrap();

@@ -108,6 +108,24 @@ pub fn path_with(before: &[PathBuf]) -> Result<std::ffi::OsString> {
     env::join_paths(folders).context("PATH cannot be extended: a folder's name holds a colon")
 }
 
+/// The first file, not a link to one, below `folder` whose name `is_wanted`.
+pub fn find_file(folder: &Path, is_wanted: impl Fn(&str) -> bool + Copy) -> Result<Option<PathBuf>> {
+    for entry in fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))? {
+        let path = entry?.path();
+        if path.is_symlink() {
+            continue;
+        }
+        if path.is_dir() {
+            if let Some(found) = find_file(&path, is_wanted)? {
+                return Ok(Some(found));
+            }
+        } else if is_wanted(&name(&path)) {
+            return Ok(Some(path));
+        }
+    }
+    Ok(None)
+}
+
 /// A file's name as text, for messages.
 pub fn name(path: &Path) -> String {
     path.file_name().map(OsStr::to_string_lossy).unwrap_or_default().into_owned()
