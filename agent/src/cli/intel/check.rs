@@ -4,12 +4,13 @@ use std::collections::{BTreeMap, HashSet};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use jiff::Timestamp;
 use serde::Serialize;
 
 use super::Exit;
 use super::table::{Terminal, Tone};
-use crate::intel::parse::Format;
+use crate::intel::parse::{Format, ToIds};
 use crate::intel::source::{Age, FileError, Load, Source, load_all};
 use crate::intel::{Action, Observable, SkipReason, Skipped};
 use crate::policy::{Outcome, Rules, Supply, WarningList, WarningListError, rule};
@@ -29,9 +30,12 @@ pub struct Args {
     /// The time at which validity is judged (RFC 3339), so that results repeat; default: now
     #[arg(long, value_name = "TIME")]
     pub at: Option<Timestamp>,
-    /// auto, stix, talos or list
-    #[arg(long, default_value_t = Format::Auto)]
+    /// How the files are written; `auto` tells by their content
+    #[arg(long, default_value_t = Format::AUTO, value_parser = PossibleValuesParser::new(Format::names()).try_map(|name| name.parse::<Format>()))]
     pub format: Format,
+    /// honour or ignore: whether MISP attributes without to_ids are skipped or used
+    #[arg(long, default_value = "honour", value_parser = parse_to_ids)]
+    pub to_ids: ToIds,
     /// Accept loopback, private, documentation and other reserved addresses
     #[arg(long)]
     pub allow_reserved: bool,
@@ -54,6 +58,14 @@ fn parse_action(text: &str) -> Result<Action, String> {
         "block" => Ok(Action::Block),
         "report" => Ok(Action::Report),
         _ => Err("it is block or report".to_owned()),
+    }
+}
+
+fn parse_to_ids(text: &str) -> Result<ToIds, String> {
+    match text {
+        "honour" => Ok(ToIds::Honour),
+        "ignore" => Ok(ToIds::Ignore),
+        _ => Err("it is honour or ignore".to_owned()),
     }
 }
 
@@ -102,6 +114,8 @@ struct Document<'a> {
     trimmed: Vec<Reason<'a>>,
     superseded: u64,
     refused: Vec<Refusal>,
+    /// As what the files were read, and how many as each.
+    read_as: &'a BTreeMap<String, u64>,
 }
 
 /// Distinct values by type, in the order of [`Observable::TYPE_NAMES`].
@@ -139,6 +153,7 @@ fn load(args: &Args, now: Timestamp) -> Result<(Load, Rules), Error> {
         allow_reserved: args.allow_reserved,
         min_confidence: args.min_confidence,
         max_age: args.max_age,
+        to_ids: args.to_ids,
         ..Source::new("check", "")
     };
     let load = load_all(&source, &args.paths, now).map_err(|error| error.error)?;
@@ -188,6 +203,7 @@ pub fn run(args: &Args, now: Timestamp, output: &mut impl Write, errors: &mut im
         trimmed: reasons(load.trimmed.iter().chain(&ruling.trimmed)),
         superseded: load.superseded,
         refused,
+        read_as: &load.read_as,
     };
     if args.json {
         serde_json::to_writer(&mut *output, &document).map_err(io::Error::from)?;
@@ -204,6 +220,9 @@ fn show(document: &Document<'_>, terminal: Terminal, output: &mut impl Write) ->
     let summary =
         format!("{} indicators in {files}: {block} block, {report} report, {skipped} skipped", document.indicators);
     writeln!(output, "{}", terminal.paint(Tone::Heading, &summary))?;
+    for (how, files) in document.read_as {
+        writeln!(output, "{files} read as {how}")?;
+    }
     let rows = Observable::TYPE_NAMES.iter().zip(document.values.0).filter(|(_, count)| *count > 0);
     let rows: Vec<Vec<String>> = rows.map(|(name, count)| vec![(*name).to_owned(), count.to_string()]).collect();
     if !rows.is_empty() {

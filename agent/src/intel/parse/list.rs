@@ -1,15 +1,25 @@
 //! Lists: one item a line, hosts files, the first field of a line, and the text files that Talos publishes.
 
-use std::borrow::Cow;
 use std::sync::Arc;
 
-use super::{Fault, Format, MAX_ITEMS, MAX_LINE_BYTES, ParseError, Parsed, excerpt};
-use crate::intel::normalise::{self, Invalid};
-use crate::intel::{Attribution, Indicator, Observable, Origin, Place, SkipReason, Skipped};
+use super::values::{Dropped, by_form};
+use super::{Dialect, Fault, Format, MAX_ITEMS, MAX_LINE_BYTES, ParseError, Parsed, Reading, Text, excerpt};
+use crate::intel::{Attribution, Indicator, Observable, Origin, Place, SkipReason, normalise};
 
-/// Reads a list as it comes, in pieces of any size, holding no more than one line.
-#[derive(Debug)]
-pub struct ListParser {
+pub(super) struct List;
+
+impl Dialect for List {
+    fn name(&self) -> &'static str {
+        "list"
+    }
+
+    fn text(&self, file: &Arc<str>, _head: &[u8], reading: &Reading) -> Option<Result<Box<dyn Text>, ParseError>> {
+        Some(Ok(Box::new(Lines::new(file, reading.format))))
+    }
+}
+
+/// Holds no more than one line.
+struct Lines {
     file: Arc<str>,
     format: Format,
     attribution: Arc<Attribution>,
@@ -38,13 +48,9 @@ const OWN_NAMES: [&str; 11] = [
     "ip6-allhosts",
 ];
 
-/// Why a line is no indicator.
-type Refusal = (SkipReason, Cow<'static, str>);
-
-impl ListParser {
+impl Lines {
     /// Starts a file. Its name without directory and extension becomes the title of the report of its indicators.
-    #[must_use]
-    pub fn new(file: &Arc<str>, format: Format) -> Self {
+    fn new(file: &Arc<str>, format: Format) -> Self {
         let name = file.rsplit('/').next().unwrap_or_default();
         let title = name.rsplit_once('.').map_or(name, |(stem, _)| stem);
         let reports = if title.is_empty() { Vec::new() } else { vec![title.to_owned()] };
@@ -52,7 +58,7 @@ impl ListParser {
             file: Arc::clone(file),
             format,
             attribution: Arc::new(Attribution { reports, ..Attribution::default() }),
-            parsed: Parsed::default(),
+            parsed: Parsed::of("list"),
             line: 0,
             partial: Vec::new(),
             first_unread: None,
@@ -63,49 +69,12 @@ impl ListParser {
         ParseError::new(&self.file, u64::from(line), column as u64, fault)
     }
 
-    /// Takes the next piece.
-    ///
-    /// # Errors
-    /// A line that is too long, or too many items.
-    pub fn push(&mut self, mut piece: &[u8]) -> Result<(), ParseError> {
-        while let Some(end) = piece.iter().position(|byte| *byte == b'\n') {
-            let (line, rest) = piece.split_at(end);
-            piece = rest.get(1..).unwrap_or_default();
-            if self.partial.is_empty() {
-                self.line(line)?;
-            } else {
-                self.hold(line)?;
-                let line = std::mem::take(&mut self.partial);
-                self.line(&line)?;
-            }
-        }
-        self.hold(piece)
-    }
-
     fn hold(&mut self, piece: &[u8]) -> Result<(), ParseError> {
         if self.partial.len() + piece.len() > MAX_LINE_BYTES {
             return Err(self.error(self.line + 1, MAX_LINE_BYTES + 1, Fault::LineTooLong));
         }
         self.partial.extend_from_slice(piece);
         Ok(())
-    }
-
-    /// Ends the file.
-    ///
-    /// # Errors
-    /// With `format = "auto"`, a text of which no line is an indicator.
-    pub fn finish(mut self) -> Result<Parsed, ParseError> {
-        if !self.partial.is_empty() {
-            let line = std::mem::take(&mut self.partial);
-            self.line(&line)?;
-        }
-        if let Some(line) = self.first_unread
-            && self.format == Format::Auto
-            && self.parsed.indicators.is_empty()
-        {
-            return Err(self.error(line, 1, Fault::Unknown("text of which no line is an indicator")));
-        }
-        Ok(self.parsed)
     }
 
     fn line(&mut self, bytes: &[u8]) -> Result<(), ParseError> {
@@ -121,7 +90,7 @@ impl ListParser {
             Ok(text) => self.text(text),
             Err(error) => {
                 let why = format!("not UTF-8 from column {}", error.valid_up_to() + 1);
-                self.skip(&String::from_utf8_lossy(bytes), (SkipReason::Malformed, why.into()));
+                self.skip(&String::from_utf8_lossy(bytes), Dropped::malformed(why));
             }
         }
         Ok(())
@@ -140,7 +109,7 @@ impl ListParser {
         {
             return self.hosts(fields);
         }
-        match item(text) {
+        match by_form(text) {
             Ok(value) => self.add(value, None),
             Err(refusal) => match first_field(text) {
                 Some(Ok((value, note))) => self.add(value, note),
@@ -151,15 +120,16 @@ impl ListParser {
     }
 
     fn hosts<'a>(&mut self, names: impl Iterator<Item = &'a str>) {
+        const OWN: &str = "a hosts file's name for the machine itself";
         for name in names {
             if OWN_NAMES.contains(&name) {
-                self.skip(name, (SkipReason::Benign, "a hosts file's name for the machine itself".into()));
+                self.skip(name, Dropped::new(SkipReason::Benign, OWN));
                 continue;
             }
             match normalise::domain(name) {
                 Ok(value @ Observable::Domain(_)) => self.add(value, None),
-                Ok(_) => self.skip(name, (SkipReason::Malformed, "an address where a hosts file has a name".into())),
-                Err(error) => self.skip(name, (SkipReason::Malformed, error.to_string().into())),
+                Ok(_) => self.skip(name, Dropped::malformed("an address where a hosts file has a name")),
+                Err(error) => self.skip(name, error.into()),
             }
         }
     }
@@ -171,28 +141,47 @@ impl ListParser {
     fn add(&mut self, value: Observable, note: Option<&str>) {
         self.parsed.read += 1;
         self.parsed.indicators.push(Indicator {
-            id: None,
             name: note.map(|note| Arc::from(excerpt(note))),
-            observables: vec![value],
-            origin: self.origin(),
-            confidence: None,
-            tlp: None,
-            valid_from: None,
-            valid_until: None,
-            modified: None,
             attribution: Arc::clone(&self.attribution),
+            ..Indicator::new(vec![value], self.origin())
         });
     }
 
-    fn skip(&mut self, text: &str, (reason, why): Refusal) {
+    fn skip(&mut self, text: &str, dropped: Dropped) {
         self.first_unread.get_or_insert(self.line);
         self.parsed.read += 1;
-        self.parsed.skipped.push(Skipped {
-            reason,
-            origin: self.origin(),
-            value: excerpt(text),
-            why: why.into_owned(),
-        });
+        self.parsed.skipped.push(dropped.skipped(self.origin(), text));
+    }
+}
+
+impl Text for Lines {
+    fn push(&mut self, mut piece: &[u8]) -> Result<(), ParseError> {
+        while let Some(end) = piece.iter().position(|byte| *byte == b'\n') {
+            let (line, rest) = piece.split_at(end);
+            piece = rest.get(1..).unwrap_or_default();
+            if self.partial.is_empty() {
+                self.line(line)?;
+            } else {
+                self.hold(line)?;
+                let line = std::mem::take(&mut self.partial);
+                self.line(&line)?;
+            }
+        }
+        self.hold(piece)
+    }
+
+    fn finish(mut self: Box<Self>) -> Result<Parsed, ParseError> {
+        if !self.partial.is_empty() {
+            let line = std::mem::take(&mut self.partial);
+            self.line(&line)?;
+        }
+        if let Some(line) = self.first_unread
+            && self.format == Format::AUTO
+            && self.parsed.indicators.is_empty()
+        {
+            return Err(self.error(line, 1, Fault::Unknown { found: "text of which no line is an indicator" }));
+        }
+        Ok(self.parsed)
     }
 }
 
@@ -205,12 +194,12 @@ fn without_trailing_comment(text: &str) -> &str {
 
 /// A line whose first field is an indicator (or a value that no hook sees) and whose rest is a remark: `hash;comment`, `ip<TAB>score`, `hash  file name`.
 /// A domain needs a tab or semicolon behind it, because prose starts with words that look like names (`Node.js …`).
-fn first_field(text: &str) -> Option<Result<(Observable, Option<&str>), Refusal>> {
+fn first_field(text: &str) -> Option<Result<(Observable, Option<&str>), Dropped>> {
     let end = text.find([' ', '\t', ';'])?;
     let (field, rest) = text.split_at(end);
-    let value = match item(field) {
+    let value = match by_form(field) {
         Ok(value) => value,
-        Err(refusal) => return (refusal.0 == SkipReason::UnsupportedType).then_some(Err(refusal)),
+        Err(refusal) => return (refusal.reason == SkipReason::UnsupportedType).then_some(Err(refusal)),
     };
     let is_column = rest.starts_with(['\t', ';']);
     let is_name =
@@ -220,62 +209,6 @@ fn first_field(text: &str) -> Option<Result<(Observable, Option<&str>), Refusal>
     }
     let note = rest.trim_matches([' ', '\t', ';', '-', '–', '*', '(', ')']);
     Some(Ok((value, (!note.is_empty()).then_some(note))))
-}
-
-/// What one item is, told by its form.
-fn item(text: &str) -> Result<Observable, Refusal> {
-    let malformed = |error: Invalid| (SkipReason::Malformed, error.to_string().into());
-    if let Some(digest) = digest(text) {
-        return digest;
-    }
-    if text.contains(char::is_whitespace) {
-        return Err((SkipReason::Malformed, "it is several words".into()));
-    }
-    let plain = normalise::refang(text);
-    if plain.contains("://") {
-        return normalise::url(&plain).map_err(malformed);
-    }
-    if plain.starts_with('/') {
-        return Err((SkipReason::UnsupportedType, "a URL path or file path without a host".into()));
-    }
-    if plain.contains('@') {
-        return Err((SkipReason::UnsupportedType, "an e-mail address".into()));
-    }
-    if plain.contains('|') {
-        return Err((SkipReason::Malformed, "`|` joins two values; write address:port".into()));
-    }
-    if let Ok(value) = normalise::address(&plain) {
-        return Ok(value);
-    }
-    if plain.contains('/') {
-        // A prefix with a wrong length must not be taken for a URL on a host.
-        return match plain.split_once('/') {
-            Some((address, length))
-                if address.parse::<std::net::IpAddr>().is_ok() && length.bytes().all(|byte| byte.is_ascii_digit()) =>
-            {
-                normalise::address(&plain).map_err(malformed)
-            }
-            _ => normalise::url(&plain).map_err(malformed),
-        };
-    }
-    if plain.contains(':') {
-        return normalise::endpoint(&plain).map_err(malformed);
-    }
-    normalise::domain(&plain).map_err(malformed)
-}
-
-/// `None` if it is no row of hexadecimal digits of a digest's length.
-fn digest(text: &str) -> Option<Result<Observable, Refusal>> {
-    if !matches!(text.len(), 32 | 40 | 56 | 64 | 96 | 128) || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-        return None;
-    }
-    let malformed = |error: Invalid| (SkipReason::Malformed, error.to_string().into());
-    Some(match text.len() {
-        32 => normalise::md5(text).map_err(malformed),
-        40 => normalise::sha1(text).map_err(malformed),
-        64 => normalise::sha256(text).map_err(malformed),
-        _ => Err((SkipReason::UnsupportedType, "a digest that is no SHA-256, SHA-1 or MD5".into())),
-    })
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 mod files;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -13,7 +13,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 pub use files::{FileError, MAX_DEPTH, MAX_FILES, read};
 
-use super::parse::{Format, Parsed};
+use super::parse::{Format, Parsed, Reading, ToIds};
 use super::{Action, Indicator, Skipped, Tlp, TlpOrigin};
 
 /// A length of time as settings write it: `90d`, `12h`, `2w 3d`. A day has 24 hours.
@@ -88,6 +88,9 @@ pub struct Source {
     /// The marking of what the publisher does not mark.
     #[serde(default = "amber")]
     pub default_tlp: Tlp,
+    /// What is done with MISP attributes that their publisher does not call indicators.
+    #[serde(default)]
+    pub to_ids: ToIds,
 }
 
 const fn amber() -> Tlp {
@@ -106,13 +109,20 @@ impl Source {
         Self {
             name: name.into(),
             path: path.into(),
-            format: Format::Auto,
+            format: Format::AUTO,
             action: Action::Block,
             allow_reserved: false,
             min_confidence: None,
             max_age: None,
             default_tlp: Tlp::Amber,
+            to_ids: ToIds::Honour,
         }
+    }
+
+    /// How its files are to be read.
+    #[must_use]
+    pub fn reading(&self) -> Reading {
+        Reading { format: self.format, to_ids: self.to_ids }
     }
 }
 
@@ -157,6 +167,8 @@ pub struct Load {
     pub superseded: u64,
     /// Files of a directory that are left out: each is a fault.
     pub refused: Vec<Refused>,
+    /// As what the files were read, and how many as each.
+    pub read_as: BTreeMap<String, u64>,
 }
 
 impl Load {
@@ -184,8 +196,9 @@ pub fn load(source: &Source, now: Timestamp) -> Result<Load, LoadError> {
             Refused { file, error }
         }));
         for file in below.files {
-            match read(&file, source.format) {
+            match read(&file, &source.reading()) {
                 Ok(parsed) => parts.push(parsed),
+                Err(FileError::Parse(error)) if error.is_companion() => {}
                 Err(error) => refused.push(Refused { file, error }),
             }
         }
@@ -195,7 +208,7 @@ pub fn load(source: &Source, now: Timestamp) -> Result<Load, LoadError> {
             return Err(failed(first.error));
         }
     } else {
-        parts.push(read(&source.path, source.format).map_err(failed)?);
+        parts.push(read(&source.path, &source.reading()).map_err(failed)?);
     }
     Ok(merge(source, now, parts, refused))
 }
@@ -218,6 +231,7 @@ pub fn load_all(source: &Source, paths: &[PathBuf], now: Timestamp) -> Result<Lo
                 whole.trimmed.extend(load.trimmed);
                 whole.superseded += load.superseded;
                 whole.refused.extend(load.refused);
+                load.read_as.into_iter().for_each(|(how, files)| *whole.read_as.entry(how).or_default() += files);
             }
         }
     }
@@ -256,8 +270,10 @@ fn merge(source: &Source, now: Timestamp, mut parts: Vec<Parsed>, refused: Vec<R
         trimmed: Vec::new(),
         superseded: 0,
         refused,
+        read_as: BTreeMap::new(),
     };
     for part in &mut parts {
+        *load.read_as.entry(std::mem::take(&mut part.read_as)).or_default() += 1;
         load.superseded += part.superseded;
         for mut indicator in part.indicators.drain(..) {
             let old = indicator.id.as_ref().is_some_and(|id| {
