@@ -294,6 +294,45 @@ fn compare_misp_feed(path: &Path, expected: &Value) -> Vec<String> {
     compare_misp(path, &whole).into_iter().chain(each).collect()
 }
 
+/// Rule 9: they count what each cell holds, we a row as one indicator of all its values. Rule 10: a URL without a
+/// scheme, but with a port, is among their unrecognised.
+fn compare_csv(path: &Path, expected: &Value) -> Vec<String> {
+    let load = match read(path, "auto") {
+        Ok(load) => load,
+        Err(error) => return vec![error.to_string()],
+    };
+    let mut differences = Vec::new();
+    let how = load.read_as.keys().next().unwrap();
+    for column in expected["value_columns"].as_array().unwrap() {
+        let column = column.as_str().unwrap();
+        if !how.contains(&format!("value from `{column}`")) {
+            differences.push(format!("the values are not read from {column}: {how}"));
+        }
+    }
+    if load.read != count(expected, "rows") {
+        differences.push(format!("rows: expected {}, found {}", count(expected, "rows"), load.read));
+    }
+    let has_port = |value: &&Observable| {
+        let Observable::Url(url) = value else { return false };
+        !url.contains("://") && url.split('/').next().is_some_and(|host| host.contains(':'))
+    };
+    let (with_port, others): (Vec<_>, Vec<_>) =
+        load.indicators.iter().flat_map(|item| &item.observables).partition(has_port);
+    let never = can_never_match(&load);
+    let unrecognised = with_port.len() as u64 + (load.skipped.len() + load.trimmed.len()) as u64;
+    let unrecognised = unrecognised - never.values().sum::<u64>();
+    if unrecognised != count(expected, "unrecognised") {
+        let wanted = count(expected, "unrecognised");
+        differences.push(format!("unrecognised: expected {wanted}, found {unrecognised}: {:?}", load.skipped));
+    }
+    let mut ours: BTreeMap<&'static str, BTreeSet<Observable>> = BTreeMap::new();
+    for value in others {
+        ours.entry(value.type_name()).or_default().insert(value.clone());
+    }
+    differences.extend(compare_values(&bounds(&counts(expected, "unique_by_kind")), &ours, &never));
+    differences
+}
+
 fn compare_refusal(path: &Path, what: &str) -> Vec<String> {
     match read(path, "auto") {
         Err(FileError::Parse(error)) if matches!(error.fault, Fault::Refused { what: found, .. } if found == what) => {
@@ -319,6 +358,7 @@ fn compare(path: &Path, expected: &Value) -> Option<Vec<String>> {
             }
             Err(error) => vec![error.to_string()],
         },
+        "csv" => compare_csv(path, expected),
         "misp" => compare_misp(path, &expected["events"].as_array().unwrap().iter().collect::<Vec<_>>()),
         "misp-feed" => compare_misp_feed(path, expected),
         "misp-warninglist" => compare_refusal(path, "a MISP warning list"),
@@ -448,6 +488,9 @@ fn compare_case(case: &Path) -> Vec<String> {
         format: expected["format"].as_str().unwrap().parse().unwrap(),
         allow_reserved: expected["allow_reserved"].as_bool().unwrap_or(true),
         to_ids: serde_json::from_value(expected["to_ids"].clone()).unwrap_or_default(),
+        csv: expected
+            .get("csv")
+            .map_or_else(Default::default, |columns| serde_json::from_value(columns.clone()).unwrap()),
         ..Source::new("case", &feed)
     };
     let now = REFERENCE.parse().unwrap();

@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::Exit;
 use super::table::{Terminal, Tone};
-use crate::intel::parse::{Format, ToIds};
+use crate::intel::parse::{Column, Columns, Format, ToIds};
 use crate::intel::source::{Age, FileError, Load, Source, load_all};
 use crate::intel::{Action, Observable, SkipReason, Skipped};
 use crate::policy::{Outcome, Rules, Supply, WarningList, WarningListError, rule};
@@ -36,6 +36,10 @@ pub struct Args {
     /// honour or ignore: whether MISP attributes without to_ids are skipped or used
     #[arg(long, default_value = "honour", value_parser = parse_to_ids)]
     pub to_ids: ToIds,
+    /// Which column of a CSV file holds what, by its name or its number from 1: value, type, port, name, confidence, malware,
+    /// actor, modified, valid_until, reference or tlp; may be given several times
+    #[arg(long, value_name = "WHAT=COLUMN", value_parser = parse_column)]
+    pub column: Vec<(String, Column)>,
     /// Accept loopback, private, documentation and other reserved addresses
     #[arg(long)]
     pub allow_reserved: bool,
@@ -59,6 +63,20 @@ fn parse_action(text: &str) -> Result<Action, String> {
         "report" => Ok(Action::Report),
         _ => Err("it is block or report".to_owned()),
     }
+}
+
+fn parse_column(text: &str) -> Result<(String, Column), String> {
+    let (what, column) = text.split_once('=').ok_or("it is WHAT=COLUMN, such as value=ioc or value=3")?;
+    let column = column.parse().map_or_else(|_| Column::Name(column.to_owned()), Column::Number);
+    // Whether there is such a thing to be said is asked of what reads the settings.
+    columns(&[(what.to_owned(), column.clone())]).map_err(|error| error.to_string())?;
+    Ok((what.to_owned(), column))
+}
+
+/// As `[source.csv]` would say it.
+fn columns(said: &[(String, Column)]) -> serde_json::Result<Columns> {
+    let said: BTreeMap<&str, &Column> = said.iter().map(|(what, column)| (what.as_str(), column)).collect();
+    serde_json::from_value(serde_json::to_value(said)?)
 }
 
 fn parse_to_ids(text: &str) -> Result<ToIds, String> {
@@ -154,6 +172,7 @@ fn load(args: &Args, now: Timestamp) -> Result<(Load, Rules), Error> {
         min_confidence: args.min_confidence,
         max_age: args.max_age,
         to_ids: args.to_ids,
+        csv: columns(&args.column).unwrap_or_default(),
         ..Source::new("check", "")
     };
     let load = load_all(&source, &args.paths, now).map_err(|error| error.error)?;

@@ -1,9 +1,15 @@
-//! Lists: one item a line, hosts files, the first field of a line, and the text files that Talos publishes.
+//! Lists: one item a line, the first field of a line, hosts files, ipset, Spamhaus DROP, and the texts that Talos publishes.
 
+mod ipset;
+
+use std::net::IpAddr;
 use std::sync::Arc;
 
+use serde_json::Value;
+
+use self::ipset::{Exceptions, Statement, between};
 use super::values::{Dropped, by_form};
-use super::{Dialect, Fault, Format, MAX_ITEMS, MAX_LINE_BYTES, ParseError, Parsed, Reading, Text, excerpt};
+use super::{Dialect, Fault, Format, MAX_ITEMS, MAX_LINE_BYTES, ParseError, Parsed, Reading, Text, excerpt, title};
 use crate::intel::{Attribution, Indicator, Observable, Origin, Place, SkipReason, normalise};
 
 pub(super) struct List;
@@ -26,6 +32,9 @@ struct Lines {
     parsed: Parsed,
     line: u32,
     partial: Vec<u8>,
+    /// Whether the statements of an ipset began.
+    in_set: bool,
+    exceptions: Exceptions,
     /// Where the first line without an item is, for a file in which no line has one.
     first_unread: Option<u32>,
 }
@@ -49,10 +58,8 @@ const OWN_NAMES: [&str; 11] = [
 ];
 
 impl Lines {
-    /// Starts a file. Its name without directory and extension becomes the title of the report of its indicators.
     fn new(file: &Arc<str>, format: Format) -> Self {
-        let name = file.rsplit('/').next().unwrap_or_default();
-        let title = name.rsplit_once('.').map_or(name, |(stem, _)| stem);
+        let title = title(file);
         let reports = if title.is_empty() { Vec::new() } else { vec![title.to_owned()] };
         Self {
             file: Arc::clone(file),
@@ -61,6 +68,8 @@ impl Lines {
             parsed: Parsed::of("list"),
             line: 0,
             partial: Vec::new(),
+            in_set: false,
+            exceptions: Exceptions::default(),
             first_unread: None,
         }
     }
@@ -101,7 +110,17 @@ impl Lines {
         if text.is_empty() || text.starts_with(['#', ';', '!']) || text.starts_with("//") {
             return;
         }
+        if let Some(statement) = ipset::statement(text, self.in_set) {
+            self.in_set |= matches!(statement, Statement::Set);
+            return self.statement(text, statement);
+        }
+        if text.starts_with('{') {
+            return self.json(text);
+        }
         let text = without_trailing_comment(text);
+        if let Some(range) = ipset::range(text).or_else(|| block(text)) {
+            return self.item(text, range, None);
+        }
         let mut fields = text.split_ascii_whitespace();
         if let Some(first) = fields.next()
             && SINKS.contains(&first)
@@ -109,10 +128,17 @@ impl Lines {
         {
             return self.hosts(fields);
         }
-        match by_form(text) {
-            Ok(value) => self.add(value, None),
+        // A URL may hold a semicolon; a prefix with a remark behind one would be taken for a URL.
+        let is_column = |(field, _): (&str, &str)| by_form(field.trim_end()).is_ok_and(|value| !is_name(&value));
+        let whole = if text.split_once(';').is_some_and(is_column) {
+            Err(Dropped::malformed("a value with a remark"))
+        } else {
+            by_form(text)
+        };
+        match whole {
+            Ok(value) => self.add(vec![value], None),
             Err(refusal) => match first_field(text) {
-                Some(Ok((value, note))) => self.add(value, note),
+                Some(Ok((value, note))) => self.add(vec![value], note),
                 Some(Err(of_field)) => self.skip(text, of_field),
                 None => self.skip(text, refusal),
             },
@@ -127,7 +153,7 @@ impl Lines {
                 continue;
             }
             match normalise::domain(name) {
-                Ok(value @ Observable::Domain(_)) => self.add(value, None),
+                Ok(value @ Observable::Domain(_)) => self.add(vec![value], None),
                 Ok(_) => self.skip(name, Dropped::malformed("an address where a hosts file has a name")),
                 Err(error) => self.skip(name, error.into()),
             }
@@ -138,12 +164,68 @@ impl Lines {
         Origin { file: Arc::clone(&self.file), place: Place::Line(self.line) }
     }
 
-    fn add(&mut self, value: Observable, note: Option<&str>) {
+    fn statement(&mut self, text: &str, statement: Statement<'_>) {
+        let Statement::Entry { values, is_exception, comment } = statement else { return };
+        match values {
+            Ok(values) if is_exception => {
+                self.exceptions.add(&values);
+                self.skip(text, Dropped::new(SkipReason::Benign, "its author excepts it from the set (nomatch)"));
+            }
+            values => self.item(text, values, comment),
+        }
+    }
+
+    /// A line of Spamhaus's JSON lists: `{"cidr": "192.0.2.0/24", "sblid": "SBL1"}`, and one with metadata.
+    fn json(&mut self, text: &str) {
+        let Ok(Value::Object(line)) = serde_json::from_str(text) else {
+            return self.skip(text, Dropped::malformed("not a JSON object"));
+        };
+        let field = |key: &str| line.get(key).and_then(Value::as_str);
+        match field("cidr") {
+            Some(prefix) => {
+                let value = normalise::address(prefix).map(|value| vec![value]).map_err(Dropped::from);
+                self.item(prefix, value, field("sblid"));
+            }
+            None if field("type") == Some("metadata") => {}
+            None if line.contains_key("asn") => {
+                self.skip(text, Dropped::unsupported_type("an autonomous system's number"));
+            }
+            None => self.skip(text, Dropped::malformed("a JSON line without `cidr`")),
+        }
+    }
+
+    fn item(&mut self, text: &str, values: Result<Vec<Observable>, Dropped>, note: Option<&str>) {
+        match values {
+            Ok(values) => self.add(values, note),
+            Err(reason) => self.skip(text, reason),
+        }
+    }
+
+    /// Takes back what is excepted.
+    fn except(&mut self) {
+        self.exceptions.sort();
+        let mut used = Vec::with_capacity(self.parsed.indicators.len());
+        for mut indicator in std::mem::take(&mut self.parsed.indicators) {
+            let left: Vec<Observable> =
+                indicator.observables.iter().flat_map(|value| self.exceptions.without(value)).collect();
+            if left.is_empty() {
+                let why = Dropped::new(SkipReason::Benign, "its author excepts all of it from the set (nomatch)");
+                let value = indicator.observables.first().map(ToString::to_string).unwrap_or_default();
+                self.parsed.skipped.push(why.skipped(indicator.origin, &value));
+            } else {
+                indicator.observables = left;
+                used.push(indicator);
+            }
+        }
+        self.parsed.indicators = used;
+    }
+
+    fn add(&mut self, values: Vec<Observable>, note: Option<&str>) {
         self.parsed.read += 1;
         self.parsed.indicators.push(Indicator {
             name: note.map(|note| Arc::from(excerpt(note))),
             attribution: Arc::clone(&self.attribution),
-            ..Indicator::new(vec![value], self.origin())
+            ..Indicator::new(values, self.origin())
         });
     }
 
@@ -175,6 +257,9 @@ impl Text for Lines {
             let line = std::mem::take(&mut self.partial);
             self.line(&line)?;
         }
+        if !self.exceptions.is_empty() {
+            self.except();
+        }
         if let Some(line) = self.first_unread
             && self.format == Format::AUTO
             && self.parsed.indicators.is_empty()
@@ -192,6 +277,21 @@ fn without_trailing_comment(text: &str) -> &str {
     }
 }
 
+const fn is_name(value: &Observable) -> bool {
+    matches!(value, Observable::Domain(_) | Observable::Url(_))
+}
+
+/// A line of DShield's block list: first address, last address and length of a prefix. Any other text is none, for an address
+/// with another behind it may mean anything.
+fn block(text: &str) -> Option<Result<Vec<Observable>, Dropped>> {
+    let mut fields = text.split('\t');
+    let (first, last, length) = (fields.next()?, fields.next()?, fields.next()?);
+    let (first, last): (IpAddr, IpAddr) = (first.parse().ok()?, last.parse().ok()?);
+    let length: u8 = length.parse().ok()?;
+    let prefix = ipnet::IpNet::new(first, length).ok()?;
+    (prefix.network() == first && prefix.broadcast() == last).then(|| between(first, last))
+}
+
 /// A line whose first field is an indicator (or a value that no hook sees) and whose rest is a remark: `hash;comment`, `ip<TAB>score`, `hash  file name`.
 /// A domain needs a tab or semicolon behind it, because prose starts with words that look like names (`Node.js …`).
 fn first_field(text: &str) -> Option<Result<(Observable, Option<&str>), Dropped>> {
@@ -201,10 +301,7 @@ fn first_field(text: &str) -> Option<Result<(Observable, Option<&str>), Dropped>
         Ok(value) => value,
         Err(refusal) => return (refusal.reason == SkipReason::UnsupportedType).then_some(Err(refusal)),
     };
-    let is_column = rest.starts_with(['\t', ';']);
-    let is_name =
-        matches!(value, Observable::Domain(_)) || (matches!(value, Observable::Url(_)) && !field.contains("://"));
-    if is_name && !is_column {
+    if is_name(&value) && !field.contains("://") && !rest.starts_with(['\t', ';']) {
         return None;
     }
     let note = rest.trim_matches([' ', '\t', ';', '-', '–', '*', '(', ')']);

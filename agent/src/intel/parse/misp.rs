@@ -394,7 +394,7 @@ impl<'a> Reader<'a> {
 }
 
 /// What an attribute stands for. A composite stands for both its parts, as MISP's own exports for blocking have it.
-fn values(kind: &str, value: &str) -> Result<Reduced, Dropped> {
+pub(super) fn values(kind: &str, value: &str) -> Result<Reduced, Dropped> {
     type Read = fn(&str) -> Result<Observable, Invalid>;
     let mut reduced = Reduced::default();
     let digest = |kind: &str| -> Option<Read> {

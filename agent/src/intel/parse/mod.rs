@@ -1,12 +1,13 @@
 //! Bytes → indicators (pure): one file per format. A new format is its file, its fixture and a line in [`FORMATS`].
 
+mod csv;
 mod document;
-pub mod list;
+mod list;
 mod misp;
 mod names;
 pub mod pattern;
 mod sniff;
-pub mod stix;
+mod stix;
 mod talos;
 mod tlp;
 pub mod values;
@@ -18,6 +19,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+pub use csv::{Column, Columns};
 pub use misp::ToIds;
 pub use sniff::{Opened, SNIFF_BYTES, open};
 
@@ -25,7 +27,7 @@ use self::document::Document;
 use super::{Indicator, Skipped};
 
 /// All formats, in the order in which a content is shown to them: a list takes any text, so it comes last.
-static FORMATS: [&dyn Dialect; 4] = [&stix::Stix, &misp::Misp, &talos::Talos, &list::List];
+static FORMATS: [&dyn Dialect; 5] = [&stix::Stix, &misp::Misp, &csv::Csv, &talos::Talos, &list::List];
 
 /// Bytes of a JSON file, which is read whole; larger ones are refused.
 pub const MAX_JSON_BYTES: u64 = 256 << 20;
@@ -129,6 +131,8 @@ pub struct Reading {
     pub format: Format,
     /// Whether a MISP attribute counts without `to_ids`.
     pub to_ids: ToIds,
+    /// Which column of a CSV file holds what.
+    pub csv: Columns,
 }
 
 impl From<Format> for Reading {
@@ -194,6 +198,9 @@ pub enum Fault {
     /// JSON that is none.
     #[error("not valid JSON: {0}")]
     Json(String),
+    /// CSV of which the columns are not known, or that breaks off.
+    #[error("not readable as CSV: {0}")]
+    Csv(String),
     /// Bytes that are no text.
     #[error("not UTF-8 text")]
     Encoding,
@@ -256,6 +263,12 @@ fn position(bytes: &[u8], offset: usize) -> (u64, u64) {
 /// The first 200 characters, as an example shows a value.
 fn excerpt(text: &str) -> String {
     text.chars().take(200).collect()
+}
+
+/// A file's name without directory and extension: the title of what a text without titles reports.
+fn title(file: &str) -> &str {
+    let name = file.rsplit('/').next().unwrap_or_default();
+    name.rsplit_once('.').map_or(name, |(stem, _)| stem)
 }
 
 /// Reads a file that is in memory.

@@ -30,7 +30,7 @@ fn what_is_no_format_is_refused_by_name() {
         (b"{\"type\": \"indicator\", \"id\": \"x\"}", "a single STIX object"),
         (b"{}", "a JSON object without `objects` or `Event`"),
         (b"[{\"type\": \"indicator\"}]", "a JSON array"),
-        (b"value,type,notes\n192.0.2.1,ip,x\n", "text of which no line is an indicator"),
+        (b"when,what\ntoday,192.0.2.1\n", "text of which no line is an indicator"),
         (b"just a few words\nand more", "f:1:1: no known format: it looks like text of which no line is an indicator"),
         (b"{\"type\": \"bundle\",\n \"objects\": [ {\"a\": ]}", "f:2:21: not valid JSON"),
         (b"{\"type\": \"bundle\", \"objects\": [", "f:1:31: not valid JSON"),
@@ -60,7 +60,7 @@ fn names_of_formats_are_read_back() {
         assert_eq!(name.parse::<Format>().unwrap().to_string(), name);
         assert_eq!(serde_json::to_value(name.parse::<Format>().unwrap()).unwrap(), name);
     }
-    assert_eq!("xml".parse::<Format>(), Err("`xml` is none of auto, stix, misp, talos, list".to_owned()));
+    assert_eq!("xml".parse::<Format>(), Err("`xml` is none of auto, stix, misp, csv, talos, list".to_owned()));
 }
 
 #[test]

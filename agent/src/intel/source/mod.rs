@@ -13,7 +13,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 pub use files::{FileError, MAX_DEPTH, MAX_FILES, read};
 
-use super::parse::{Format, Parsed, Reading, ToIds};
+use super::parse::{Columns, Format, Parsed, Reading, ToIds};
 use super::{Action, Indicator, Skipped, Tlp, TlpOrigin};
 
 /// A length of time as settings write it: `90d`, `12h`, `2w 3d`. A day has 24 hours.
@@ -91,6 +91,9 @@ pub struct Source {
     /// What is done with MISP attributes that their publisher does not call indicators.
     #[serde(default)]
     pub to_ids: ToIds,
+    /// Which column of its CSV files holds what.
+    #[serde(default)]
+    pub csv: Columns,
 }
 
 const fn amber() -> Tlp {
@@ -116,13 +119,14 @@ impl Source {
             max_age: None,
             default_tlp: Tlp::Amber,
             to_ids: ToIds::Honour,
+            csv: Columns::default(),
         }
     }
 
     /// How its files are to be read.
     #[must_use]
     pub fn reading(&self) -> Reading {
-        Reading { format: self.format, to_ids: self.to_ids }
+        Reading { format: self.format, to_ids: self.to_ids, csv: self.csv.clone() }
     }
 }
 

@@ -76,3 +76,73 @@ fn every_line_is_counted() {
     // An address with something behind a slash that is no prefix length is a URL.
     assert_eq!(values(&parsed), ["192.0.2.1/24/8", "::", "0.0.0.0"]);
 }
+
+#[test]
+fn ipset_statements_are_entries() {
+    let text = "create lamps hash:net family inet hashsize 4096 maxelem 65536\nadd lamps 192.0.2.0/25 timeout 300\nadd lamps 192.0.2.7 comment \"desk lamp\"\n\
+        create ends hash:ip,port\nadd ends 192.0.2.1,tcp:443\nadd ends 192.0.2.1,udp:53\nadd ends 2001:db8::1,80\nflush lamps\n\
+        add r 198.51.100.1-198.51.100.4\nadd m 00:11:22:33:44:55\nadd t 192.0.2.1,tcp:1,192.0.2.2\nadd p 192.0.2.0/24,80\nadd i 192.0.2.1,icmp:ping\nCOMMIT\n";
+    let parsed = read("auto", text.as_bytes()).unwrap();
+    let all: Vec<String> = parsed
+        .indicators
+        .iter()
+        .map(|item| item.observables.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "))
+        .collect();
+    assert_eq!(
+        all,
+        [
+            "192.0.2.0/25",
+            "192.0.2.7",
+            "192.0.2.1:443",
+            "192.0.2.1:53",
+            "[2001:db8::1]:80",
+            "198.51.100.1 198.51.100.2/31 198.51.100.4"
+        ]
+    );
+    assert_eq!(parsed.indicators[1].name.as_deref(), Some("desk lamp"));
+    let reasons: Vec<SkipReason> = parsed.skipped.iter().map(|item| item.reason).collect();
+    use SkipReason::{UnsupportedPattern, UnsupportedType};
+    assert_eq!(reasons, [UnsupportedType, UnsupportedPattern, UnsupportedPattern, UnsupportedType]);
+    assert_eq!(parsed.read, 10);
+    // Prose that starts like a statement is prose.
+    assert_eq!(read("list", b"add some salt\nflush it\n192.0.2.1\n").unwrap().skipped.len(), 2);
+}
+
+#[test]
+fn what_a_set_excepts_is_taken_out_of_its_prefixes() {
+    let text = "create s hash:net\nadd s 192.0.2.0/29\nadd s 192.0.2.2 nomatch\nadd s 192.0.2.4/31 nomatch\nadd s 192.0.2.4/32 nomatch\n\
+        add s 192.0.2.5\nadd s 198.51.100.1\nadd s 2001:db8::/126\nadd s 2001:db8:: nomatch\nadd s 2001:db8::3 nomatch\n\
+        add s 255.255.255.254/31\nadd s 255.255.255.255 nomatch\n";
+    let parsed = read("auto", text.as_bytes()).unwrap();
+    let all: Vec<String> =
+        parsed.indicators.iter().flat_map(|item| &item.observables).map(ToString::to_string).collect();
+    assert_eq!(
+        all,
+        ["192.0.2.0/31", "192.0.2.3", "192.0.2.6/31", "198.51.100.1", "2001:db8::1", "2001:db8::2", "255.255.255.254"]
+    );
+    assert_eq!(parsed.skipped.iter().filter(|item| item.reason == SkipReason::Benign).count(), 7);
+    assert_eq!(parsed.read, 11);
+}
+
+#[test]
+fn drop_lists_are_read_as_text_and_as_json_lines() {
+    let text = b"; Lamp DROP List 2026/01/01\n192.0.2.0/24 ; LMP1\n198.51.100.0/25;LMP2\n";
+    let parsed = read("auto", text).unwrap();
+    assert_eq!(values(&parsed), ["192.0.2.0/24", "198.51.100.0/25"]);
+    assert_eq!(parsed.indicators[0].name.as_deref(), Some("LMP1"));
+    let text = b"{\"cidr\":\"192.0.2.0/24\",\"sblid\":\"LMP1\",\"rir\":\"x\"}\n{\"asn\":64496,\"rir\":\"x\"}\n{\"cidr\":\"x\"}\n{\"x\":1}\n{\n{\"type\":\"metadata\",\"records\":1}\n";
+    let parsed = read("auto", text).unwrap();
+    assert_eq!(values(&parsed), ["192.0.2.0/24"]);
+    assert_eq!(parsed.indicators[0].name.as_deref(), Some("LMP1"));
+    assert_eq!((parsed.read, parsed.skipped.len()), (5, 4));
+}
+
+#[test]
+fn a_range_is_the_prefixes_that_cover_it() {
+    let text = b"192.0.2.1-192.0.2.3\n192.0.2.9 - 192.0.2.9\n192.0.2.9-192.0.2.1\n198.51.100.0\t198.51.100.255\t24\t99\tLamps\n198.51.100.0\t198.51.100.9\t24\n";
+    let parsed = read("auto", text).unwrap();
+    let all: Vec<String> =
+        parsed.indicators.iter().flat_map(|item| &item.observables).map(ToString::to_string).collect();
+    assert_eq!(all, ["192.0.2.1", "192.0.2.2/31", "192.0.2.9", "198.51.100.0/24", "198.51.100.0"]);
+    assert_eq!(parsed.skipped[0].why, "a range that ends before it starts");
+}
