@@ -144,7 +144,7 @@ impl Settings {
             let invalid = |message: String| Error::Meaning { path: path.clone(), message };
             if !is_name(&source.name) {
                 return Err(invalid(format!(
-                    "source `{}`: a name is 1 to 64 of a-z, 0-9, `-`, `_` and `.`",
+                    "source `{}`: a name is 1 to 64 of a-z, 0-9, `-`, `_` and `.`, and does not start with `.`",
                     source.name
                 )));
             }
@@ -221,9 +221,10 @@ fn check_trusted(path: &Path) -> Result<(), Error> {
     Ok(())
 }
 
-/// Names go into log records and rule names.
+/// Names go into log records, rule names and names of directories.
 fn is_name(name: &str) -> bool {
     (1..=64).contains(&name.len())
+        && !name.starts_with('.')
         && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-_.".contains(&byte))
 }
 

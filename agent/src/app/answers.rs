@@ -1,6 +1,7 @@
 //! What the control socket answers.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
 use agent_common::wire::Counter;
@@ -10,7 +11,7 @@ use tokio::sync::Notify;
 
 use super::operator::{Off, Operator, observable};
 use super::reload;
-use super::shared::{Shared, lock, read};
+use super::shared::{Live, Shared, lock, read};
 use crate::attribute::{attribution, hook_name, indicator};
 use crate::control::{Answer, Failure, Handler, LocalRule, Request};
 use crate::intel::{Observable, Skipped};
@@ -164,7 +165,6 @@ async fn status(shared: &Shared) -> Value {
         })
         .collect();
     let health = shared.health.snapshot();
-    let hits = live.as_ref().and_then(|live| read(&shared.kernel).hits(live.generation).ok()).unwrap_or_default();
     let named: BTreeMap<&str, u64> = counters.iter().flat_map(kernel::Counters::named).collect();
     let sources = sources(shared).await;
     json!({
@@ -184,11 +184,21 @@ async fn status(shared: &Shared) -> Value {
         })),
         "hooks": hooks,
         "counters": named,
-        "hits": { "counted": hits.iter().map(|(_, count)| count).sum::<u64>(), "indicators": hits.len() },
+        "hits": hits(shared, live.as_deref()),
         "stages": health.stages,
         "losses": health.counters,
         "faults": health.faults,
     })
+}
+
+/// Of the live generation: what the kernel counted, and what is in the journal. The difference is on its way, or lost.
+fn hits(shared: &Shared, live: Option<&Live>) -> Value {
+    // Asked in this order, so that what comes meanwhile is not recorded before it is counted.
+    let recorded = live.map_or(0, |live| live.recorded.load(Ordering::Relaxed));
+    let counts = live.and_then(|live| read(&shared.kernel).hits(live.generation).ok()).unwrap_or_default();
+    let counted: u64 = counts.iter().map(|(_, count)| count).sum();
+    let unrecorded = counted.saturating_sub(recorded);
+    json!({ "counted": counted, "recorded": recorded, "unrecorded": unrecorded, "indicators": counts.len() })
 }
 
 async fn sources(shared: &Shared) -> Value {
@@ -211,7 +221,7 @@ async fn sources(shared: &Shared) -> Value {
                 "action": supplier.source.action,
                 "loaded_at": load.map(|load| load.loaded_at),
                 "age_seconds": load.map(|load| now.duration_since(load.loaded_at).as_secs()),
-                "files": load.map(|load| load.files),
+                "files": load.map(|load| load.files.len()),
                 "indicators": load.map(|load| load.read),
                 "outcome": { "block": supplier.outcome.block, "report": supplier.outcome.report, "skipped": skipped },
                 "skipped": reasons,

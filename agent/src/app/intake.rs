@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use super::operator::Operator;
 use crate::health::{Fault, Health};
 use crate::host::network_identity;
-use crate::intel::source::{self, Load};
+use crate::intel::source::{self, Kept, Load};
 use crate::intel::{Skipped, Source, normalise};
 use crate::policy::{self, LocalAction, NeverBlock, Rules, Supply, WarningList};
 use crate::settings::{Places, Settings};
@@ -39,6 +39,7 @@ pub struct Intake {
     settings: Arc<Settings>,
     places: Places,
     health: Health,
+    kept: Kept,
     suppliers: Vec<Supplier>,
 }
 
@@ -53,8 +54,9 @@ pub struct Prepared {
 impl Intake {
     /// No source has been read yet.
     #[must_use]
-    pub const fn new(settings: Arc<Settings>, places: Places, health: Health) -> Self {
-        Self { settings, places, health, suppliers: Vec::new() }
+    pub fn new(settings: Arc<Settings>, places: Places, health: Health) -> Self {
+        let kept = Kept::new(places.state.join("sources"));
+        Self { settings, places, health, kept, suppliers: Vec::new() }
     }
 
     /// The sources, as the settings and the watched directory now have them.
@@ -78,7 +80,7 @@ impl Intake {
     }
 
     /// Reads every source that `wanted` accepts, and forgets those that are gone. A source that cannot be read keeps its last
-    /// good set and raises a fault.
+    /// good set, be it from before this agent started, and raises a fault.
     pub fn read(&mut self, now: Timestamp, wanted: impl Fn(&Source) -> bool) {
         let mut old: BTreeMap<String, Supplier> =
             std::mem::take(&mut self.suppliers).into_iter().map(|known| (known.source.name.clone(), known)).collect();
@@ -92,29 +94,52 @@ impl Intake {
             self.suppliers.push(supplier);
         }
         for gone in old.keys() {
-            self.health.clear(Fault::SourceInvalid, gone);
-            self.health.clear(Fault::SourceUnreadable, gone);
+            for fault in [Fault::SourceInvalid, Fault::SourceUnreadable, Fault::SourceNotKept] {
+                self.health.clear(fault, gone);
+            }
+        }
+        let kept = self.kept.keep_only(self.suppliers.iter().map(|supplier| &supplier.source));
+        self.note(Fault::SourceNotKept, "", kept.err().map(|error| error.to_string()));
+    }
+
+    fn note(&self, fault: Fault, subject: &str, detail: Option<String>) {
+        match detail {
+            Some(detail) => self.health.raise(fault, subject, detail),
+            None => {
+                self.health.clear(fault, subject);
+            }
         }
     }
 
     fn read_one(&self, source: Source, last_good: Option<Arc<Load>>, now: Timestamp) -> Supplier {
-        let (load, error) = match source::load(&source, now) {
+        let read = source::load(&source, now);
+        let is_whole = read.as_ref().is_ok_and(|load| load.refused.is_empty());
+        let last_good = if is_whole { None } else { last_good.or_else(|| self.last_time(&source)) };
+        let (load, error) = match read {
             Ok(load) => {
+                let kept = self.kept.keep(&load);
+                self.note(Fault::SourceNotKept, &source.name, kept.err().map(|error| error.to_string()));
                 let refused: Vec<String> = load.refused.iter().map(|refused| refused.error.to_string()).collect();
                 let load = Arc::new(carry_over(load, last_good.as_deref()));
                 (Some(load), (!refused.is_empty()).then(|| refused.join("; ")))
             }
             Err(error) => (last_good, Some(error.error.to_string())),
         };
-        match &error {
-            Some(error) if source.path.exists() => self.health.raise(Fault::SourceInvalid, &source.name, error.clone()),
-            Some(error) => self.health.raise(Fault::SourceUnreadable, &source.name, error.clone()),
-            None => {
-                self.health.clear(Fault::SourceInvalid, &source.name);
-                self.health.clear(Fault::SourceUnreadable, &source.name);
+        let is_there = source.path.exists();
+        self.note(Fault::SourceInvalid, &source.name, error.clone().filter(|_| is_there));
+        self.note(Fault::SourceUnreadable, &source.name, error.clone().filter(|_| !is_there));
+        Supplier { source, load, error, outcome: policy::Outcome::default(), skipped: Vec::new() }
+    }
+
+    /// What a source said to an agent before this one.
+    fn last_time(&self, source: &Source) -> Option<Arc<Load>> {
+        match self.kept.load(source) {
+            Ok(load) => load.map(Arc::new),
+            Err(error) => {
+                self.note(Fault::SourceNotKept, &source.name, Some(error.error.to_string()));
+                None
             }
         }
-        Supplier { source, load, error, outcome: policy::Outcome::default(), skipped: Vec::new() }
     }
 
     /// The sources of the settings, and one for each file or directory of the watched directory that none of them covers: a

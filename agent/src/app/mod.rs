@@ -18,7 +18,7 @@ use std::time::Duration;
 use anyhow::{Context, anyhow, bail};
 use jiff::Timestamp;
 use sd_notify::NotifyState;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, sleep};
@@ -126,11 +126,12 @@ async fn stay_off(orders: &Orders, operator: Operator, off: operator::Off) -> an
     let mut feed = interval(Duration::from_secs(5));
     let end = sleep(left);
     tokio::pin!(end);
+    let mut stop = Stop::new()?;
     let next = loop {
         tokio::select! {
             () = &mut end => break Next::Again,
             () = again.notified() => break Next::Again,
-            stop = told_to_stop() => { stop?; break Next::Stop; }
+            () = stop.told() => break Next::Stop,
             _ = feed.tick() => say(&[NotifyState::Watchdog]),
         }
     };
@@ -258,11 +259,12 @@ async fn supervise(
     stages: &mut JoinSet<(&'static str, anyhow::Result<()>)>,
 ) -> anyhow::Result<Next> {
     let mut hangup = signal(SignalKind::hangup())?;
+    let mut stop = Stop::new()?;
     let mut feed = interval(Duration::from_secs(1));
     feed.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
-            stop = told_to_stop() => { stop?; return Ok(Next::Stop); }
+            () = stop.told() => return Ok(Next::Stop),
             () = shared.again.notified() => return Ok(Next::Again),
             _ = hangup.recv() => {
                 if let Err(error) = reload(shared).await {
@@ -342,10 +344,20 @@ async fn reload(shared: &Arc<Shared>) -> anyhow::Result<u32> {
     shared.renew(|_| true).await
 }
 
-async fn told_to_stop() -> std::io::Result<()> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    tokio::select! { _ = terminate.recv() => Ok(()), _ = interrupt.recv() => Ok(()) }
+/// The signals to stop. They are listened to from the beginning: one that came between two listeners would be lost.
+struct Stop {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Stop {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    async fn told(&mut self) {
+        tokio::select! { _ = self.terminate.recv() => {}, _ = self.interrupt.recv() => {} }
+    }
 }
 
 /// Tells systemd, if it started us.

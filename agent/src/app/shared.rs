@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::fs::File;
 use std::io::Read;
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use agent_common::image::Block;
@@ -35,6 +36,8 @@ pub struct Live {
     pub published: Timestamp,
     /// When the clock alone makes another one necessary.
     pub next_change: Option<Timestamp>,
+    /// Hits of the kernel's hooks that are in the journal: what its counters say, less what is on its way or lost.
+    pub recorded: AtomicU64,
 }
 
 /// Generations that hits may still arrive from.
@@ -130,7 +133,8 @@ impl Shared {
         })?;
         let (provenance, summary) = written.context("the image was not written")?;
         tracing::info!(generation, entries = summary.entries(), bytes = summary.bytes, "a generation is live");
-        let live = Live { generation, provenance, summary, published: now, next_change: prepared.next_change };
+        let next_change = prepared.next_change;
+        let live = Live { generation, provenance, summary, published: now, next_change, recorded: AtomicU64::new(0) };
         let mut generations = write(&self.generations);
         generations.push_front(Arc::new(live));
         generations.truncate(REMEMBERED);
@@ -140,6 +144,14 @@ impl Shared {
     /// The live generation.
     pub fn live(&self) -> Option<Arc<Live>> {
         read(&self.generations).front().cloned()
+    }
+
+    /// Counts hits of the kernel's hooks that are now in the journal.
+    pub fn count_recorded(&self, generation: u32, hits: u64) {
+        let generations = read(&self.generations);
+        if let Some(live) = generations.iter().find(|live| live.generation == generation) {
+            live.recorded.fetch_add(hits, Ordering::Relaxed);
+        }
     }
 
     /// Tells the hooks mode and clock.
@@ -178,12 +190,16 @@ impl Shared {
 
     /// What the live image says of a value now, by the code that the kernel runs.
     pub fn look_up(&self, value: &Observable) -> Option<agent_common::image::Hit> {
-        let image = read(&self.kernel).mapped_image().ok()?;
-        let now = u32::try_from(Timestamp::now().as_second()).unwrap_or(u32::MAX);
-        match tables::look_up(&*image, value, now).ok()? {
-            Bearing::Hit(hit) => Some(hit),
-            Bearing::Unknown | Bearing::Unseen => None,
-        }
+        look_up(&read(&self.kernel).mapped_image().ok()?, value)
+    }
+}
+
+/// What an image says of a value now.
+pub fn look_up(image: &[Block], value: &Observable) -> Option<agent_common::image::Hit> {
+    let now = u32::try_from(Timestamp::now().as_second()).unwrap_or(u32::MAX);
+    match tables::look_up(image, value, now).ok()? {
+        Bearing::Hit(hit) => Some(hit),
+        Bearing::Unknown | Bearing::Unseen => None,
     }
 }
 

@@ -60,6 +60,11 @@ fn print(document: &Value) {
     }
     let counters = &document["counters"];
     println!("blocked      {}, reported {}", text(&counters["blocked"]), text(&counters["reported"]));
+    let hits = &document["hits"];
+    let [counted, recorded, unrecorded] = ["counted", "recorded", "unrecorded"].map(|key| text(&hits[key]));
+    println!(
+        "hits         {counted} counted in this generation, {recorded} recorded, {unrecorded} on their way or lost"
+    );
     println!();
     let sources = rows(&document["sources"]).iter().map(|source| {
         let outcome = &source["outcome"];

@@ -106,6 +106,13 @@ faults! {
         effect: "The last good generation stays in force.",
         fix: "The detail names the limit; load fewer indicators or give the machine more memory.",
     }
+    /// The copy of a source's last good set cannot be made or read.
+    SourceNotKept = "C013" {
+        title: "last good intelligence not kept",
+        cause: "The agent's state directory is read-only, full or damaged.",
+        effect: "Nothing is missing now; a source that breaks while the agent is down is not in force after its start.",
+        fix: "Make the state directory writable for the agent; the detail names the path and the error.",
+    }
     /// New settings were not accepted.
     SettingsRefused = "C020" {
         title: "settings refused on reload",

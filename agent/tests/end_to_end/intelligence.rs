@@ -80,6 +80,24 @@ fn a_broken_file_leaves_the_last_good_set_in_force_and_raises_a_fault() {
 }
 
 #[test]
+fn a_source_that_broke_while_no_agent_ran_is_in_force_as_it_last_was() {
+    let mut sandbox = Sandbox::new(&settings("enforce", "block"));
+    sandbox.intel("feed.json", &attributed_bundle("[ipv4-addr:value = '127.3.3.3']"));
+    sandbox.intel("other.txt", "127.3.3.4\n");
+    sandbox.start();
+    sandbox.stop();
+    sandbox.intel("feed.json", "{\"type\": \"bundle\", \"objects\": [");
+    fs::remove_file(sandbox.root.path().join("etc/cordon/intel.d/other.txt")).unwrap();
+    sandbox.start();
+    assert!(is_blocked(&connect("127.3.3.3:0")), "{}", sandbox.agent_log());
+    connect("127.3.3.4:0").expect("what was taken away is not in force");
+    let record = sandbox.record("the hit", |_| true);
+    assert_eq!(record["attribution"]["actors"][0], "Paper Heron");
+    let status = sandbox.json(&["status", "--json"]);
+    assert!(status["faults"].to_string().contains("feed.json:1:"), "{status}");
+}
+
+#[test]
 fn what_is_never_blocked_wins_over_every_indicator() {
     let text = settings("enforce", "block").replace("host = false", "host = false\nvalues = [\"127.8.8.8\"]");
     let mut sandbox = Sandbox::new(&text);

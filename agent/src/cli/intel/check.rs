@@ -180,7 +180,7 @@ pub fn run(args: &Args, now: Timestamp, output: &mut impl Write, errors: &mut im
     }
     let document = Document {
         schema: 1,
-        files: load.files,
+        files: load.files.len() as u64,
         indicators: load.read,
         outcome,
         values,

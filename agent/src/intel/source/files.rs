@@ -45,7 +45,7 @@ pub enum FileError {
     Parse(#[from] ParseError),
 }
 
-fn failed(path: &Path) -> impl FnOnce(io::Error) -> FileError {
+pub(super) fn failed(path: &Path) -> impl FnOnce(io::Error) -> FileError {
     let path = path.to_string_lossy().into_owned();
     move |error| FileError::Io { path, error }
 }
@@ -114,17 +114,17 @@ pub(super) fn below(root: &Path) -> Result<Below, FileError> {
     Ok(found)
 }
 
-/// Reads one file.
+/// Reads one file; what it holds says that it comes from `name`.
 ///
 /// # Errors
 /// What the kernel says, or what is wrong with the content, with line and column.
-pub fn read(path: &Path, format: Format) -> Result<Parsed, FileError> {
+pub fn read(path: &Path, name: &Path, format: Format) -> Result<Parsed, FileError> {
     // Asked before opening: opening a pipe would wait for its writer.
     let metadata = fs::metadata(path).map_err(failed(path))?;
     if !metadata.is_file() {
         return Err(FileError::Kind(path.to_string_lossy().into_owned()));
     }
-    let name = super::display(path);
+    let name = super::display(name);
     let mut file = File::open(path).map_err(failed(path))?;
     let mut head = Vec::with_capacity(SNIFF_BYTES);
     file.by_ref().take(SNIFF_BYTES as u64).read_to_end(&mut head).map_err(failed(path))?;

@@ -1,6 +1,7 @@
 //! Where intelligence comes from: reading files and directories. The only part of `intel` that does input and output.
 
 mod files;
+mod kept;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -12,6 +13,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 pub use files::{FileError, MAX_DEPTH, MAX_FILES, read};
+pub use kept::Kept;
 
 use super::parse::{Format, Parsed};
 use super::{Action, Indicator, Skipped, Tlp, TlpOrigin};
@@ -144,7 +146,7 @@ pub struct Load {
     /// When it was read.
     pub loaded_at: Timestamp,
     /// Files read.
-    pub files: u64,
+    pub files: Vec<PathBuf>,
     /// Indicators in them: always `indicators.len() + skipped.len()`.
     pub read: u64,
     /// Usable as far as the format says; the policy decides further.
@@ -168,50 +170,66 @@ impl Load {
 }
 
 /// Reads a source at the time `now`. A directory is read with all below it, in the order of names; a file in it that is no
-/// known format or broken is [`Load::refused`], so that one bad file does not disarm the others. A source that is one file,
-/// and a directory of which no file can be used, is an error.
+/// known format or broken is [`Load::refused`], so that one bad file does not disarm the others; a source that is one such file
+/// is an error.
 ///
 /// # Errors
 /// What is wrong, with file, line and column.
 pub fn load(source: &Source, now: Timestamp) -> Result<Load, LoadError> {
-    let failed = |error| LoadError { source_name: source.name.clone(), error };
-    let mut parts = Vec::new();
-    let mut refused = Vec::new();
-    if files::is_directory(&source.path).map_err(failed)? {
-        let below = files::below(&source.path).map_err(failed)?;
-        refused.extend(below.leads_out.into_iter().map(|file| {
-            let error = FileError::LeadsOut(file.to_string_lossy().into_owned());
-            Refused { file, error }
-        }));
-        for file in below.files {
-            match read(&file, source.format) {
-                Ok(parsed) => parts.push(parsed),
-                Err(error) => refused.push(Refused { file, error }),
-            }
-        }
-        if parts.is_empty()
-            && let Some(first) = refused.pop()
-        {
-            return Err(failed(first.error));
-        }
-    } else {
-        parts.push(read(&source.path, source.format).map_err(failed)?);
-    }
-    Ok(merge(source, now, parts, refused))
+    load_from(source, &source.path, now)
 }
 
-/// Reads files and directories as one source, each named by the caller: any that cannot be used is an error.
+/// As [`load`], from a copy of the source at `place`; what is read says that it comes from the source's own path.
+fn load_from(source: &Source, place: &Path, now: Timestamp) -> Result<Load, LoadError> {
+    let failed = |error| LoadError { source_name: source.name.clone(), error };
+    let named = |file: &Path| match file.strip_prefix(place) {
+        Ok(below) if !below.as_os_str().is_empty() => source.path.join(below),
+        _ => source.path.clone(),
+    };
+    let mut parts = Vec::new();
+    let mut refused = Vec::new();
+    let mut files = Vec::new();
+    if files::is_directory(place).map_err(failed)? {
+        let below = files::below(place).map_err(failed)?;
+        refused.extend(below.leads_out.into_iter().map(|file| {
+            let error = FileError::LeadsOut(file.to_string_lossy().into_owned());
+            Refused { file: named(&file), error }
+        }));
+        for file in below.files {
+            let name = named(&file);
+            match read(&file, &name, source.format) {
+                Ok(parsed) => {
+                    parts.push(parsed);
+                    files.push(name);
+                }
+                Err(error) => refused.push(Refused { file: name, error }),
+            }
+        }
+    } else {
+        parts.push(read(place, &source.path, source.format).map_err(failed)?);
+        files.push(source.path.clone());
+    }
+    Ok(merge(source, now, parts, files, refused))
+}
+
+/// Reads files and directories as one source, each named by the caller: any that cannot be used is an error, and so is a
+/// directory of which no file can.
 ///
 /// # Errors
 /// What is wrong with the first that cannot be used.
 pub fn load_all(source: &Source, paths: &[PathBuf], now: Timestamp) -> Result<Load, LoadError> {
     let mut whole: Option<Load> = None;
     for path in paths {
-        let load = load(&Source { path: path.clone(), ..source.clone() }, now)?;
+        let mut load = load(&Source { path: path.clone(), ..source.clone() }, now)?;
+        if load.files.is_empty()
+            && let Some(first) = load.refused.pop()
+        {
+            return Err(LoadError { source_name: source.name.clone(), error: first.error });
+        }
         match &mut whole {
             None => whole = Some(load),
             Some(whole) => {
-                whole.files += load.files;
+                whole.files.extend(load.files);
                 whole.read += load.read;
                 whole.indicators.extend(load.indicators);
                 whole.skipped.extend(load.skipped);
@@ -221,7 +239,7 @@ pub fn load_all(source: &Source, paths: &[PathBuf], now: Timestamp) -> Result<Lo
             }
         }
     }
-    Ok(whole.unwrap_or_else(|| merge(source, now, Vec::new(), Vec::new())))
+    Ok(whole.unwrap_or_else(|| merge(source, now, Vec::new(), Vec::new(), Vec::new())))
 }
 
 /// The newest version of each object that several files hold.
@@ -238,7 +256,7 @@ fn newest(parts: &[Parsed]) -> HashMap<Arc<str>, Option<Timestamp>> {
     newest
 }
 
-fn merge(source: &Source, now: Timestamp, mut parts: Vec<Parsed>, refused: Vec<Refused>) -> Load {
+fn merge(source: &Source, now: Timestamp, mut parts: Vec<Parsed>, files: Vec<PathBuf>, refused: Vec<Refused>) -> Load {
     let several = parts.len() > 1;
     let newest = if several { newest(&parts) } else { HashMap::new() };
     let revoked: HashMap<Arc<str>, Option<Timestamp>> = if several {
@@ -249,7 +267,7 @@ fn merge(source: &Source, now: Timestamp, mut parts: Vec<Parsed>, refused: Vec<R
     let mut load = Load {
         source: source.clone(),
         loaded_at: now,
-        files: parts.len() as u64,
+        files,
         read: 0,
         indicators: Vec::with_capacity(parts.iter().map(|part| part.indicators.len()).sum()),
         skipped: Vec::new(),
