@@ -132,9 +132,7 @@ impl Collection<'_> {
         let is_told = status.status == "complete" && failures.len() as u64 >= status.failure_count;
         for object in batch {
             let failure = failures.get(object.id.as_str());
-            if is_told && failure.is_none() {
-                sent.accepted.insert(object.id.clone());
-            } else if self.has(object)? {
+            if (is_told && failure.is_none()) || self.has(object)? {
                 sent.accepted.insert(object.id.clone());
             } else {
                 sent.refuse(object, failure.copied().flatten().unwrap_or("the server gives no reason"));
