@@ -146,6 +146,20 @@ impl Access {
         }
     }
 
+    /// The same with every path as `move_to` says.
+    #[must_use]
+    pub fn relocated(mut self, move_to: impl Fn(PathBuf) -> PathBuf) -> Self {
+        for credential in
+            [&mut self.password, &mut self.token, &mut self.certificate, &mut self.key].into_iter().flatten()
+        {
+            if Path::new(&credential.0).is_absolute() {
+                credential.0 = move_to(PathBuf::from(&credential.0)).to_string_lossy().into_owned();
+            }
+        }
+        self.ca = self.ca.map(move_to);
+        self
+    }
+
     /// The header that says who we are.
     pub(super) fn authorization(&self) -> Result<Option<(HeaderName, HeaderValue)>, Error> {
         let (name, value, credential) = match (&self.username, &self.password, &self.token) {

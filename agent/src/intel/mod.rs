@@ -1,5 +1,6 @@
 //! Intelligence in: source → parse → normalise → [`Indicator`].
 
+pub mod fetch;
 pub mod indicator;
 pub mod normalise;
 pub mod parse;
