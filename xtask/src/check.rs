@@ -94,8 +94,8 @@ fn deny(workspace: &Workspace) -> Result<()> {
     let program = cargo_deny(workspace)?;
     for manifest in ["Cargo.toml", "agent-ebpf/Cargo.toml"] {
         let mut command = Command::new(&program);
-        command.current_dir(workspace.root()).args(["--manifest-path", manifest, "--locked", "check"]);
-        command.arg("--config").arg(workspace.path("deny.toml")).args(["licenses", "bans", "sources"]);
+        command.current_dir(workspace.root()).args(["--manifest-path", manifest, "--locked", "--config"]);
+        command.arg(workspace.path("deny.toml")).args(["check", "licenses", "bans", "sources"]);
         tool::run(&mut command, &format!("cargo-deny on {manifest}"))?;
     }
     Ok(())

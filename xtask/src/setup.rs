@@ -60,7 +60,12 @@ impl Toolchain {
                 command.env_remove(&name);
             }
         }
-        let path = tool::path_with(&workspace.target("toolchain/bin"))?;
+        let mut before = vec![workspace.target("toolchain/bin")];
+        if *self == Self::Debian {
+            // Of two `cargo-clippy`, cargo takes the first on the path, and rustup's knows another compiler's `core`.
+            before.push("/usr/bin".into());
+        }
+        let path = tool::path_with(&before)?;
         // aya-ebpf uses `asm_experimental_arch`, which stable compilers refuse without this.
         command.env("PATH", path).env("RUSTC_BOOTSTRAP", "1").env_remove("RUSTFLAGS").env_remove("RUSTC_WRAPPER");
         Ok(command)

@@ -101,10 +101,10 @@ fn check(status: ExitStatus, what: &str) -> Result<()> {
     Ok(())
 }
 
-/// `PATH` with a folder put before it.
-pub fn path_with(folder: &Path) -> Result<std::ffi::OsString> {
+/// `PATH` with folders put before it.
+pub fn path_with(before: &[PathBuf]) -> Result<std::ffi::OsString> {
     let old = env::var_os("PATH").unwrap_or_default();
-    let folders = std::iter::once(folder.to_path_buf()).chain(env::split_paths(&old));
+    let folders = before.iter().cloned().chain(env::split_paths(&old));
     env::join_paths(folders).context("PATH cannot be extended: a folder's name holds a colon")
 }
 
