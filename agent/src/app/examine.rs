@@ -71,7 +71,7 @@ fn examine(shared: &Shared, process: &ProcessSnapshot) {
     }
     let wanted = {
         let Ok(image) = read(&shared.kernel).mapped_image() else { return };
-        if !image::holds(&*image, Space::Digest).unwrap_or(false) {
+        if !image::holds(&**image, Space::Digest).unwrap_or(false) {
             return;
         }
         Algorithms { sha1: true, md5: true }

@@ -18,7 +18,7 @@ use std::time::Duration;
 use anyhow::{Context, anyhow, bail};
 use jiff::Timestamp;
 use sd_notify::NotifyState;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, sleep};
@@ -33,7 +33,7 @@ use crate::settings::{Places, Settings};
 use answers::{Answers, Dormant};
 use detect::Detect;
 use intake::Intake;
-use operator::Operator;
+pub use operator::{Off, Operator};
 use shared::Shared;
 use watch::Watch;
 
@@ -88,8 +88,9 @@ pub fn run(orders: &Orders) -> anyhow::Result<()> {
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let outcome = runtime.block_on(async {
+        let mut stop = Stop::new()?;
         loop {
-            if let Next::Stop = once(orders).await? {
+            if let Next::Stop = once(orders, &mut stop).await? {
                 return Ok(());
             }
         }
@@ -99,20 +100,20 @@ pub fn run(orders: &Orders) -> anyhow::Result<()> {
     outcome
 }
 
-async fn once(orders: &Orders) -> anyhow::Result<Next> {
+async fn once(orders: &Orders, stop: &mut Stop) -> anyhow::Result<Next> {
     let settings = Settings::load(&orders.places)?;
     let operator = Operator::open(&orders.places.state)?;
     match operator.off(Timestamp::now()).cloned() {
-        Some(off) => stay_off(orders, operator, off).await,
-        None => stay_on(orders, settings, operator).await,
+        Some(off) => stay_off(orders, operator, off, stop).await,
+        None => stay_on(orders, settings, operator, stop).await,
     }
 }
 
 /// Serves the socket and waits until break-glass ends. Nothing of ours is in the kernel meanwhile.
-async fn stay_off(orders: &Orders, operator: Operator, off: operator::Off) -> anyhow::Result<Next> {
+async fn stay_off(orders: &Orders, operator: Operator, off: Off, stop: &mut Stop) -> anyhow::Result<Next> {
     crate::kernel::unpin_all(&orders.places.pins)?;
     tracing::warn!(until = %off.until, reason = off.reason, "switched off by the operator");
-    let server = Server::bind(&orders.places.socket, group_id(GROUP), 0).context("the control socket")?;
+    let server = Server::bind(&orders.places.socket, group_id(GROUP)).context("the control socket")?;
     let again = Arc::new(Notify::new());
     let dormant = Dormant {
         places: orders.places.clone(),
@@ -130,7 +131,7 @@ async fn stay_off(orders: &Orders, operator: Operator, off: operator::Off) -> an
         tokio::select! {
             () = &mut end => break Next::Again,
             () = again.notified() => break Next::Again,
-            stop = told_to_stop() => { stop?; break Next::Stop; }
+            () = stop.told() => break Next::Stop,
             _ = feed.tick() => say(&[NotifyState::Watchdog]),
         }
     };
@@ -140,14 +141,15 @@ async fn stay_off(orders: &Orders, operator: Operator, off: operator::Off) -> an
     Ok(next)
 }
 
-async fn stay_on(orders: &Orders, settings: Settings, operator: Operator) -> anyhow::Result<Next> {
+async fn stay_on(orders: &Orders, settings: Settings, operator: Operator, stop: &mut Stop) -> anyhow::Result<Next> {
     let places = &orders.places;
     let health = Health::new();
     let settings = Arc::new(settings);
-    let server = Server::bind(&places.socket, group_id(GROUP), 0).context("the control socket")?;
+    let server = Server::bind(&places.socket, group_id(GROUP)).context("the control socket")?;
     let mount = cgroup::mount_point()?;
     let cgroup = orders.cgroup.clone().or_else(|| settings.cgroup.clone()).unwrap_or_else(|| mount.clone());
-    let mut kernel = load(places, &settings, &cgroup)?;
+    let facts = probe::probe();
+    let mut kernel = load(places, &settings, &cgroup, &probe::plan(&facts))?;
     let hits = kernel.take_hits()?.context("the ring of hits is taken")?;
     let execs = kernel.take_execs()?.context("the ring of execs is taken")?;
     let (sink, writer) = open_journal(places, &settings, &health)?;
@@ -177,9 +179,12 @@ async fn stay_on(orders: &Orders, settings: Settings, operator: Operator) -> any
     shared.configure()?;
     let mut watch = Watch::new()?;
     follow(&shared, &mut watch).await;
-    shared.renew(|_| true).await?;
+    tokio::select! {
+        renewed = shared.renew(|_| true) => renewed?,
+        () = stop.told() => return Ok(Next::Stop),
+    };
     attach(&shared)?;
-    let guard = guard::start(&shared, &sink)?;
+    let guard = guard::start(&shared, &sink, &facts.fanotify)?;
 
     let mut enricher = Enricher::new(
         HostView::new(Users::new(PathBuf::from("/etc/passwd")), CgroupPaths::new(mount), digests),
@@ -198,7 +203,7 @@ async fn stay_on(orders: &Orders, settings: Settings, operator: Operator) -> any
     stages.spawn(async move { ("control", server.serve(answers).await.map_err(Into::into)) });
     stages.spawn(async move { ("intake", keep_current(&renewing, watch).await) });
     say(&[NotifyState::Ready]);
-    let outcome = supervise(&shared, &writer, &mut stages).await;
+    let outcome = supervise(&shared, &writer, &mut stages, stop).await;
     say(&[NotifyState::Stopping]);
     drop(guard);
     stages.shutdown().await;
@@ -207,8 +212,7 @@ async fn stay_on(orders: &Orders, settings: Settings, operator: Operator) -> any
 }
 
 /// Loads the kernel half as this kernel allows it.
-fn load(places: &Places, settings: &Settings, cgroup: &Path) -> anyhow::Result<Kernel> {
-    let plan = probe::plan(&probe::probe());
+fn load(places: &Places, settings: &Settings, cgroup: &Path, plan: &probe::Plan) -> anyhow::Result<Kernel> {
     if !plan.can_enforce() {
         bail!(NotPossible);
     }
@@ -256,13 +260,14 @@ async fn supervise(
     shared: &Arc<Shared>,
     writer: &Writer,
     stages: &mut JoinSet<(&'static str, anyhow::Result<()>)>,
+    stop: &mut Stop,
 ) -> anyhow::Result<Next> {
     let mut hangup = signal(SignalKind::hangup())?;
     let mut feed = interval(Duration::from_secs(1));
     feed.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
-            stop = told_to_stop() => { stop?; return Ok(Next::Stop); }
+            () = stop.told() => return Ok(Next::Stop),
             () = shared.again.notified() => return Ok(Next::Again),
             _ = hangup.recv() => {
                 if let Err(error) = reload(shared).await {
@@ -342,10 +347,20 @@ async fn reload(shared: &Arc<Shared>) -> anyhow::Result<u32> {
     shared.renew(|_| true).await
 }
 
-async fn told_to_stop() -> std::io::Result<()> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    tokio::select! { _ = terminate.recv() => Ok(()), _ = interrupt.recv() => Ok(()) }
+/// The signals that end the agent. Listened to from start to end: one that comes while nobody waits is kept.
+struct Stop {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Stop {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    async fn told(&mut self) {
+        tokio::select! { _ = self.terminate.recv() => {}, _ = self.interrupt.recv() => {} }
+    }
 }
 
 /// Tells systemd, if it started us.

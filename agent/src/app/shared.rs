@@ -180,7 +180,7 @@ impl Shared {
     pub fn look_up(&self, value: &Observable) -> Option<agent_common::image::Hit> {
         let image = read(&self.kernel).mapped_image().ok()?;
         let now = u32::try_from(Timestamp::now().as_second()).unwrap_or(u32::MAX);
-        match tables::look_up(&*image, value, now).ok()? {
+        match tables::look_up(&**image, value, now).ok()? {
             Bearing::Hit(hit) => Some(hit),
             Bearing::Unknown | Bearing::Unseen => None,
         }
