@@ -137,7 +137,8 @@ fn what_a_package_of_this_host_installed_is_not_blocked_by_a_source() {
     let (bad, digest) = sandbox.program("bad");
     let own = Path::new("/usr/bin/true");
     let recorded = fs::read_to_string("/var/lib/dpkg/info/coreutils.md5sums").unwrap_or_default();
-    if !recorded.contains("  usr/bin/true\n") {
+    // Before Debian 13 it is recorded below /bin.
+    if !recorded.contains("bin/true\n") {
         println!(
             "NOT RUN what_a_package_of_this_host_installed_is_not_blocked_by_a_source: dpkg did not install {own:?}"
         );
