@@ -8,6 +8,7 @@ mod fetch;
 pub mod guard;
 mod intake;
 mod operator;
+pub mod own_files;
 mod shared;
 mod watch;
 
@@ -36,6 +37,7 @@ use detect::Detect;
 use fetch::Fetching;
 use intake::Intake;
 pub use operator::{Off, Operator};
+use own_files::OwnFiles;
 use shared::Shared;
 use watch::Watch;
 
@@ -158,6 +160,7 @@ async fn stay_on(orders: &Orders, settings: Settings, operator: Operator, stop: 
     let execs = kernel.take_execs()?.context("the ring of execs is taken")?;
     let (sink, writer) = open_journal(places, &settings, &health)?;
     let digests = Arc::new(DigestCache::new(DIGESTS, settings.exec.max_file_bytes));
+    let own_files = Arc::new(Mutex::new(OwnFiles::open(places, Arc::clone(&digests))));
     let (found, found_here) = mpsc::channel(FOUND);
     let (unhashed, to_hash) = mpsc::channel(UNHASHED);
     let (fetch, wanted) = mpsc::channel(WANTED);
@@ -172,6 +175,7 @@ async fn stay_on(orders: &Orders, settings: Settings, operator: Operator, stop: 
         operator: Arc::new(Mutex::new(operator)),
         settings: RwLock::new(settings),
         digests: Arc::clone(&digests),
+        own_files,
         scope: cgroup
             .strip_prefix(&mount)
             .ok()
@@ -203,12 +207,14 @@ async fn stay_on(orders: &Orders, settings: Settings, operator: Operator, stop: 
         Detect { shared: Arc::clone(&shared), enricher, sink, unhashed, stage: health.stage("detect", second) };
     let mut stages: JoinSet<(&'static str, anyhow::Result<()>)> = JoinSet::new();
     let examine = examine::run(Arc::clone(&shared), to_hash, health.stage("examine", second));
+    let own_files = own_files::run(Arc::clone(&shared), health.stage("own files", second));
     let answers = Arc::new(Answers(Arc::clone(&shared)));
     let renewing = Arc::clone(&shared);
     stages.spawn(async move { ("detect", detect.run(hits, execs, found_here).await) });
     stages.spawn(async move { ("examine", examine.await) });
     let fetching = Fetching::new(Arc::clone(&shared), wanted).run(health.stage("fetch", second));
     stages.spawn(async move { ("fetch", fetching.await) });
+    stages.spawn(async move { ("own files", own_files.await) });
     stages.spawn(async move { ("control", server.serve(answers).await.map_err(Into::into)) });
     stages.spawn(async move { ("intake", keep_current(&renewing, watch).await) });
     say(&[NotifyState::Ready]);
