@@ -72,7 +72,7 @@ fn examine(shared: &Shared, process: &ProcessSnapshot) {
     // One image for the whole judgement: what it finds is an entry of its own generation.
     let Ok(image) = read(&shared.kernel).mapped_image() else { return };
     let Ok(generation) = image.generation() else { return };
-    if !image::holds(&*image, Space::Digest).unwrap_or(false) {
+    if !image::holds(&**image, Space::Digest).unwrap_or(false) {
         return;
     }
     let wanted = Algorithms { sha1: true, md5: true };

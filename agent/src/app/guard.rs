@@ -7,12 +7,14 @@ use agent_common::wire::Hook;
 use serde::{Deserialize, Serialize};
 
 use super::shared::{Shared, read};
+use crate::attribute::hook_name;
 use crate::event::decode;
 use crate::health::Fault;
 use crate::host::{DigestCache, ExecJudge};
 use crate::journal::{LossReason, Sink};
 use crate::kernel::Verdicts;
 use crate::kernel::fanotify::{ExecGuard, GuardCommand, GuardOptions, GuardReport, run_guard};
+use crate::kernel::probe::Attempt;
 
 /// What the judge is made of; the daemon sends it to the child.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -23,16 +25,20 @@ struct JudgeOptions {
     max_file_bytes: u64,
 }
 
-/// Starts the guard where no LSM program holds execs, if the settings allow it.
+/// Starts the guard where no LSM program holds execs, if the settings and the kernel allow it.
 ///
 /// # Errors
 /// No thread is to be had.
-pub fn start(shared: &Arc<Shared>, sink: &Sink) -> anyhow::Result<Option<ExecGuard>> {
+pub fn start(shared: &Arc<Shared>, sink: &Sink, fanotify: &Attempt) -> anyhow::Result<Option<ExecGuard>> {
     let settings = Arc::clone(&read(&shared.settings));
     let report = read(&shared.report);
     let is_held_in_kernel = report.is_attached(Hook::BprmCheckIma);
     drop(report);
     if is_held_in_kernel || !settings.exec.guard {
+        return Ok(None);
+    }
+    if let Err(refusal) = fanotify {
+        shared.health.raise(Fault::HookMissing, hook_name(Hook::FanotifyOpenExec), refusal.why.clone());
         return Ok(None);
     }
     let judge = JudgeOptions {

@@ -35,7 +35,7 @@ use answers::{Answers, Dormant};
 use detect::Detect;
 use fetch::Fetching;
 use intake::Intake;
-use operator::Operator;
+pub use operator::{Off, Operator};
 use shared::Shared;
 use watch::Watch;
 
@@ -92,8 +92,9 @@ pub fn run(orders: &Orders) -> anyhow::Result<()> {
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let outcome = runtime.block_on(async {
+        let mut stop = Stop::new()?;
         loop {
-            if let Next::Stop = once(orders).await? {
+            if let Next::Stop = once(orders, &mut stop).await? {
                 return Ok(());
             }
         }
@@ -103,20 +104,20 @@ pub fn run(orders: &Orders) -> anyhow::Result<()> {
     outcome
 }
 
-async fn once(orders: &Orders) -> anyhow::Result<Next> {
+async fn once(orders: &Orders, stop: &mut Stop) -> anyhow::Result<Next> {
     let settings = Settings::load(&orders.places)?;
     let operator = Operator::open(&orders.places.state)?;
     match operator.off(Timestamp::now()).cloned() {
-        Some(off) => stay_off(orders, operator, off).await,
-        None => stay_on(orders, settings, operator).await,
+        Some(off) => stay_off(orders, operator, off, stop).await,
+        None => stay_on(orders, settings, operator, stop).await,
     }
 }
 
 /// Serves the socket and waits until break-glass ends. Nothing of ours is in the kernel meanwhile.
-async fn stay_off(orders: &Orders, operator: Operator, off: operator::Off) -> anyhow::Result<Next> {
+async fn stay_off(orders: &Orders, operator: Operator, off: Off, stop: &mut Stop) -> anyhow::Result<Next> {
     crate::kernel::unpin_all(&orders.places.pins)?;
     tracing::warn!(until = %off.until, reason = off.reason, "switched off by the operator");
-    let server = Server::bind(&orders.places.socket, group_id(GROUP), 0).context("the control socket")?;
+    let server = Server::bind(&orders.places.socket, group_id(GROUP)).context("the control socket")?;
     let again = Arc::new(Notify::new());
     let dormant = Dormant {
         places: orders.places.clone(),
@@ -130,7 +131,6 @@ async fn stay_off(orders: &Orders, operator: Operator, off: operator::Off) -> an
     let mut feed = interval(Duration::from_secs(5));
     let end = sleep(left);
     tokio::pin!(end);
-    let mut stop = Stop::new()?;
     let next = loop {
         tokio::select! {
             () = &mut end => break Next::Again,
@@ -145,14 +145,15 @@ async fn stay_off(orders: &Orders, operator: Operator, off: operator::Off) -> an
     Ok(next)
 }
 
-async fn stay_on(orders: &Orders, settings: Settings, operator: Operator) -> anyhow::Result<Next> {
+async fn stay_on(orders: &Orders, settings: Settings, operator: Operator, stop: &mut Stop) -> anyhow::Result<Next> {
     let places = &orders.places;
     let health = Health::new();
     let settings = Arc::new(settings);
-    let server = Server::bind(&places.socket, group_id(GROUP), 0).context("the control socket")?;
+    let server = Server::bind(&places.socket, group_id(GROUP)).context("the control socket")?;
     let mount = cgroup::mount_point()?;
     let cgroup = orders.cgroup.clone().or_else(|| settings.cgroup.clone()).unwrap_or_else(|| mount.clone());
-    let mut kernel = load(places, &settings, &cgroup)?;
+    let facts = probe::probe();
+    let mut kernel = load(places, &settings, &cgroup, &probe::plan(&facts))?;
     let hits = kernel.take_hits()?.context("the ring of hits is taken")?;
     let execs = kernel.take_execs()?.context("the ring of execs is taken")?;
     let (sink, writer) = open_journal(places, &settings, &health)?;
@@ -185,9 +186,12 @@ async fn stay_on(orders: &Orders, settings: Settings, operator: Operator) -> any
     shared.configure()?;
     let mut watch = Watch::new()?;
     follow(&shared, &mut watch).await;
-    shared.renew(|_| true).await?;
+    tokio::select! {
+        renewed = shared.renew(|_| true) => renewed?,
+        () = stop.told() => return Ok(Next::Stop),
+    };
     attach(&shared)?;
-    let guard = guard::start(&shared, &sink)?;
+    let guard = guard::start(&shared, &sink, &facts.fanotify)?;
 
     let mut enricher = Enricher::new(
         HostView::new(Users::new(PathBuf::from("/etc/passwd")), CgroupPaths::new(mount), digests),
@@ -208,7 +212,7 @@ async fn stay_on(orders: &Orders, settings: Settings, operator: Operator) -> any
     stages.spawn(async move { ("control", server.serve(answers).await.map_err(Into::into)) });
     stages.spawn(async move { ("intake", keep_current(&renewing, watch).await) });
     say(&[NotifyState::Ready]);
-    let outcome = supervise(&shared, &writer, &mut stages).await;
+    let outcome = supervise(&shared, &writer, &mut stages, stop).await;
     say(&[NotifyState::Stopping]);
     drop(guard);
     stages.shutdown().await;
@@ -217,8 +221,7 @@ async fn stay_on(orders: &Orders, settings: Settings, operator: Operator) -> any
 }
 
 /// Loads the kernel half as this kernel allows it.
-fn load(places: &Places, settings: &Settings, cgroup: &Path) -> anyhow::Result<Kernel> {
-    let plan = probe::plan(&probe::probe());
+fn load(places: &Places, settings: &Settings, cgroup: &Path, plan: &probe::Plan) -> anyhow::Result<Kernel> {
     if !plan.can_enforce() {
         bail!(NotPossible);
     }
@@ -266,9 +269,9 @@ async fn supervise(
     shared: &Arc<Shared>,
     writer: &Writer,
     stages: &mut JoinSet<(&'static str, anyhow::Result<()>)>,
+    stop: &mut Stop,
 ) -> anyhow::Result<Next> {
     let mut hangup = signal(SignalKind::hangup())?;
-    let mut stop = Stop::new()?;
     let mut feed = interval(Duration::from_secs(1));
     feed.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -353,7 +356,7 @@ async fn reload(shared: &Arc<Shared>) -> anyhow::Result<u32> {
     shared.renew(|_| true).await
 }
 
-/// The signals to stop. They are listened to from the beginning: one that came between two listeners would be lost.
+/// The signals that end the agent. Listened to from start to end: one that comes while nobody waits is kept.
 struct Stop {
     terminate: Signal,
     interrupt: Signal,

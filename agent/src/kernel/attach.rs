@@ -245,7 +245,7 @@ impl Kernel {
             let state = if attached {
                 HookState::Unused { why: "the sleepable form does its work".to_owned() }
             } else if self.options.bprm < level {
-                HookState::Unused { why: "not asked for on this kernel".to_owned() }
+                HookState::Unused { why: "not to be had here; `cordon doctor` says why".to_owned() }
             } else {
                 match self.attach_tracing(name)? {
                     Ok(link) => {

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use super::benign::covered;
 use super::{Action, LocalAction, NeverBlock, Outcome, Ruled, Rules, Ruling, observable, reserved};
-use crate::intel::{Attribution, Indicator, Observable, Origin, Place, SkipReason, Skipped, Source};
+use crate::intel::{Indicator, Observable, Origin, Place, SkipReason, Skipped, Source};
 
 /// What one source supplies: [`crate::intel::Load`] without what was skipped.
 #[derive(Clone, Copy, Debug)]
@@ -126,16 +126,9 @@ impl Judge<'_> {
             }
             self.exceptions.extend(self.rules.never_block.inside(&rule.observable));
             let indicator = Arc::new(Indicator {
-                id: None,
                 name: Some(Arc::from(rule.reason.as_str())),
-                observables: vec![rule.observable.clone()],
-                origin,
-                confidence: None,
-                tlp: None,
-                valid_from: None,
                 valid_until: rule.until,
-                modified: None,
-                attribution: Arc::new(Attribution::default()),
+                ..Indicator::new(vec![rule.observable.clone()], origin)
             });
             self.ruling.ruled.push(Ruled {
                 observable: rule.observable.clone(),

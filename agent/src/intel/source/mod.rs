@@ -4,7 +4,7 @@ mod files;
 mod kept;
 mod remote;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -19,7 +19,7 @@ pub use files::{FileError, MAX_DEPTH, MAX_FILES, read};
 pub use kept::Kept;
 pub use remote::{Feed, Remote};
 
-use super::parse::{Format, Parsed};
+use super::parse::{Columns, Format, Parsed, Reading, ToIds};
 use super::taxii::Address;
 use super::{Action, Indicator, Skipped, Tlp, TlpOrigin};
 use crate::http::Access;
@@ -103,6 +103,12 @@ pub struct Source {
     /// The marking of what the publisher does not mark.
     #[serde(default = "amber")]
     pub default_tlp: Tlp,
+    /// What is done with MISP attributes that their publisher does not call indicators.
+    #[serde(default)]
+    pub to_ids: ToIds,
+    /// Which column of its CSV files holds what.
+    #[serde(default)]
+    pub csv: Columns,
     /// A file to fetch.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub url: Option<Url>,
@@ -145,12 +151,14 @@ impl Source {
         Self {
             name: name.into(),
             path: path.into(),
-            format: Format::Auto,
+            format: Format::AUTO,
             action: Action::Block,
             allow_reserved: false,
             min_confidence: None,
             max_age: None,
             default_tlp: Tlp::Amber,
+            to_ids: ToIds::Honour,
+            csv: Columns::default(),
             url: None,
             taxii: None,
             misp: None,
@@ -160,6 +168,12 @@ impl Source {
             max_bytes: None,
             stale_after: None,
         }
+    }
+
+    /// How its files are to be read.
+    #[must_use]
+    pub fn reading(&self) -> Reading {
+        Reading { format: self.format, to_ids: self.to_ids, csv: self.csv.clone() }
     }
 }
 
@@ -204,6 +218,8 @@ pub struct Load {
     pub superseded: u64,
     /// Files of a directory that are left out: each is a fault.
     pub refused: Vec<Refused>,
+    /// As what the files were read, and how many as each.
+    pub read_as: BTreeMap<String, u64>,
 }
 
 impl Load {
@@ -242,16 +258,17 @@ pub(super) fn load_from(source: &Source, place: &Path, now: Timestamp) -> Result
         }));
         for file in below.files {
             let name = named(&file);
-            match read(&file, &name, source.format) {
+            match read(&file, &name, &source.reading()) {
                 Ok(parsed) => {
                     parts.push(parsed);
                     files.push(name);
                 }
+                Err(FileError::Parse(error)) if error.is_companion() => {}
                 Err(error) => refused.push(Refused { file: name, error }),
             }
         }
     } else {
-        parts.push(read(place, &source.path, source.format).map_err(failed)?);
+        parts.push(read(place, &source.path, &source.reading()).map_err(failed)?);
         files.push(source.path.clone());
     }
     Ok(merge(source, now, parts, files, refused))
@@ -281,6 +298,7 @@ pub fn load_all(source: &Source, paths: &[PathBuf], now: Timestamp) -> Result<Lo
                 whole.trimmed.extend(load.trimmed);
                 whole.superseded += load.superseded;
                 whole.refused.extend(load.refused);
+                load.read_as.into_iter().for_each(|(how, files)| *whole.read_as.entry(how).or_default() += files);
             }
         }
     }
@@ -319,8 +337,10 @@ fn merge(source: &Source, now: Timestamp, mut parts: Vec<Parsed>, files: Vec<Pat
         trimmed: Vec::new(),
         superseded: 0,
         refused,
+        read_as: BTreeMap::new(),
     };
     for part in &mut parts {
+        *load.read_as.entry(std::mem::take(&mut part.read_as)).or_default() += 1;
         load.superseded += part.superseded;
         for mut indicator in part.indicators.drain(..) {
             let old = indicator.id.as_ref().is_some_and(|id| {

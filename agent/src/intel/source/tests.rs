@@ -28,7 +28,10 @@ fn settings_name_a_source() {
         "name = \"x\"\npath = \"x\"\nformat = \"list\"\naction = \"report\"\nallow_reserved = true\nmin_confidence = 50\nmax_age = \"90d\"\ndefault_tlp = \"amber+strict\"",
     )
     .unwrap();
-    assert_eq!((source.format, source.action, source.default_tlp), (Format::List, Action::Report, Tlp::AmberStrict));
+    assert_eq!(
+        (source.format, source.action, source.default_tlp),
+        ("list".parse().unwrap(), Action::Report, Tlp::AmberStrict)
+    );
     assert_eq!(source.max_age.unwrap().duration(), SignedDuration::from_hours(90 * 24));
     for wrong in ["min_confidence = 101", "max_age = \"0d\"", "max_age = \"soon\"", "format = \"xml\"", "colour = 1"] {
         let text = format!("name = \"x\"\npath = \"x\"\n{wrong}");
@@ -133,11 +136,11 @@ fn a_bundle_larger_than_the_limit_is_not_read() {
     let path = root.path().join("huge.json");
     fs::write(&path, "{\"type\": \"bundle\"").unwrap();
     fs::File::options().write(true).open(&path).unwrap().set_len(1 << 34).unwrap();
-    let found = read(&path, &path, Format::Stix).unwrap_err().to_string();
+    let found = read(&path, &path, &"stix".parse::<Format>().unwrap().into()).unwrap_err().to_string();
     assert!(found.contains("binary data"), "{found}");
     let spaces = format!("{{\"type\": \"bundle\"{}", " ".repeat(crate::intel::parse::SNIFF_BYTES));
     fs::write(&path, spaces).unwrap();
     fs::File::options().write(true).open(&path).unwrap().set_len(1 << 34).unwrap();
-    let found = read(&path, &path, Format::Auto).unwrap_err().to_string();
+    let found = read(&path, &path, &Reading::default()).unwrap_err().to_string();
     assert!(found.contains("1:1: the file is larger than"), "{found}");
 }

@@ -17,15 +17,8 @@ fn value(text: &str) -> Observable {
 fn indicator(values: &[Observable]) -> Indicator {
     Indicator {
         id: Some("indicator--a".into()),
-        name: None,
-        observables: values.to_vec(),
-        origin: Origin { file: "f".into(), place: Place::Object("indicator--a".into()) },
-        confidence: None,
         tlp: Some((Tlp::Amber, TlpOrigin::SourceDefault)),
-        valid_from: None,
-        valid_until: None,
-        modified: None,
-        attribution: Arc::default(),
+        ..Indicator::new(values.to_vec(), Origin { file: "f".into(), place: Place::Object("indicator--a".into()) })
     }
 }
 

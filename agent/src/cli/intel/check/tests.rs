@@ -79,3 +79,30 @@ fn people_get_a_table() {
     assert!(output.starts_with("9 indicators in 1 file: 7 block, 1 report, 1 skipped\n"), "{output}");
     assert!(output.contains("ipv4_prefix") && output.contains("skipped: 1 expired"), "{output}");
 }
+
+#[test]
+fn options_say_what_a_source_would() {
+    let directory = tempfile::tempdir().unwrap();
+    let (csv, misp) = (directory.path().join("x.csv"), directory.path().join("event.json"));
+    fs::write(&csv, "when,what\ntoday,9.9.9.9\n").unwrap();
+    fs::write(
+        &misp,
+        r#"{"Event": {"info": "x", "Attribute": [{"type": "ip-dst", "value": "9.9.9.9", "to_ids": false}]}}"#,
+    )
+    .unwrap();
+    let (csv, misp) = (csv.to_str().unwrap(), misp.to_str().unwrap());
+    let blocked = |arguments: &[&str]| {
+        let (exit, output, errors) = check(&[&["--json"], arguments].concat());
+        assert_eq!(exit, Exit::Done, "{errors}");
+        serde_json::from_str::<Value>(&output).unwrap()["outcome"]["block"].clone()
+    };
+    assert_eq!(check(&["--json", csv]).0, Exit::Invalid);
+    assert_eq!(blocked(&["--format", "csv", "--column", "value=what", csv]), 1);
+    assert_eq!(blocked(&["--column", "value=2", csv]), 1, "without a header the first line is a row too");
+    assert_eq!((blocked(&[misp]), blocked(&["--to-ids", "ignore", misp])), (Value::from(0), Value::from(1)));
+    for wrong in [["--column", "value"], ["--column", "colour=2"], ["--to-ids", "perhaps"], ["--format", "xml"]] {
+        assert!(Line::try_parse_from([&["check"], &wrong[..], &["f"]].concat()).is_err(), "{wrong:?}");
+    }
+    let (_, output, _) = check(&["--column", "value=2", csv]);
+    assert!(output.contains("1 read as csv: value from `2`"), "{output}");
+}
