@@ -14,7 +14,7 @@ use tokio::time::timeout;
 use super::fetch::Wanted;
 use super::operator::{Off, Operator, observable};
 use super::reload;
-use super::shared::{Live, Shared, lock, read};
+use super::shared::{Live, Shared, lock, look_up, read};
 use crate::attribute::{attribution, hook_name, indicator};
 use crate::control::{Answer, Failure, Handler, LocalRule, Request};
 use crate::intel::{Observable, Skipped};
@@ -273,9 +273,11 @@ async fn explain(shared: &Shared, text: &str) -> Answer {
         let message = format!("`{text}` is no address, endpoint, prefix, domain, URL, hash or absolute path");
         return Answer::failed(Failure::Failed, message);
     };
-    let Some(live) = shared.live() else { return Answer::failed(Failure::Failed, "no generation is live") };
+    let Some((image, live)) = shared.deciding() else {
+        return Answer::failed(Failure::Failed, "no generation is live");
+    };
     let mode = read(&shared.settings).mode;
-    let hit = shared.look_up(&value);
+    let hit = look_up(&image, &value);
     let matched = hit.and_then(|hit| live.provenance.get(hit.entry));
     let behind: Vec<&Ruled> =
         matched.iter().flat_map(|matched| matched.primary().into_iter().chain(matched.others())).collect();

@@ -22,7 +22,7 @@ use crate::event::{Action, Event};
 use crate::health::{Fault, Health};
 use crate::host::DigestCache;
 use crate::intel::Observable;
-use crate::kernel::{Kernel, Report, Switches};
+use crate::kernel::{Kernel, MappedImage, Report, Switches};
 use crate::settings::{Mode, Places, Settings};
 use crate::tables::{self, Bearing, Provenance, Summary};
 
@@ -135,17 +135,24 @@ impl Shared {
         let prepared = intake.prepare(&operator, &self.own_files, now, generation, seed()?)?;
         drop(operator);
         let blocks = u32::try_from(prepared.compilation.blocks()).context("the image is larger than a map can be")?;
-        let mut written = None;
-        kernel.publish(blocks, generation, |memory: &mut [Block]| {
-            prepared.compilation.write(memory).map(|outcome| written = Some(outcome))
-        })?;
-        let (provenance, summary) = written.context("the image was not written")?;
-        tracing::info!(generation, entries = summary.entries(), bytes = summary.bytes, "a generation is live");
-        let next_change = prepared.next_change;
-        let live = Live { generation, provenance, summary, published: now, next_change, recorded: AtomicU64::new(0) };
+        let mut unwritten = Some(prepared);
+        let published = kernel.publish(blocks, generation, |memory: &mut [Block]| {
+            let prepared = unwritten.take().context("an image is written once")?;
+            let (provenance, summary) = prepared.compilation.write(memory)?;
+            tracing::info!(generation, entries = summary.entries(), bytes = summary.bytes, "a generation is ready");
+            let (next_change, recorded) = (prepared.next_change, AtomicU64::new(0));
+            // Before the kernel switches to it: a hit may come the moment it does.
+            let live = Live { generation, provenance, summary, published: now, next_change, recorded };
+            write(&self.generations).push_front(Arc::new(live));
+            anyhow::Ok(())
+        });
         let mut generations = write(&self.generations);
-        generations.push_front(Arc::new(live));
+        if published.is_err() {
+            generations.retain(|known| known.generation != generation);
+        }
         generations.truncate(REMEMBERED);
+        drop(generations);
+        published?;
         Ok(generation)
     }
 
@@ -182,10 +189,11 @@ impl Shared {
             let live = generations.iter().find(|live| live.generation == matched.generation)?;
             live.provenance.get(matched.entry)
         });
+        let deciding = if by_entry.is_some() { None } else { self.deciding() };
         let found = by_entry.or_else(|| {
             let value = observable_of(&event.action)?;
-            let live = generations.front()?;
-            live.provenance.get(self.look_up(&value)?.entry)
+            let (image, live) = &deciding.as_ref()?;
+            live.provenance.get(look_up(image, &value)?.entry)
         });
         match found {
             Some(found) => with(&Behind { primary: found.primary(), others: found.others().collect() }),
@@ -196,9 +204,12 @@ impl Shared {
         }
     }
 
-    /// What the live image says of a value now, by the code that the kernel runs.
-    pub fn look_up(&self, value: &Observable) -> Option<agent_common::image::Hit> {
-        look_up(&read(&self.kernel).mapped_image().ok()?, value)
+    /// What decides now: the image, and the generation that it is of. `None` before the first.
+    pub fn deciding(&self) -> Option<(Arc<MappedImage>, Arc<Live>)> {
+        let image = read(&self.kernel).mapped_image().ok()?;
+        let number = image.generation().ok()?;
+        let live = read(&self.generations).iter().find(|live| live.generation == number).cloned()?;
+        Some((image, live))
     }
 }
 

@@ -1,6 +1,9 @@
 //! Intelligence that comes, goes and expires while the agent runs, and what records and `explain` say of it.
 
 use std::fs;
+use std::net::TcpStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -46,6 +49,36 @@ fn a_record_names_indicator_actor_malware_and_report() {
     let harmless = sandbox.json(&["explain", "127.5.5.6", "--json"]);
     assert_eq!(harmless["outcome"], "passed");
     assert_eq!(sandbox.log(&["--actor", "paper heron"]).len(), 1);
+}
+
+#[test]
+fn records_name_the_right_indicator_while_generations_change_under_the_hits() {
+    let mut sandbox = Sandbox::new(&settings("enforce", "block"));
+    // More or fewer values below it move its entry about.
+    let list = |below: u32| (0..below).map(|n| format!("127.50.0.{n}\n")).collect::<String>() + "127.50.9.9\n";
+    sandbox.intel("lab.txt", &list(1));
+    sandbox.start();
+    let generation = |sandbox: &Sandbox| sandbox.json(&["status", "--json"])["generation"].as_u64().unwrap();
+    let first = generation(&sandbox);
+    let is_over = Arc::new(AtomicBool::new(false));
+    let hits = std::thread::spawn({
+        let is_over = Arc::clone(&is_over);
+        move || {
+            while !is_over.load(Ordering::Relaxed) {
+                assert!(is_blocked(&TcpStream::connect("127.50.9.9:9")));
+            }
+        }
+    });
+    for round in 0..12 {
+        sandbox.intel("lab.txt", &list(2 + round % 7));
+        sandbox.json(&["intel", "refresh", "--json"]);
+    }
+    is_over.store(true, Ordering::Relaxed);
+    hits.join().unwrap();
+    assert!(generation(&sandbox) >= first + 12);
+    for record in sandbox.log(&[]) {
+        assert_eq!(record["indicator"]["value"], record["destination"]["ip"], "{record}");
+    }
 }
 
 #[test]
