@@ -57,6 +57,7 @@ pub fn ruling(addresses: &[u32]) -> Ruling {
             valid_from: None,
             valid_until: None,
             modified: None,
+            references: Vec::new(),
             attribution: Arc::clone(&attribution),
         };
         Ruled {
