@@ -14,6 +14,7 @@ mod watch;
 
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
 
@@ -30,7 +31,8 @@ use crate::enrich::{Enricher, HostView};
 use crate::health::{Fault, Health};
 use crate::host::{CgroupPaths, DigestCache, Users, cgroup, group_id, missing_capabilities, running_processes};
 use crate::journal::{Journal, Limits, MirrorSettings, QUEUE, Sink, Writer};
-use crate::kernel::{HookState, Kernel, Options, Report, probe};
+use crate::kernel::probe::Plan;
+use crate::kernel::{HookState, Kernel, Options, probe};
 use crate::settings::{Places, Settings};
 use answers::{Answers, Dormant};
 use detect::Detect;
@@ -38,7 +40,7 @@ use fetch::Fetching;
 use intake::Intake;
 pub use operator::{Off, Operator};
 use own_files::OwnFiles;
-use shared::Shared;
+use shared::{Shared, read};
 use watch::Watch;
 
 /// Whose members may ask what changes nothing.
@@ -155,7 +157,8 @@ async fn stay_on(orders: &Orders, settings: Settings, operator: Operator, stop: 
     let mount = cgroup::mount_point()?;
     let cgroup = orders.cgroup.clone().or_else(|| settings.cgroup.clone()).unwrap_or_else(|| mount.clone());
     let facts = probe::probe();
-    let mut kernel = load(places, &settings, &cgroup, &probe::plan(&facts))?;
+    let plan = probe::plan(&facts);
+    let mut kernel = load(places, &settings, &cgroup, &plan)?;
     let hits = kernel.take_hits()?.context("the ring of hits is taken")?;
     let execs = kernel.take_execs()?.context("the ring of execs is taken")?;
     let (sink, writer) = open_journal(places, &settings, &health)?;
@@ -169,7 +172,8 @@ async fn stay_on(orders: &Orders, settings: Settings, operator: Operator, stop: 
         health: health.clone(),
         started: Timestamp::now(),
         kernel: RwLock::new(kernel),
-        report: RwLock::new(Report::default()),
+        report: RwLock::default(),
+        guard_works: AtomicBool::new(false),
         generations: RwLock::default(),
         intake: tokio::sync::Mutex::new(Intake::new(Arc::clone(&settings), places.clone(), health.clone())),
         operator: Arc::new(Mutex::new(operator)),
@@ -196,6 +200,10 @@ async fn stay_on(orders: &Orders, settings: Settings, operator: Operator, stop: 
     };
     attach(&shared)?;
     let guard = guard::start(&shared, &sink, &facts.fanotify)?;
+    let decides = |state: &HookState| matches!(state, HookState::Attached { .. });
+    if guard.is_none() && !read(&shared.report).hooks.iter().any(|(_, state)| decides(state)) {
+        bail!("this kernel refuses every hook; `cordon doctor` says why");
+    }
 
     let mut enricher = Enricher::new(
         HostView::new(Users::new(PathBuf::from("/etc/passwd")), CgroupPaths::new(mount), digests),
@@ -227,7 +235,7 @@ async fn stay_on(orders: &Orders, settings: Settings, operator: Operator, stop: 
 }
 
 /// Loads the kernel half as this kernel allows it.
-fn load(places: &Places, settings: &Settings, cgroup: &Path, plan: &probe::Plan) -> anyhow::Result<Kernel> {
+fn load(places: &Places, settings: &Settings, cgroup: &Path, plan: &Plan) -> anyhow::Result<Kernel> {
     if !plan.can_enforce() {
         bail!(NotPossible);
     }
@@ -236,7 +244,7 @@ fn load(places: &Places, settings: &Settings, cgroup: &Path, plan: &probe::Plan)
         cgroup: cgroup.to_owned(),
         bprm: plan.bprm,
         ima_max_bytes: settings.exec.max_file_bytes,
-        exec_hooks: plan.exec_hooks && settings.exec.hooks,
+        exec_hooks: settings.exec.hooks,
     })?)
 }
 
@@ -252,7 +260,7 @@ fn open_journal(places: &Places, settings: &Settings, health: &Health) -> anyhow
     Ok(Writer::start(journal, mirror, QUEUE, health)?)
 }
 
-/// Attaches the hooks. At least one must decide, or there is no agent.
+/// Attaches the hooks; each that this kernel refuses is a fault.
 fn attach(shared: &Shared) -> anyhow::Result<()> {
     let report = shared::write(&shared.kernel).attach()?;
     for (hook, state) in &report.hooks {
@@ -262,9 +270,6 @@ fn attach(shared: &Shared) -> anyhow::Result<()> {
             HookState::Unused { why } => tracing::debug!(hook = name, why, "not used"),
             HookState::Unavailable { why } => shared.health.raise(Fault::HookMissing, name, why.clone()),
         }
-    }
-    if !report.hooks.iter().any(|(_, state)| matches!(state, HookState::Attached { .. })) {
-        return Err(anyhow!("this kernel refuses every hook; `cordon doctor` says why"));
     }
     *shared::write(&shared.report) = report;
     Ok(())
