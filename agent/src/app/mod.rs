@@ -8,6 +8,7 @@ mod fetch;
 pub mod guard;
 mod intake;
 mod operator;
+mod share;
 mod shared;
 mod watch;
 
@@ -36,6 +37,7 @@ use detect::Detect;
 use fetch::Fetching;
 use intake::Intake;
 pub use operator::{Off, Operator};
+use share::Sharing;
 use shared::Shared;
 use watch::Watch;
 
@@ -179,6 +181,7 @@ async fn stay_on(orders: &Orders, settings: Settings, operator: Operator, stop: 
             .map(|rest| format!("/{}", rest.display())),
         found,
         fetches: fetch::Fetches::default(),
+        told: share::Told::default(),
         fetch,
         renewed: Notify::new(),
         again: Notify::new(),
@@ -209,6 +212,8 @@ async fn stay_on(orders: &Orders, settings: Settings, operator: Operator, stop: 
     stages.spawn(async move { ("examine", examine.await) });
     let fetching = Fetching::new(Arc::clone(&shared), wanted).run(health.stage("fetch", second));
     stages.spawn(async move { ("fetch", fetching.await) });
+    let sharing = Sharing::new(Arc::clone(&shared)).run(health.stage("share", second));
+    stages.spawn(async move { ("share", sharing.await) });
     stages.spawn(async move { ("control", server.serve(answers).await.map_err(Into::into)) });
     stages.spawn(async move { ("intake", keep_current(&renewing, watch).await) });
     say(&[NotifyState::Ready]);
