@@ -53,6 +53,10 @@ pub struct NeverBlock {
     pub min_prefix_v4: u8,
     /// IPv6 prefixes shorter than this are refused as `too_broad`.
     pub min_prefix_v6: u8,
+    /// Leave popular sites alone.
+    pub popular_domains: bool,
+    /// Leave what this host's packages installed alone.
+    pub packages: bool,
 }
 
 /// Exec by hash.
@@ -175,7 +179,9 @@ impl Settings {
                 warninglists: never.warninglists,
                 host: never.host.unwrap_or(true),
                 min_prefix_v4: never.min_prefix_v4.unwrap_or(8),
-                min_prefix_v6: never.min_prefix_v6.unwrap_or(32),
+                min_prefix_v6: never.min_prefix_v6.unwrap_or(19),
+                popular_domains: never.popular_domains.unwrap_or(true),
+                packages: never.packages.unwrap_or(true),
             },
             exec: Exec {
                 max_file_bytes: exec.max_file_bytes.unwrap_or(256 << 20),

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use agent_common::image::Seed;
 use anyhow::Context;
@@ -12,8 +12,10 @@ use jiff::Timestamp;
 
 use super::fetch::{is_stale, stale_from};
 use super::operator::Operator;
+use super::own_files::OwnFiles;
+use super::shared::lock;
 use crate::health::{Fault, Health};
-use crate::host::network_identity;
+use crate::host::{DPKG_INFO, network_identity};
 use crate::intel::fetch::State;
 use crate::intel::source::{self, Kept, Load};
 use crate::intel::{Action, Skipped, Source, normalise};
@@ -194,11 +196,22 @@ impl Intake {
     pub fn prepare(
         &mut self,
         operator: &Operator,
+        own_files: &Mutex<OwnFiles>,
         now: Timestamp,
         generation: u32,
         seed: Seed,
     ) -> anyhow::Result<Prepared> {
         let mut rules = self.rules(operator)?;
+        if self.settings.never_block.packages {
+            let loads = self.suppliers.iter().filter_map(|supplier| supplier.load.as_deref());
+            match lock(own_files).among(loads) {
+                Ok(own_files) => {
+                    rules.own_files = own_files;
+                    self.health.clear(Fault::OwnFilesUnknown, DPKG_INFO);
+                }
+                Err(error) => self.health.raise(Fault::OwnFilesUnknown, DPKG_INFO, error.to_string()),
+            }
+        }
         let mut whole = policy::rule(&[], &rules, now);
         // Ruled on one by one, so that each source's outcome is known; local blocks are in already.
         rules.local.retain(|rule| rule.action == LocalAction::Allow);
@@ -246,6 +259,8 @@ impl Intake {
             local: operator.rules(),
             min_prefix_v4: never.min_prefix_v4,
             min_prefix_v6: never.min_prefix_v6,
+            allow_popular_domains: !never.popular_domains,
+            own_files: policy::OwnFiles::default(),
         })
     }
 }

@@ -16,6 +16,7 @@ use tokio::sync::{Notify, mpsc};
 use super::fetch::{Fetches, Wanted};
 use super::intake::Intake;
 use super::operator::Operator;
+use super::own_files::OwnFiles;
 use super::share::Told;
 use crate::attribute::Behind;
 use crate::event::{Action, Event};
@@ -67,6 +68,8 @@ pub struct Shared {
     pub settings: RwLock<Arc<Settings>>,
     /// Digests of files.
     pub digests: Arc<DigestCache>,
+    /// What packages of this host installed.
+    pub own_files: Arc<Mutex<OwnFiles>>,
     /// Path of the enforced cgroup below the cgroup2 mount point; `None` for the whole host.
     pub scope: Option<String>,
     /// Hits that user space found itself.
@@ -132,7 +135,7 @@ impl Shared {
         let least = kernel.mapped_image().ok().and_then(|image| image.generation().ok()).map_or(1, |last| last + 1);
         let operator = lock(&self.operator);
         let generation = operator.next_generation(least)?;
-        let prepared = intake.prepare(&operator, now, generation, seed()?)?;
+        let prepared = intake.prepare(&operator, &self.own_files, now, generation, seed()?)?;
         drop(operator);
         let blocks = u32::try_from(prepared.compilation.blocks()).context("the image is larger than a map can be")?;
         let mut unwritten = Some(prepared);

@@ -8,6 +8,7 @@ use serde_json::Value;
 use super::table::{self, Terminal, Tone, printable};
 use super::{Exit, ask};
 use crate::control::Request;
+use crate::host::{DPKG_INFO, Packages};
 use crate::settings::Places;
 
 /// `cordon intel`
@@ -50,7 +51,8 @@ pub fn run(args: &Args, places: &Places) -> anyhow::Result<Exit> {
     let (request, is_json) = match &args.verb {
         Verb::Check(args) => {
             let (output, errors) = (&mut std::io::stdout().lock(), &mut std::io::stderr().lock());
-            return Ok(check::run(args, Timestamp::now(), output, errors)?);
+            let packages = Packages::open(DPKG_INFO.into(), places.state.join("own-files"));
+            return Ok(check::run(args, &packages, Timestamp::now(), output, errors)?);
         }
         Verb::List(args) => (Request::Sources, args.json),
         Verb::Refresh(args) => (Request::Refresh { source: args.source.clone() }, args.json),

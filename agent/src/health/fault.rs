@@ -197,6 +197,13 @@ faults! {
         effect: "This program is not compared with file indicators.",
         fix: "Raise the limit in the settings if the file is trusted to be hashed in time.",
     }
+    /// It is not known what packages installed.
+    OwnFilesUnknown = "C043" {
+        title: "installed programs not known",
+        cause: "dpkg's records cannot be read, or the agent's state directory cannot be written.",
+        effect: "A source that lists a program of this host by mistake is not kept from blocking it.",
+        fix: "Make what the detail names readable and writable for the agent.",
+    }
     /// A stage does not tick.
     StageStalled = "C050" {
         title: "stage stalled",

@@ -17,6 +17,7 @@ use super::{bpf, fanotify};
 
 pub use advice::{Capability, State, advise};
 pub use plan::{ExecPath, Plan, plan};
+pub use program::attach_empty_connect4;
 
 /// Where bpffs is mounted everywhere.
 const BPFFS: &str = "/sys/fs/bpf";

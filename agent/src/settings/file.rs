@@ -64,8 +64,12 @@ pub struct NeverBlockFile {
     pub host: Option<bool>,
     /// 0..=32; 8 unless said otherwise.
     pub min_prefix_v4: Option<u8>,
-    /// 0..=128; 32 unless said otherwise.
+    /// 0..=128; 19 unless said otherwise.
     pub min_prefix_v6: Option<u8>,
+    /// Leave popular sites alone; true unless said otherwise.
+    pub popular_domains: Option<bool>,
+    /// Leave what this host's packages installed alone; true unless said otherwise.
+    pub packages: Option<bool>,
 }
 
 /// `[exec]`.
@@ -133,6 +137,8 @@ impl SettingsFile {
             lay(&mut under.host, over.host);
             lay(&mut under.min_prefix_v4, over.min_prefix_v4);
             lay(&mut under.min_prefix_v6, over.min_prefix_v6);
+            lay(&mut under.popular_domains, over.popular_domains);
+            lay(&mut under.packages, over.packages);
         }
         if let Some(over) = later.exec {
             let under = self.exec.get_or_insert_default();

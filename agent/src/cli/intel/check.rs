@@ -10,6 +10,8 @@ use serde::Serialize;
 
 use super::Exit;
 use super::table::{Terminal, Tone};
+use crate::app::own_files;
+use crate::host::{DPKG_INFO, Packages};
 use crate::intel::parse::{Column, Columns, Format, ToIds};
 use crate::intel::source::{Age, FileError, Load, Source, load_all};
 use crate::intel::{Action, Observable, SkipReason, Skipped};
@@ -163,7 +165,7 @@ fn warning_list(path: &Path) -> Result<WarningList, Error> {
     Ok(WarningList::parse(&path.to_string_lossy(), &bytes)?)
 }
 
-fn load(args: &Args, now: Timestamp) -> Result<(Load, Rules), Error> {
+fn load(args: &Args, packages: &Packages, now: Timestamp) -> Result<(Load, Rules), Error> {
     let warning_lists = args.warning_list.iter().map(|path| warning_list(path)).collect::<Result<_, _>>()?;
     let source = Source {
         format: args.format,
@@ -176,7 +178,9 @@ fn load(args: &Args, now: Timestamp) -> Result<(Load, Rules), Error> {
         ..Source::new("check", "")
     };
     let load = load_all(&source, &args.paths, now).map_err(|error| error.error)?;
-    Ok((load, Rules { warning_lists, ..Rules::default() }))
+    let own_files = own_files::listed(packages, std::iter::once(&load))
+        .map_err(|error| Error::Unreadable { path: DPKG_INFO.into(), error })?;
+    Ok((load, Rules { warning_lists, own_files, ..Rules::default() }))
 }
 
 /// Checks and prints; `now` is used where `--at` does not say otherwise. Intelligence that cannot be used is
@@ -184,9 +188,15 @@ fn load(args: &Args, now: Timestamp) -> Result<(Load, Rules), Error> {
 ///
 /// # Errors
 /// The output cannot be written.
-pub fn run(args: &Args, now: Timestamp, output: &mut impl Write, errors: &mut impl Write) -> io::Result<Exit> {
+pub fn run(
+    args: &Args,
+    packages: &Packages,
+    now: Timestamp,
+    output: &mut impl Write,
+    errors: &mut impl Write,
+) -> io::Result<Exit> {
     let now = args.at.unwrap_or(now);
-    let (load, rules) = match load(args, now) {
+    let (load, rules) = match load(args, packages, now) {
         Ok(loaded) => loaded,
         Err(error) => {
             writeln!(errors, "cordon: {error}")?;
