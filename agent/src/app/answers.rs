@@ -207,6 +207,7 @@ async fn status(shared: &Shared) -> Value {
         "published": live.as_ref().map(|live| live.published),
         "policy": { "serial": null },
         "sources": sources["sources"],
+        "sightings": sightings(shared),
         "tables": live.as_ref().map(|live| json!({
             "entries": live.summary.entries(), "bytes": live.summary.bytes, "spaces": live.summary.tables,
             "excepted": live.summary.excepted, "not_enforced": live.summary.unenforced,
@@ -229,6 +230,25 @@ fn hits(shared: &Shared, live: Option<&Live>) -> Value {
     let counted: u64 = counts.iter().map(|(_, count)| count).sum();
     let unrecorded = counted.saturating_sub(recorded);
     json!({ "counted": counted, "recorded": recorded, "unrecorded": unrecorded, "indicators": counts.len() })
+}
+
+/// How it goes with those who are told of hits; null when nobody is.
+fn sightings(shared: &Shared) -> Value {
+    let settings = Arc::clone(&read(&shared.settings));
+    let Some(sightings) = &settings.sightings else { return Value::Null };
+    let told = lock(&shared.told);
+    let destinations: Vec<Value> = sightings
+        .to
+        .iter()
+        .map(|destination| {
+            let mut document = json!(told.get(&destination.name).cloned().unwrap_or_default());
+            document["name"] = json!(destination.name);
+            document["audience"] = json!(destination.audience);
+            document["max_tlp"] = json!(destination.ceiling);
+            document
+        })
+        .collect();
+    json!({ "identity": sightings.identity.id, "name": sightings.identity.name, "destinations": destinations })
 }
 
 async fn sources(shared: &Shared) -> Value {

@@ -9,6 +9,7 @@ pub mod guard;
 mod intake;
 mod operator;
 pub mod own_files;
+mod share;
 mod shared;
 mod watch;
 
@@ -36,10 +37,11 @@ use crate::kernel::{HookState, Kernel, Options, probe};
 use crate::settings::{Places, Settings};
 use answers::{Answers, Dormant};
 use detect::Detect;
-use fetch::Fetching;
+use fetch::{Fetching, Wanted};
 use intake::Intake;
 pub use operator::{Off, Operator};
 use own_files::OwnFiles;
+use share::Sharing;
 use shared::{Shared, read};
 use watch::Watch;
 
@@ -76,6 +78,9 @@ pub struct Orders {
     /// cgroup2 directory to enforce, before what the settings say.
     pub cgroup: Option<PathBuf>,
 }
+
+/// Which stage ended, and how.
+type Ended = (&'static str, anyhow::Result<()>);
 
 /// Why the agent comes down.
 enum Next {
@@ -187,6 +192,7 @@ async fn stay_on(orders: &Orders, settings: Settings, operator: Operator, stop: 
             .map(|rest| format!("/{}", rest.display())),
         found,
         fetches: fetch::Fetches::default(),
+        told: share::Told::default(),
         fetch,
         renewed: Notify::new(),
         again: Notify::new(),
@@ -213,16 +219,15 @@ async fn stay_on(orders: &Orders, settings: Settings, operator: Operator, stop: 
     let second = Duration::from_secs(1);
     let detect =
         Detect { shared: Arc::clone(&shared), enricher, sink, unhashed, stage: health.stage("detect", second) };
-    let mut stages: JoinSet<(&'static str, anyhow::Result<()>)> = JoinSet::new();
+    let mut stages: JoinSet<Ended> = JoinSet::new();
     let examine = examine::run(Arc::clone(&shared), to_hash, health.stage("examine", second));
     let own_files = own_files::run(Arc::clone(&shared), health.stage("own files", second));
     let answers = Arc::new(Answers(Arc::clone(&shared)));
     let renewing = Arc::clone(&shared);
     stages.spawn(async move { ("detect", detect.run(hits, execs, found_here).await) });
     stages.spawn(async move { ("examine", examine.await) });
-    let fetching = Fetching::new(Arc::clone(&shared), wanted).run(health.stage("fetch", second));
-    stages.spawn(async move { ("fetch", fetching.await) });
     stages.spawn(async move { ("own files", own_files.await) });
+    talk_to_others(&shared, wanted, &mut stages);
     stages.spawn(async move { ("control", server.serve(answers).await.map_err(Into::into)) });
     stages.spawn(async move { ("intake", keep_current(&renewing, watch).await) });
     say(&[NotifyState::Ready]);
@@ -232,6 +237,15 @@ async fn stay_on(orders: &Orders, settings: Settings, operator: Operator, stop: 
     stages.shutdown().await;
     writer.stop().await;
     outcome
+}
+
+/// Starts the stages that talk to servers elsewhere; nothing here waits for them.
+fn talk_to_others(shared: &Arc<Shared>, wanted: mpsc::Receiver<Wanted>, stages: &mut JoinSet<Ended>) {
+    let period = Duration::from_secs(1);
+    let fetching = Fetching::new(Arc::clone(shared), wanted).run(shared.health.stage("fetch", period));
+    stages.spawn(async move { ("fetch", fetching.await) });
+    let sharing = Sharing::new(Arc::clone(shared)).run(shared.health.stage("share", period));
+    stages.spawn(async move { ("share", sharing.await) });
 }
 
 /// Loads the kernel half as this kernel allows it.
@@ -279,7 +293,7 @@ fn attach(shared: &Shared) -> anyhow::Result<()> {
 async fn supervise(
     shared: &Arc<Shared>,
     writer: &Writer,
-    stages: &mut JoinSet<(&'static str, anyhow::Result<()>)>,
+    stages: &mut JoinSet<Ended>,
     stop: &mut Stop,
 ) -> anyhow::Result<Next> {
     let mut hangup = signal(SignalKind::hangup())?;

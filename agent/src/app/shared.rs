@@ -17,6 +17,7 @@ use super::fetch::{Fetches, Wanted};
 use super::intake::Intake;
 use super::operator::Operator;
 use super::own_files::OwnFiles;
+use super::share::Told;
 use crate::attribute::Behind;
 use crate::event::{Action, Event};
 use crate::health::{Fault, Health};
@@ -77,6 +78,8 @@ pub struct Shared {
     pub found: mpsc::Sender<Event>,
     /// How the fetching of sources goes.
     pub fetches: Fetches,
+    /// How it goes with those who are told of sightings.
+    pub told: Told,
     /// Asks for sources to be fetched now.
     pub fetch: mpsc::Sender<Wanted>,
     /// A new generation went live: who runs already is looked at again.
