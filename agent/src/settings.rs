@@ -5,6 +5,7 @@
 
 pub mod file;
 pub mod places;
+pub mod sightings;
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -14,6 +15,7 @@ use std::time::Duration;
 use thiserror::Error;
 
 use crate::intel::source::Source;
+use crate::report::sightings::Sightings;
 pub use file::{Mode, SettingsFile};
 pub use places::Places;
 
@@ -30,6 +32,8 @@ pub struct Settings {
     pub exec: Exec,
     /// The local log.
     pub journal: Journal,
+    /// What is told to others; `None` unless somebody is named.
+    pub sightings: Option<Sightings>,
     /// cgroup2 directory that is enforced; `None` for the root of the hierarchy.
     pub cgroup: Option<PathBuf>,
     /// `tracing` filter directives.
@@ -49,6 +53,10 @@ pub struct NeverBlock {
     pub min_prefix_v4: u8,
     /// IPv6 prefixes shorter than this are refused as `too_broad`.
     pub min_prefix_v6: u8,
+    /// Leave popular sites alone.
+    pub popular_domains: bool,
+    /// Leave what this host's packages installed alone.
+    pub packages: bool,
 }
 
 /// Exec by hash.
@@ -144,27 +152,36 @@ impl Settings {
             let invalid = |message: String| Error::Meaning { path: path.clone(), message };
             if !is_name(&source.name) {
                 return Err(invalid(format!(
-                    "source `{}`: a name is 1 to 64 of a-z, 0-9, `-`, `_` and `.`",
+                    "source `{}`: a name is 1 to 64 of a-z, 0-9, `-`, `_` and `.`, and does not start with `.`",
                     source.name
                 )));
             }
             if said.source[..index].iter().any(|other| other.name == source.name) {
                 return Err(invalid(format!("source `{}` is there twice; rename one", source.name)));
             }
+            source.check().map_err(|why| invalid(format!("source `{}`: {why}", source.name)))?;
         }
+        let sources: Vec<Source> = said.source.into_iter().map(|source| places.relocate(source)).collect();
+        let sightings = said.sightings.filter(|said| !said.to.is_empty());
+        let sightings = sightings
+            .map(|said| said.meaning(&sources, places))
+            .transpose()
+            .map_err(|message| Error::Meaning { path: places.settings.clone(), message })?;
         let never = said.never_block.unwrap_or(defaults);
         let exec = said.exec.unwrap_or_default();
         let journal = said.journal.unwrap_or_default();
         let total_bytes = journal.total_bytes.unwrap_or(256 << 20);
         Ok(Self {
             mode: said.mode.unwrap_or(Mode::Monitor),
-            sources: said.source.into_iter().map(|source| places.relocate(source)).collect(),
+            sources,
             never_block: NeverBlock {
                 values: never.values,
                 warninglists: never.warninglists,
                 host: never.host.unwrap_or(true),
                 min_prefix_v4: never.min_prefix_v4.unwrap_or(8),
-                min_prefix_v6: never.min_prefix_v6.unwrap_or(32),
+                min_prefix_v6: never.min_prefix_v6.unwrap_or(19),
+                popular_domains: never.popular_domains.unwrap_or(true),
+                packages: never.packages.unwrap_or(true),
             },
             exec: Exec {
                 max_file_bytes: exec.max_file_bytes.unwrap_or(256 << 20),
@@ -178,6 +195,7 @@ impl Settings {
                 max_age: journal.max_age_days.map(|days| Duration::from_secs(u64::from(days) * 86_400)),
                 mirror: journal.mirror,
             },
+            sightings,
             cgroup: said.cgroup,
             log: said.log.unwrap_or_else(|| "info".to_owned()),
         })
@@ -221,9 +239,10 @@ fn check_trusted(path: &Path) -> Result<(), Error> {
     Ok(())
 }
 
-/// Names go into log records and rule names.
+/// Names go into log records, rule names and names of directories.
 fn is_name(name: &str) -> bool {
     (1..=64).contains(&name.len())
+        && !name.starts_with('.')
         && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-_.".contains(&byte))
 }
 

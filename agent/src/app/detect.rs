@@ -102,13 +102,22 @@ impl Detect {
         let observation = self.enricher.observe(event);
         let finding = self.shared.behind(&observation.event, |behind| attribute(&observation, behind, 1));
         let Some(finding) = finding.map(Arc::new) else { return };
-        if let (Some(memory), Some(key)) = (memory, fold_key(&observation.event)) {
+        let counted = memory.and_then(|memory| {
+            let key = fold_key(&observation.event)?;
             memory.sent.put(key, Arc::clone(&finding));
-        }
-        match self.sink.offer(Entry::Hit(finding)) {
-            Offered::Taken => self.shared.health.counter("findings.recorded").add(1),
-            // Counted as a loss by the sink.
-            Offered::Refused => {}
+            Some(key.generation)
+        });
+        self.hand_on(Entry::Hit(finding), counted, 1);
+    }
+
+    /// To the journal; `generation` is of hits that the kernel has counted.
+    fn hand_on(&self, entry: Entry, generation: Option<u32>, hits: u64) {
+        // What is refused the sink counts as lost.
+        if self.sink.offer(entry) == Offered::Taken {
+            self.shared.health.counter("findings.recorded").add(hits);
+            if let Some(generation) = generation {
+                self.shared.count_recorded(generation, hits);
+            }
         }
     }
 
@@ -128,9 +137,7 @@ impl Detect {
                     None => continue,
                 },
             };
-            if self.sink.offer(entry) == Offered::Taken {
-                self.shared.health.counter("findings.recorded").add(fold.repeats);
-            }
+            self.hand_on(entry, Some(key.generation), fold.repeats);
         }
     }
 

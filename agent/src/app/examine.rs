@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use agent_common::image::{self, Space};
+use agent_common::image::{self, Block, Space};
 use agent_common::wire::FileDigests;
 use tokio::sync::mpsc;
 use tokio::time::sleep;
@@ -69,13 +69,13 @@ fn examine(shared: &Shared, process: &ProcessSnapshot) {
     if process.pid == std::process::id() || !in_scope(shared, process) {
         return;
     }
-    let wanted = {
-        let Ok(image) = read(&shared.kernel).mapped_image() else { return };
-        if !image::holds(&*image, Space::Digest).unwrap_or(false) {
-            return;
-        }
-        Algorithms { sha1: true, md5: true }
-    };
+    // One image for the whole judgement: what it finds is an entry of its own generation.
+    let Ok(image) = read(&shared.kernel).mapped_image() else { return };
+    let Ok(generation) = image.generation() else { return };
+    if !image::holds(&**image, Space::Digest).unwrap_or(false) {
+        return;
+    }
+    let wanted = Algorithms { sha1: true, md5: true };
     let Some(file) = process::open_executable(process.pid, process.start) else { return };
     let digested = match shared.digests.digest(&file, wanted) {
         Ok(digested) => digested,
@@ -89,7 +89,7 @@ fn examine(shared: &Shared, process: &ProcessSnapshot) {
     {
         tracing::warn!(%error, "the kernel does not take a digest");
     }
-    let Some(hit) = judge(shared, &digested.digests) else { return };
+    let Some(hit) = judge(&image, &digested.digests) else { return };
     let verdict = match (hit.action, read(&shared.settings).mode) {
         (image::Action::Allow, _) => return,
         (image::Action::Report, _) => Verdict::Reported,
@@ -97,7 +97,8 @@ fn examine(shared: &Shared, process: &ProcessSnapshot) {
         (image::Action::Block, Mode::Enforce) => Verdict::Killed,
     };
     let still = || snapshot(process.pid).ok().flatten().is_some_and(|now| now.start == process.start);
-    let event = event(shared, process, &digested.digests, digested.key, hit.entry, verdict);
+    let matched = Match { generation, entry: hit.entry };
+    let event = event(process, &digested.digests, digested.key, matched, verdict);
     if verdict == Verdict::Killed
         && let Err(error) = kernel::kill(process.pid, still)
     {
@@ -115,25 +116,27 @@ fn in_scope(shared: &Shared, process: &ProcessSnapshot) -> bool {
     })
 }
 
-fn judge(shared: &Shared, digests: &FileDigests) -> Option<image::Hit> {
+fn judge(image: &[Block], digests: &FileDigests) -> Option<image::Hit> {
     let sha1 = (digests.flags & FileDigests::SHA1 != 0).then_some(Observable::Sha1(digests.sha1));
     let md5 = (digests.flags & FileDigests::MD5 != 0).then_some(Observable::Md5(digests.md5));
-    [Some(Observable::Sha256(digests.sha256)), sha1, md5].into_iter().flatten().find_map(|value| shared.look_up(&value))
+    [Some(Observable::Sha256(digests.sha256)), sha1, md5]
+        .into_iter()
+        .flatten()
+        .find_map(|value| super::shared::look_up(image, &value))
 }
 
 fn event(
-    shared: &Shared,
     process: &ProcessSnapshot,
     digests: &FileDigests,
     file: crate::event::FileKey,
-    entry: u32,
+    matched: Match,
     verdict: Verdict,
 ) -> Event {
     Event {
         boot_ns: clock::boot_ns().unwrap_or(0),
         hook: Hook::Scan,
         verdict,
-        matched: shared.live().map(|live| Match { generation: live.generation, entry }),
+        matched: Some(matched),
         task: Task {
             key: ProcessKey { pid: process.pid, start_boot_ns: process.start.earliest_boot_ns() },
             tid: process.pid,

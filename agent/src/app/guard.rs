@@ -7,13 +7,14 @@ use std::sync::atomic::Ordering;
 use serde::{Deserialize, Serialize};
 
 use super::shared::{Shared, read};
-use crate::event::decode;
+use crate::attribute::hook_name;
+use crate::event::{Hook, decode};
 use crate::health::Fault;
 use crate::host::{DigestCache, ExecJudge, Others};
 use crate::journal::{LossReason, Sink};
 use crate::kernel::Verdicts;
 use crate::kernel::fanotify::{ExecGuard, GuardCommand, GuardOptions, GuardReport, run_guard};
-use crate::kernel::probe::ExecPath;
+use crate::kernel::probe::{Attempt, ExecPath};
 
 /// What the judge is made of; the daemon sends it to the child.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -25,14 +26,18 @@ struct JudgeOptions {
     max_file_bytes: u64,
 }
 
-/// Starts the guard where no LSM program holds execs, if the settings allow it.
+/// Starts the guard where no LSM program holds execs, if the settings and the kernel allow it.
 ///
 /// # Errors
 /// No thread is to be had.
-pub fn start(shared: &Arc<Shared>, sink: &Sink) -> anyhow::Result<Option<ExecGuard>> {
+pub fn start(shared: &Arc<Shared>, sink: &Sink, fanotify: &Attempt) -> anyhow::Result<Option<ExecGuard>> {
     let settings = Arc::clone(&read(&shared.settings));
     let in_kernel = ExecPath::in_force(&read(&shared.report), false);
     if in_kernel == ExecPath::LsmIma || !settings.exec.guard {
+        return Ok(None);
+    }
+    if let Err(refusal) = fanotify {
+        shared.health.raise(Fault::HookMissing, hook_name(Hook::FanotifyOpenExec), refusal.why.clone());
         return Ok(None);
     }
     let judge = JudgeOptions {

@@ -1,19 +1,24 @@
 //! Sources, local rules and the clock → one generation, ready to be published.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use agent_common::image::Seed;
 use anyhow::Context;
 use jiff::Timestamp;
 
+use super::fetch::{is_stale, stale_from};
 use super::operator::Operator;
+use super::own_files::OwnFiles;
+use super::shared::lock;
 use crate::health::{Fault, Health};
-use crate::host::network_identity;
-use crate::intel::source::{self, Load};
-use crate::intel::{Skipped, Source, normalise};
+use crate::host::{DPKG_INFO, network_identity};
+use crate::intel::fetch::State;
+use crate::intel::source::{self, Kept, Load};
+use crate::intel::{Action, Skipped, Source, normalise};
 use crate::policy::{self, LocalAction, NeverBlock, Rules, Supply, WarningList};
 use crate::settings::{Places, Settings};
 use crate::tables::Compilation;
@@ -39,6 +44,7 @@ pub struct Intake {
     settings: Arc<Settings>,
     places: Places,
     health: Health,
+    kept: Kept,
     suppliers: Vec<Supplier>,
 }
 
@@ -53,8 +59,9 @@ pub struct Prepared {
 impl Intake {
     /// No source has been read yet.
     #[must_use]
-    pub const fn new(settings: Arc<Settings>, places: Places, health: Health) -> Self {
-        Self { settings, places, health, suppliers: Vec::new() }
+    pub fn new(settings: Arc<Settings>, places: Places, health: Health) -> Self {
+        let kept = Kept::new(places.sources());
+        Self { settings, places, health, kept, suppliers: Vec::new() }
     }
 
     /// The sources, as the settings and the watched directory now have them.
@@ -67,7 +74,9 @@ impl Intake {
     #[must_use]
     pub fn watched(&self) -> Vec<PathBuf> {
         let mut paths = vec![self.places.intel.clone()];
-        paths.extend(self.settings.sources.iter().map(|source| source.path.clone()));
+        // What is fetched changes by our own hand, which says so.
+        let local = self.settings.sources.iter().filter(|source| source.remote().is_none());
+        paths.extend(local.map(|source| source.path.clone()));
         paths.extend(self.settings.never_block.warninglists.iter().cloned());
         paths
     }
@@ -78,7 +87,7 @@ impl Intake {
     }
 
     /// Reads every source that `wanted` accepts, and forgets those that are gone. A source that cannot be read keeps its last
-    /// good set and raises a fault.
+    /// good set, be it from before this agent started, and raises a fault.
     pub fn read(&mut self, now: Timestamp, wanted: impl Fn(&Source) -> bool) {
         let mut old: BTreeMap<String, Supplier> =
             std::mem::take(&mut self.suppliers).into_iter().map(|known| (known.source.name.clone(), known)).collect();
@@ -92,29 +101,65 @@ impl Intake {
             self.suppliers.push(supplier);
         }
         for gone in old.keys() {
-            self.health.clear(Fault::SourceInvalid, gone);
-            self.health.clear(Fault::SourceUnreadable, gone);
+            for fault in [Fault::SourceInvalid, Fault::SourceUnreadable, Fault::SourceNotKept, Fault::SourceStale] {
+                self.health.clear(fault, gone);
+            }
+        }
+        let kept = self.kept.keep_only(self.suppliers.iter().map(|supplier| &supplier.source));
+        self.note(Fault::SourceNotKept, "", kept.err().map(|error| error.to_string()));
+    }
+
+    fn note(&self, fault: Fault, subject: &str, detail: Option<String>) {
+        match detail {
+            Some(detail) => self.health.raise(fault, subject, detail),
+            None => {
+                self.health.clear(fault, subject);
+            }
         }
     }
 
     fn read_one(&self, source: Source, last_good: Option<Arc<Load>>, now: Timestamp) -> Supplier {
-        let (load, error) = match source::load(&source, now) {
+        if source.remote().is_some() && !source.path.exists() {
+            // Not fetched yet: the stage that fetches says why, if it cannot.
+            return Supplier {
+                source,
+                load: None,
+                error: None,
+                outcome: policy::Outcome::default(),
+                skipped: Vec::new(),
+            };
+        }
+        let read = source::load(&source, now);
+        let is_whole = read.as_ref().is_ok_and(|load| load.refused.is_empty());
+        let last_good = if is_whole { None } else { last_good.or_else(|| self.last_time(&source)) };
+        let (load, error) = match read {
             Ok(load) => {
+                // What is fetched is a copy already.
+                if source.remote().is_none() {
+                    let kept = self.kept.keep(&load);
+                    self.note(Fault::SourceNotKept, &source.name, kept.err().map(|error| error.to_string()));
+                }
                 let refused: Vec<String> = load.refused.iter().map(|refused| refused.error.to_string()).collect();
                 let load = Arc::new(carry_over(load, last_good.as_deref()));
                 (Some(load), (!refused.is_empty()).then(|| refused.join("; ")))
             }
             Err(error) => (last_good, Some(error.error.to_string())),
         };
-        match &error {
-            Some(error) if source.path.exists() => self.health.raise(Fault::SourceInvalid, &source.name, error.clone()),
-            Some(error) => self.health.raise(Fault::SourceUnreadable, &source.name, error.clone()),
-            None => {
-                self.health.clear(Fault::SourceInvalid, &source.name);
-                self.health.clear(Fault::SourceUnreadable, &source.name);
+        let is_there = source.path.exists();
+        self.note(Fault::SourceInvalid, &source.name, error.clone().filter(|_| is_there));
+        self.note(Fault::SourceUnreadable, &source.name, error.clone().filter(|_| !is_there));
+        Supplier { source, load, error, outcome: policy::Outcome::default(), skipped: Vec::new() }
+    }
+
+    /// What a source said to an agent before this one.
+    fn last_time(&self, source: &Source) -> Option<Arc<Load>> {
+        match self.kept.load(source) {
+            Ok(load) => load.map(Arc::new),
+            Err(error) => {
+                self.note(Fault::SourceNotKept, &source.name, Some(error.error.to_string()));
+                None
             }
         }
-        Supplier { source, load, error, outcome: policy::Outcome::default(), skipped: Vec::new() }
     }
 
     /// The sources of the settings, and one for each file or directory of the watched directory that none of them covers: a
@@ -151,18 +196,31 @@ impl Intake {
     pub fn prepare(
         &mut self,
         operator: &Operator,
+        own_files: &Mutex<OwnFiles>,
         now: Timestamp,
         generation: u32,
         seed: Seed,
     ) -> anyhow::Result<Prepared> {
         let mut rules = self.rules(operator)?;
+        if self.settings.never_block.packages {
+            let loads = self.suppliers.iter().filter_map(|supplier| supplier.load.as_deref());
+            match lock(own_files).among(loads) {
+                Ok(own_files) => {
+                    rules.own_files = own_files;
+                    self.health.clear(Fault::OwnFilesUnknown, DPKG_INFO);
+                }
+                Err(error) => self.health.raise(Fault::OwnFilesUnknown, DPKG_INFO, error.to_string()),
+            }
+        }
         let mut whole = policy::rule(&[], &rules, now);
         // Ruled on one by one, so that each source's outcome is known; local blocks are in already.
         rules.local.retain(|rule| rule.action == LocalAction::Allow);
         for supplier in &mut self.suppliers {
             let Some(load) = &supplier.load else { continue };
-            let supply = Supply { source: &supplier.source, indicators: &load.indicators };
+            let (source, turns_stale) = as_old_as_it_is(&supplier.source, now, &self.health);
+            let supply = Supply { source: &source, indicators: &load.indicators };
             let ruling = policy::rule(&[supply], &rules, now);
+            whole.next_change = [whole.next_change, turns_stale].into_iter().flatten().min();
             supplier.outcome = ruling.outcome;
             supplier.skipped = ruling.skipped;
             whole.ruled.extend(ruling.ruled);
@@ -201,8 +259,23 @@ impl Intake {
             local: operator.rules(),
             min_prefix_v4: never.min_prefix_v4,
             min_prefix_v6: never.min_prefix_v6,
+            allow_popular_domains: !never.popular_domains,
+            own_files: policy::OwnFiles::default(),
         })
     }
+}
+
+/// The source, which only reports if no fetch has succeeded for too long; and when it will come to that.
+fn as_old_as_it_is<'a>(source: &'a Source, now: Timestamp, health: &Health) -> (Cow<'a, Source>, Option<Timestamp>) {
+    let succeeded = source.stale_after.and_then(|_| State::read(&source.path).succeeded);
+    let turns_stale = stale_from(source, succeeded);
+    if !is_stale(source, now, succeeded) {
+        health.clear(Fault::SourceStale, &source.name);
+        return (Cow::Borrowed(source), turns_stale);
+    }
+    let detail = format!("last fetched {}", succeeded.map_or_else(|| "never".to_owned(), |time| time.to_string()));
+    health.raise(Fault::SourceStale, &source.name, detail);
+    (Cow::Owned(Source { action: Action::Report, ..source.clone() }), None)
 }
 
 /// The file itself, or the JSON files of a directory.

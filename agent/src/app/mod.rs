@@ -4,9 +4,12 @@
 mod answers;
 mod detect;
 mod examine;
+mod fetch;
 pub mod guard;
 mod intake;
 mod operator;
+pub mod own_files;
+mod share;
 mod shared;
 mod watch;
 
@@ -19,7 +22,7 @@ use std::time::Duration;
 use anyhow::{Context, anyhow, bail};
 use jiff::Timestamp;
 use sd_notify::NotifyState;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, sleep};
@@ -34,8 +37,11 @@ use crate::kernel::{HookState, Kernel, Options, probe};
 use crate::settings::{Places, Settings};
 use answers::{Answers, Dormant};
 use detect::Detect;
+use fetch::{Fetching, Wanted};
 use intake::Intake;
-use operator::Operator;
+pub use operator::{Off, Operator};
+use own_files::OwnFiles;
+use share::Sharing;
 use shared::{Shared, read};
 use watch::Watch;
 
@@ -47,6 +53,8 @@ const DIGESTS: NonZeroUsize = NonZeroUsize::MIN.saturating_add(65_535);
 const PROCESSES: NonZeroUsize = NonZeroUsize::MIN.saturating_add(16_383);
 /// Hits that user space found and that wait to be recorded.
 const FOUND: usize = 1024;
+/// Requests to fetch sources now that wait.
+const WANTED: usize = 16;
 /// Processes that wait to be hashed.
 const UNHASHED: usize = 1024;
 /// A stage that says nothing for this long, beyond its own period, has stalled.
@@ -71,6 +79,9 @@ pub struct Orders {
     pub cgroup: Option<PathBuf>,
 }
 
+/// Which stage ended, and how.
+type Ended = (&'static str, anyhow::Result<()>);
+
 /// Why the agent comes down.
 enum Next {
     /// It was told to.
@@ -90,8 +101,9 @@ pub fn run(orders: &Orders) -> anyhow::Result<()> {
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let outcome = runtime.block_on(async {
+        let mut stop = Stop::new()?;
         loop {
-            if let Next::Stop = once(orders).await? {
+            if let Next::Stop = once(orders, &mut stop).await? {
                 return Ok(());
             }
         }
@@ -101,20 +113,20 @@ pub fn run(orders: &Orders) -> anyhow::Result<()> {
     outcome
 }
 
-async fn once(orders: &Orders) -> anyhow::Result<Next> {
+async fn once(orders: &Orders, stop: &mut Stop) -> anyhow::Result<Next> {
     let settings = Settings::load(&orders.places)?;
     let operator = Operator::open(&orders.places.state)?;
     match operator.off(Timestamp::now()).cloned() {
-        Some(off) => stay_off(orders, operator, off).await,
-        None => stay_on(orders, settings, operator).await,
+        Some(off) => stay_off(orders, operator, off, stop).await,
+        None => stay_on(orders, settings, operator, stop).await,
     }
 }
 
 /// Serves the socket and waits until break-glass ends. Nothing of ours is in the kernel meanwhile.
-async fn stay_off(orders: &Orders, operator: Operator, off: operator::Off) -> anyhow::Result<Next> {
+async fn stay_off(orders: &Orders, operator: Operator, off: Off, stop: &mut Stop) -> anyhow::Result<Next> {
     crate::kernel::unpin_all(&orders.places.pins)?;
     tracing::warn!(until = %off.until, reason = off.reason, "switched off by the operator");
-    let server = Server::bind(&orders.places.socket, group_id(GROUP), 0).context("the control socket")?;
+    let server = Server::bind(&orders.places.socket, group_id(GROUP)).context("the control socket")?;
     let again = Arc::new(Notify::new());
     let dormant = Dormant {
         places: orders.places.clone(),
@@ -132,7 +144,7 @@ async fn stay_off(orders: &Orders, operator: Operator, off: operator::Off) -> an
         tokio::select! {
             () = &mut end => break Next::Again,
             () = again.notified() => break Next::Again,
-            stop = told_to_stop() => { stop?; break Next::Stop; }
+            () = stop.told() => break Next::Stop,
             _ = feed.tick() => say(&[NotifyState::Watchdog]),
         }
     };
@@ -142,21 +154,24 @@ async fn stay_off(orders: &Orders, operator: Operator, off: operator::Off) -> an
     Ok(next)
 }
 
-async fn stay_on(orders: &Orders, settings: Settings, operator: Operator) -> anyhow::Result<Next> {
+async fn stay_on(orders: &Orders, settings: Settings, operator: Operator, stop: &mut Stop) -> anyhow::Result<Next> {
     let places = &orders.places;
     let health = Health::new();
     let settings = Arc::new(settings);
-    let server = Server::bind(&places.socket, group_id(GROUP), 0).context("the control socket")?;
+    let server = Server::bind(&places.socket, group_id(GROUP)).context("the control socket")?;
     let mount = cgroup::mount_point()?;
     let cgroup = orders.cgroup.clone().or_else(|| settings.cgroup.clone()).unwrap_or_else(|| mount.clone());
-    let plan = probe::plan(&probe::probe());
+    let facts = probe::probe();
+    let plan = probe::plan(&facts);
     let mut kernel = load(places, &settings, &cgroup, &plan)?;
     let hits = kernel.take_hits()?.context("the ring of hits is taken")?;
     let execs = kernel.take_execs()?.context("the ring of execs is taken")?;
     let (sink, writer) = open_journal(places, &settings, &health)?;
     let digests = Arc::new(DigestCache::new(DIGESTS, settings.exec.max_file_bytes));
+    let own_files = Arc::new(Mutex::new(OwnFiles::open(places, Arc::clone(&digests))));
     let (found, found_here) = mpsc::channel(FOUND);
     let (unhashed, to_hash) = mpsc::channel(UNHASHED);
+    let (fetch, wanted) = mpsc::channel(WANTED);
     let shared = Arc::new(Shared {
         places: places.clone(),
         health: health.clone(),
@@ -169,21 +184,28 @@ async fn stay_on(orders: &Orders, settings: Settings, operator: Operator) -> any
         operator: Arc::new(Mutex::new(operator)),
         settings: RwLock::new(settings),
         digests: Arc::clone(&digests),
+        own_files,
         scope: cgroup
             .strip_prefix(&mount)
             .ok()
             .filter(|rest| !rest.as_os_str().is_empty())
             .map(|rest| format!("/{}", rest.display())),
         found,
+        fetches: fetch::Fetches::default(),
+        told: share::Told::default(),
+        fetch,
         renewed: Notify::new(),
         again: Notify::new(),
     });
     shared.configure()?;
     let mut watch = Watch::new()?;
     follow(&shared, &mut watch).await;
-    shared.renew(|_| true).await?;
+    tokio::select! {
+        renewed = shared.renew(|_| true) => renewed?,
+        () = stop.told() => return Ok(Next::Stop),
+    };
     attach(&shared)?;
-    let guard = guard::start(&shared, &sink)?;
+    let guard = guard::start(&shared, &sink, &facts.fanotify)?;
     let decides = |state: &HookState| matches!(state, HookState::Attached { .. });
     if guard.is_none() && !read(&shared.report).hooks.iter().any(|(_, state)| decides(state)) {
         bail!("this kernel refuses every hook; `cordon doctor` says why");
@@ -197,21 +219,33 @@ async fn stay_on(orders: &Orders, settings: Settings, operator: Operator) -> any
     let second = Duration::from_secs(1);
     let detect =
         Detect { shared: Arc::clone(&shared), enricher, sink, unhashed, stage: health.stage("detect", second) };
-    let mut stages: JoinSet<(&'static str, anyhow::Result<()>)> = JoinSet::new();
+    let mut stages: JoinSet<Ended> = JoinSet::new();
     let examine = examine::run(Arc::clone(&shared), to_hash, health.stage("examine", second));
+    let own_files = own_files::run(Arc::clone(&shared), health.stage("own files", second));
     let answers = Arc::new(Answers(Arc::clone(&shared)));
     let renewing = Arc::clone(&shared);
     stages.spawn(async move { ("detect", detect.run(hits, execs, found_here).await) });
     stages.spawn(async move { ("examine", examine.await) });
+    stages.spawn(async move { ("own files", own_files.await) });
+    talk_to_others(&shared, wanted, &mut stages);
     stages.spawn(async move { ("control", server.serve(answers).await.map_err(Into::into)) });
     stages.spawn(async move { ("intake", keep_current(&renewing, watch).await) });
     say(&[NotifyState::Ready]);
-    let outcome = supervise(&shared, &writer, &mut stages).await;
+    let outcome = supervise(&shared, &writer, &mut stages, stop).await;
     say(&[NotifyState::Stopping]);
     drop(guard);
     stages.shutdown().await;
     writer.stop().await;
     outcome
+}
+
+/// Starts the stages that talk to servers elsewhere; nothing here waits for them.
+fn talk_to_others(shared: &Arc<Shared>, wanted: mpsc::Receiver<Wanted>, stages: &mut JoinSet<Ended>) {
+    let period = Duration::from_secs(1);
+    let fetching = Fetching::new(Arc::clone(shared), wanted).run(shared.health.stage("fetch", period));
+    stages.spawn(async move { ("fetch", fetching.await) });
+    let sharing = Sharing::new(Arc::clone(shared)).run(shared.health.stage("share", period));
+    stages.spawn(async move { ("share", sharing.await) });
 }
 
 /// Loads the kernel half as this kernel allows it.
@@ -259,14 +293,15 @@ fn attach(shared: &Shared) -> anyhow::Result<()> {
 async fn supervise(
     shared: &Arc<Shared>,
     writer: &Writer,
-    stages: &mut JoinSet<(&'static str, anyhow::Result<()>)>,
+    stages: &mut JoinSet<Ended>,
+    stop: &mut Stop,
 ) -> anyhow::Result<Next> {
     let mut hangup = signal(SignalKind::hangup())?;
     let mut feed = interval(Duration::from_secs(1));
     feed.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
-            stop = told_to_stop() => { stop?; return Ok(Next::Stop); }
+            () = stop.told() => return Ok(Next::Stop),
             () = shared.again.notified() => return Ok(Next::Again),
             _ = hangup.recv() => {
                 if let Err(error) = reload(shared).await {
@@ -346,10 +381,20 @@ async fn reload(shared: &Arc<Shared>) -> anyhow::Result<u32> {
     shared.renew(|_| true).await
 }
 
-async fn told_to_stop() -> std::io::Result<()> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    tokio::select! { _ = terminate.recv() => Ok(()), _ = interrupt.recv() => Ok(()) }
+/// The signals that end the agent. Listened to from start to end: one that comes while nobody waits is kept.
+struct Stop {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Stop {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    async fn told(&mut self) {
+        tokio::select! { _ = self.terminate.recv() => {}, _ = self.interrupt.recv() => {} }
+    }
 }
 
 /// Tells systemd, if it started us.

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::fs::File;
 use std::io::Read;
 use std::net::IpAddr;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use agent_common::image::Block;
@@ -13,14 +13,17 @@ use anyhow::Context;
 use jiff::Timestamp;
 use tokio::sync::{Notify, mpsc};
 
+use super::fetch::{Fetches, Wanted};
 use super::intake::Intake;
 use super::operator::Operator;
+use super::own_files::OwnFiles;
+use super::share::Told;
 use crate::attribute::Behind;
 use crate::event::{Action, Event};
 use crate::health::{Fault, Health};
 use crate::host::DigestCache;
 use crate::intel::Observable;
-use crate::kernel::{Kernel, Report, Switches};
+use crate::kernel::{Kernel, MappedImage, Report, Switches};
 use crate::settings::{Mode, Places, Settings};
 use crate::tables::{self, Bearing, Provenance, Summary};
 
@@ -36,6 +39,8 @@ pub struct Live {
     pub published: Timestamp,
     /// When the clock alone makes another one necessary.
     pub next_change: Option<Timestamp>,
+    /// Hits of the kernel's hooks that are in the journal: what its counters say, less what is on its way or lost.
+    pub recorded: AtomicU64,
 }
 
 /// Generations that hits may still arrive from.
@@ -65,10 +70,18 @@ pub struct Shared {
     pub settings: RwLock<Arc<Settings>>,
     /// Digests of files.
     pub digests: Arc<DigestCache>,
+    /// What packages of this host installed.
+    pub own_files: Arc<Mutex<OwnFiles>>,
     /// Path of the enforced cgroup below the cgroup2 mount point; `None` for the whole host.
     pub scope: Option<String>,
     /// Hits that user space found itself.
     pub found: mpsc::Sender<Event>,
+    /// How the fetching of sources goes.
+    pub fetches: Fetches,
+    /// How it goes with those who are told of sightings.
+    pub told: Told,
+    /// Asks for sources to be fetched now.
+    pub fetch: mpsc::Sender<Wanted>,
     /// A new generation went live: who runs already is looked at again.
     pub renewed: Notify,
     /// The agent is to come up anew, as after `cordon off`.
@@ -124,25 +137,41 @@ impl Shared {
         let least = kernel.mapped_image().ok().and_then(|image| image.generation().ok()).map_or(1, |last| last + 1);
         let operator = lock(&self.operator);
         let generation = operator.next_generation(least)?;
-        let prepared = intake.prepare(&operator, now, generation, seed()?)?;
+        let prepared = intake.prepare(&operator, &self.own_files, now, generation, seed()?)?;
         drop(operator);
         let blocks = u32::try_from(prepared.compilation.blocks()).context("the image is larger than a map can be")?;
-        let mut written = None;
-        kernel.publish(blocks, generation, |memory: &mut [Block]| {
-            prepared.compilation.write(memory).map(|outcome| written = Some(outcome))
-        })?;
-        let (provenance, summary) = written.context("the image was not written")?;
-        tracing::info!(generation, entries = summary.entries(), bytes = summary.bytes, "a generation is live");
-        let live = Live { generation, provenance, summary, published: now, next_change: prepared.next_change };
+        let mut unwritten = Some(prepared);
+        let published = kernel.publish(blocks, generation, |memory: &mut [Block]| {
+            let prepared = unwritten.take().context("an image is written once")?;
+            let (provenance, summary) = prepared.compilation.write(memory)?;
+            tracing::info!(generation, entries = summary.entries(), bytes = summary.bytes, "a generation is ready");
+            let (next_change, recorded) = (prepared.next_change, AtomicU64::new(0));
+            // Before the kernel switches to it: a hit may come the moment it does.
+            let live = Live { generation, provenance, summary, published: now, next_change, recorded };
+            write(&self.generations).push_front(Arc::new(live));
+            anyhow::Ok(())
+        });
         let mut generations = write(&self.generations);
-        generations.push_front(Arc::new(live));
+        if published.is_err() {
+            generations.retain(|known| known.generation != generation);
+        }
         generations.truncate(REMEMBERED);
+        drop(generations);
+        published?;
         Ok(generation)
     }
 
     /// The live generation.
     pub fn live(&self) -> Option<Arc<Live>> {
         read(&self.generations).front().cloned()
+    }
+
+    /// Counts hits of the kernel's hooks that are now in the journal.
+    pub fn count_recorded(&self, generation: u32, hits: u64) {
+        let generations = read(&self.generations);
+        if let Some(live) = generations.iter().find(|live| live.generation == generation) {
+            live.recorded.fetch_add(hits, Ordering::Relaxed);
+        }
     }
 
     /// Tells the hooks mode and clock.
@@ -165,10 +194,11 @@ impl Shared {
             let live = generations.iter().find(|live| live.generation == matched.generation)?;
             live.provenance.get(matched.entry)
         });
+        let deciding = if by_entry.is_some() { None } else { self.deciding() };
         let found = by_entry.or_else(|| {
             let value = observable_of(&event.action)?;
-            let live = generations.front()?;
-            live.provenance.get(self.look_up(&value)?.entry)
+            let (image, live) = &deciding.as_ref()?;
+            live.provenance.get(look_up(image, &value)?.entry)
         });
         match found {
             Some(found) => with(&Behind { primary: found.primary(), others: found.others().collect() }),
@@ -179,14 +209,21 @@ impl Shared {
         }
     }
 
-    /// What the live image says of a value now, by the code that the kernel runs.
-    pub fn look_up(&self, value: &Observable) -> Option<agent_common::image::Hit> {
+    /// What decides now: the image, and the generation that it is of. `None` before the first.
+    pub fn deciding(&self) -> Option<(Arc<MappedImage>, Arc<Live>)> {
         let image = read(&self.kernel).mapped_image().ok()?;
-        let now = u32::try_from(Timestamp::now().as_second()).unwrap_or(u32::MAX);
-        match tables::look_up(&*image, value, now).ok()? {
-            Bearing::Hit(hit) => Some(hit),
-            Bearing::Unknown | Bearing::Unseen => None,
-        }
+        let number = image.generation().ok()?;
+        let live = read(&self.generations).iter().find(|live| live.generation == number).cloned()?;
+        Some((image, live))
+    }
+}
+
+/// What an image says of a value now.
+pub fn look_up(image: &[Block], value: &Observable) -> Option<agent_common::image::Hit> {
+    let now = u32::try_from(Timestamp::now().as_second()).unwrap_or(u32::MAX);
+    match tables::look_up(image, value, now).ok()? {
+        Bearing::Hit(hit) => Some(hit),
+        Bearing::Unknown | Bearing::Unseen => None,
     }
 }
 

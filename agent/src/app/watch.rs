@@ -22,6 +22,14 @@ pub struct Watch {
     events: EventStream<Vec<u8>>,
     watches: Watches,
     directories: HashMap<WatchDescriptor, PathBuf>,
+    unsettled: Option<Unsettled>,
+}
+
+/// A change that may not be over.
+struct Unsettled {
+    paths: Vec<PathBuf>,
+    first: Instant,
+    latest: Instant,
 }
 
 impl Watch {
@@ -32,7 +40,8 @@ impl Watch {
     pub fn new() -> io::Result<Self> {
         let inotify = Inotify::init()?;
         let watches = inotify.watches();
-        Ok(Self { events: inotify.into_event_stream(vec![0; 16 << 10])?, watches, directories: HashMap::new() })
+        let events = inotify.into_event_stream(vec![0; 16 << 10])?;
+        Ok(Self { events, watches, directories: HashMap::new(), unsettled: None })
     }
 
     /// Watches `paths` too; those watched already cost nothing. What does not exist is watched through its nearest existing ancestor.
@@ -67,37 +76,43 @@ impl Watch {
         Ok(())
     }
 
-    /// Waits for a change to settle and gives the paths that changed.
+    /// Waits for a change to settle and gives the paths that changed. Nothing is lost when the future is dropped: what it has
+    /// seen is given by the next.
     ///
     /// # Errors
     /// The inotify instance broke.
     pub async fn changed(&mut self) -> io::Result<Vec<PathBuf>> {
-        let mut changed = Vec::new();
         loop {
-            match self.events.next().await {
-                Some(event) => self.note(event?, &mut changed),
-                None => return Err(io::Error::other("inotify ended")),
-            }
-            let end = Instant::now() + PATIENCE;
-            while let Ok(Some(event)) = timeout_at((Instant::now() + SETTLE).min(end), self.events.next()).await {
-                self.note(event?, &mut changed);
-            }
-            if !changed.is_empty() {
-                changed.sort();
-                changed.dedup();
-                return Ok(changed);
-            }
+            let event = match &self.unsettled {
+                None => self.events.next().await,
+                Some(Unsettled { first, latest, .. }) => {
+                    let end = (*latest + SETTLE).min(*first + PATIENCE);
+                    match timeout_at(end, self.events.next()).await {
+                        Ok(event) => event,
+                        Err(_) => break,
+                    }
+                }
+            };
+            self.note(event.ok_or_else(|| io::Error::other("inotify ended"))??);
         }
+        let mut changed = self.unsettled.take().map(|change| change.paths).unwrap_or_default();
+        changed.sort();
+        changed.dedup();
+        Ok(changed)
     }
 
-    fn note(&mut self, event: inotify::Event<std::ffi::OsString>, changed: &mut Vec<PathBuf>) {
+    fn note(&mut self, event: inotify::Event<std::ffi::OsString>) {
         if event.mask.contains(EventMask::IGNORED) {
             self.directories.remove(&event.wd);
             return;
         }
         // An overflow names no directory: then everything may have changed, which the root stands for.
         let directory = self.directories.get(&event.wd).cloned().unwrap_or_else(|| PathBuf::from("/"));
-        changed.push(event.name.map_or_else(|| directory.clone(), |name| directory.join(name)));
+        let path = event.name.map_or_else(|| directory.clone(), |name| directory.join(name));
+        let now = Instant::now();
+        let change = self.unsettled.get_or_insert_with(|| Unsettled { paths: Vec::new(), first: now, latest: now });
+        change.latest = now;
+        change.paths.push(path);
     }
 }
 
@@ -132,5 +147,17 @@ mod tests {
         assert!(watch.changed().await.unwrap().contains(&missing));
         fs::remove_file(&missing).unwrap();
         assert!(watch.changed().await.unwrap().contains(&missing));
+    }
+
+    #[tokio::test]
+    async fn a_change_outlives_whoever_stopped_waiting_for_it() {
+        let root = tempfile::tempdir().unwrap();
+        let mut watch = Watch::new().unwrap();
+        watch.add([root.path()]).unwrap();
+        fs::write(root.path().join("feed.txt"), "192.0.2.1").unwrap();
+        // Long enough to see the event, not to see it settled.
+        assert!(tokio::time::timeout(SETTLE / 3, watch.changed()).await.is_err());
+        assert!(watch.unsettled.is_some());
+        assert!(watch.changed().await.unwrap().contains(&root.path().join("feed.txt")));
     }
 }

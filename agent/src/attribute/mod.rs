@@ -125,7 +125,7 @@ pub fn attribution(ruled: &Ruled) -> Attribution {
         malware: names(&known.malware),
         techniques: names(&known.techniques),
         reports: known.reports.clone(),
-        references: known.references.clone(),
+        references: known.references.iter().chain(&ruled.indicator.references).cloned().collect(),
     }
 }
 

@@ -16,19 +16,15 @@ fn ruled() -> Ruled {
         expires: None,
         rule: Arc::from("feeds.lab"),
         indicator: Arc::new(Indicator {
-            id: None,
-            name: None,
-            observables: Vec::new(),
-            origin: Origin { file: Arc::from("lab.txt"), place: Place::Line(3) },
             confidence: Some(85),
             tlp: Some((Tlp::Green, TlpOrigin::Own)),
-            valid_from: None,
-            valid_until: None,
-            modified: None,
             attribution: Arc::new(intel::Attribution {
                 actors: vec![name("Paper Heron", Path::Indicates), name("Paper Heron", Path::Report)],
+                references: vec!["https://example.net/heron".into()],
                 ..intel::Attribution::default()
             }),
+            references: vec!["https://example.net/heron/7".into()],
+            ..Indicator::new(Vec::new(), Origin { file: Arc::from("lab.txt"), place: Place::Line(3) })
         }),
     }
 }
@@ -67,6 +63,7 @@ fn a_hit_says_whose_intelligence_it_was() {
     assert_eq!(finding.indicator.id, "lab:192.0.2.7", "a format without ids gets one from source and value");
     assert_eq!(finding.indicator.tlp, Some(Tlp::Green));
     assert_eq!(finding.attribution.actors, ["Paper Heron"], "a name is given once, whatever paths lead to it");
+    assert_eq!(finding.attribution.references, ["https://example.net/heron", "https://example.net/heron/7"]);
     assert_eq!(finding.policy.rule, "feeds.lab");
     assert_eq!(finding.destination.unwrap().protocol, "udp");
     assert_eq!(finding.also.len(), 1);

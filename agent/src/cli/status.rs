@@ -66,7 +66,14 @@ fn print(document: &Value) {
         println!("exec         {}", terminal.paint(tone, words));
     }
     let counters = &document["counters"];
-    println!("blocked      {}, reported {}", text(&counters["blocked"]), text(&counters["reported"]));
+    let by_guard = document["losses"]["exec_guard.denied"].as_u64().unwrap_or(0);
+    let [blocked, reported] = ["blocked", "reported"].map(|key| text(&counters[key]));
+    println!("blocked      {blocked} by the kernel, {by_guard} by the exec guard; reported {reported}");
+    let hits = &document["hits"];
+    let [counted, recorded, unrecorded] = ["counted", "recorded", "unrecorded"].map(|key| text(&hits[key]));
+    println!(
+        "hits         {counted} counted in this generation, {recorded} recorded, {unrecorded} on their way or lost"
+    );
     println!();
     let sources = rows(&document["sources"]).iter().map(|source| {
         let outcome = &source["outcome"];
@@ -81,6 +88,19 @@ fn print(document: &Value) {
         ]
     });
     println!("{}", terminal.table(&["source", "action", "read", "block", "report", "skipped", "age"], sources));
+    if !document["sightings"].is_null() {
+        let told = rows(&document["sightings"]["destinations"]).iter().map(|destination| {
+            let withheld = destination["withheld"].as_object().into_iter().flatten();
+            let withheld: Vec<String> = withheld.map(|(why, count)| format!("{why} {count}")).collect();
+            let mut row =
+                vec![text(&destination["name"]), text(&destination["audience"]), text(&destination["max_tlp"])];
+            row.extend(["sent", "waiting", "refused", "dropped"].map(|name| text(&destination[name])));
+            row.push(if withheld.is_empty() { "0".to_owned() } else { withheld.join(", ") });
+            row
+        });
+        let heading = ["sightings to", "audience", "max tlp", "sent", "waiting", "refused", "dropped", "withheld"];
+        println!("{}", terminal.table(&heading, told));
+    }
     let hooks =
         rows(&document["hooks"]).iter().map(|hook| vec![text(&hook["hook"]), text(&hook["state"]), text(&hook["why"])]);
     println!("{}", terminal.table(&["hook", "state", "why"], hooks));

@@ -106,6 +106,41 @@ faults! {
         effect: "The last good generation stays in force.",
         fix: "The detail names the limit; load fewer indicators or give the machine more memory.",
     }
+    /// The copy of a source's last good set cannot be made or read.
+    SourceNotKept = "C013" {
+        title: "last good intelligence not kept",
+        cause: "The agent's state directory is read-only, full or damaged.",
+        effect: "Nothing is missing now; a source that breaks while the agent is down is not in force after its start.",
+        fix: "Make the state directory writable for the agent; the detail names the path and the error.",
+    }
+    /// A server does not give what a source is to be fetched from it.
+    SourceNotFetched = "C014" {
+        title: "intelligence source not fetched",
+        cause: "The server does not answer, refuses the account, or sends what cannot be read; the detail says which.",
+        effect: "What was last fetched from this source stays in force and grows old; before a first fetch nothing of it is enforced.",
+        fix: "Mend what the detail names; it is tried again by itself, and at once by `cordon intel refresh NAME`.",
+    }
+    /// A source was not fetched for longer than its `stale_after`.
+    SourceStale = "C015" {
+        title: "intelligence source stale",
+        cause: "No fetch of this source has succeeded for longer than its `stale_after` allows.",
+        effect: "What it lists is reported and no longer blocked, until a fetch succeeds.",
+        fix: "See C014 for why it is not fetched, or set `stale_after` longer.",
+    }
+    /// A destination does not take the sightings that are due to it.
+    SightingsNotDelivered = "C016" {
+        title: "sightings not delivered",
+        cause: "The destination does not answer, refuses the account, or will not take an object; the detail says which.",
+        effect: "Blocking goes on. The sightings wait in the spool, which is bounded; others are not told of them yet.",
+        fix: "Mend what the detail names; they are sent then by themselves.",
+    }
+    /// The spool of sightings cannot be written, or the journal not be read.
+    SightingsNotKept = "C017" {
+        title: "sightings not kept",
+        cause: "The state directory is full or not writable, the spool is damaged, or the journal cannot be read.",
+        effect: "Blocking goes on. Others are not told of new hits while it lasts; the hits are in the journal.",
+        fix: "Mend what the detail names; it goes on from where it stopped.",
+    }
     /// New settings were not accepted.
     SettingsRefused = "C020" {
         title: "settings refused on reload",
@@ -161,6 +196,13 @@ faults! {
         cause: "The program is larger than the limit up to which files are hashed.",
         effect: "This program is not compared with file indicators.",
         fix: "Raise the limit in the settings if the file is trusted to be hashed in time.",
+    }
+    /// It is not known what packages installed.
+    OwnFilesUnknown = "C043" {
+        title: "installed programs not known",
+        cause: "dpkg's records cannot be read, or the agent's state directory cannot be written.",
+        effect: "A source that lists a program of this host by mistake is not kept from blocking it.",
+        fix: "Make what the detail names readable and writable for the agent.",
     }
     /// A stage does not tick.
     StageStalled = "C050" {

@@ -223,6 +223,28 @@ pub struct Indicator {
     pub modified: Option<Timestamp>,
     /// Shared, because most indicators of a report have the same.
     pub attribution: Arc<Attribution>,
+    /// Where the publisher says more about this one: URLs.
+    pub references: Vec<String>,
+}
+
+impl Indicator {
+    /// An indicator of which nothing else is known.
+    #[must_use]
+    pub fn new(observables: Vec<Observable>, origin: Origin) -> Self {
+        Self {
+            id: None,
+            name: None,
+            observables,
+            origin,
+            confidence: None,
+            tlp: None,
+            valid_from: None,
+            valid_until: None,
+            modified: None,
+            attribution: Arc::default(),
+            references: Vec::new(),
+        }
+    }
 }
 
 /// Why an indicator is not used.

@@ -118,7 +118,7 @@ fn replace_pin(link: BorrowedFd<'_>, path: &Path) -> Result<(), Error> {
 }
 
 fn not_asked_for() -> HookState {
-    HookState::Unused { why: "not asked for on this kernel".to_owned() }
+    HookState::Unused { why: "not to be had here; `cordon doctor` says why".to_owned() }
 }
 
 /// Removes the link that a former daemon left, if there is one.

@@ -12,6 +12,8 @@ use std::path::Path;
 use agent_common::image::Block;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
+use super::Error;
+
 const MAP_CREATE: libc::c_long = 0;
 const MAP_LOOKUP_ELEM: libc::c_long = 1;
 const MAP_UPDATE_ELEM: libc::c_long = 2;
@@ -199,11 +201,18 @@ where
     K: FromBytes + IntoBytes + Immutable + KnownLayout + Copy,
     V: FromBytes + IntoBytes + Immutable + KnownLayout,
 {
-    /// The map, or what shape it has instead.
-    pub(super) fn open(map: OwnedFd) -> io::Result<Result<Self, MapShape>> {
-        let shape = map_shape(std::os::fd::AsFd::as_fd(&map))?;
-        let fits = shape.key as usize == size_of::<K>() && shape.value as usize == size_of::<V>();
-        Ok(if fits { Ok(Self { map, kinds: PhantomData }) } else { Err(shape) })
+    /// The map called `name`, if it has this shape.
+    pub(super) fn open(map: OwnedFd, name: &str) -> Result<Self, Error> {
+        let shape = map_shape(std::os::fd::AsFd::as_fd(&map));
+        let shape = shape.map_err(|source| Error::Bpf { what: format!("map {name}"), source })?;
+        if shape.key as usize == size_of::<K>() && shape.value as usize == size_of::<V>() {
+            return Ok(Self { map, kinds: PhantomData });
+        }
+        Err(Error::Shape {
+            name: name.to_owned(),
+            found: format!("{}+{}", shape.key, shape.value),
+            expected: format!("{}+{}", size_of::<K>(), size_of::<V>()),
+        })
     }
 
     pub(super) fn descriptor(&self) -> BorrowedFd<'_> {

@@ -9,6 +9,7 @@ mod bpf;
 mod btf;
 pub mod clock;
 pub mod fanotify;
+mod folds;
 mod load;
 mod pin;
 pub mod probe;

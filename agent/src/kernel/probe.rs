@@ -17,6 +17,7 @@ use super::{bpf, fanotify};
 
 pub use advice::{Capability, State, advise};
 pub use plan::{ExecPath, Plan, plan};
+pub use program::attach_empty_connect4;
 
 /// Where bpffs is mounted everywhere.
 const BPFFS: &str = "/sys/fs/bpf";
@@ -185,7 +186,7 @@ fn image_maps() -> Attempt {
     let attr = bpf::Attr::new().u32(0, ARRAY_OF_MAPS).u32(4, 4).u32(8, 4).u32(12, 1);
     // SAFETY: BPF_MAP_CREATE (0) follows no address of the attribute and returns a descriptor.
     let outer = unsafe { attr.fd(INNER_MAP_FD, template.as_fd()).open(0) }?;
-    let outer = bpf::Table::<u32, u32>::open(outer)?.map_err(|_| Refusal::new("a map of another shape was made"))?;
+    let outer = bpf::Table::<u32, u32>::open(outer, "outer").map_err(|error| Refusal::new(error.to_string()))?;
     outer.set(&0, &larger.as_raw_fd().cast_unsigned()).map_err(Refusal::from)
 }
 

@@ -1,14 +1,12 @@
 //! The verdict on a file as the exec hooks would give it, for the exec guard: a process of its own that has only the pins.
 
-use std::os::fd::AsFd;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
 
 use agent_common::image::{self, Action, Hit, Space};
 use agent_common::wire::{Config, FileDigests, FileKey, Mode, Verdict};
 
 use super::bpf::{self, Table};
-use super::publish::MappedImage;
+use super::publish::Generations;
 use super::{Error, clock, pin};
 use crate::intel::Observable;
 use crate::tables::{Bearing, look_up};
@@ -28,10 +26,8 @@ pub struct ExecHit {
 #[derive(Debug)]
 pub struct Verdicts {
     config: Table<u32, Config>,
-    generations: Table<u32, u32>,
+    generations: Generations,
     file_digests: Table<FileKey, FileDigests>,
-    /// The image in use, by the id of its map.
-    current: Mutex<Option<(u32, Arc<MappedImage>)>>,
 }
 
 impl Verdicts {
@@ -43,9 +39,8 @@ impl Verdicts {
         let maps = pin::layout(pin_dir).maps;
         Ok(Self {
             config: open(&maps, "CONFIG")?,
-            generations: open(&maps, "GENERATIONS")?,
+            generations: Generations::new(open(&maps, "GENERATIONS")?),
             file_digests: open(&maps, "FILE_DIGESTS")?,
-            current: Mutex::default(),
         })
     }
 
@@ -54,7 +49,7 @@ impl Verdicts {
     /// # Errors
     /// The image cannot be read or is damaged.
     pub fn hold(&self) -> Result<(bool, bool), Error> {
-        let Some(image) = self.image()? else { return Ok((false, false)) };
+        let Some(image) = self.generations.current()? else { return Ok((false, false)) };
         let holds = |space| image::holds(&**image, space).map_err(|_| damaged());
         Ok((holds(Space::Digest)?, holds(Space::Path)?))
     }
@@ -78,7 +73,7 @@ impl Verdicts {
         if boot_ns < config.off_until_boot_ns {
             return Ok(None);
         }
-        let Some(image) = self.image()? else { return Ok(None) };
+        let Some(image) = self.generations.current()? else { return Ok(None) };
         // 2106 is the last year that an expiry can name.
         let now = u32::try_from(config.wall_minus_boot_ns.saturating_add(boot_ns) / 1_000_000_000).unwrap_or(u32::MAX);
         let has = |flag: u32| digests.flags & flag != 0;
@@ -104,22 +99,6 @@ impl Verdicts {
         let generation = image.generation().map_err(|_| damaged())?;
         Ok(Some(ExecHit { generation, entry: hit.entry, verdict }))
     }
-
-    fn image(&self) -> Result<Option<Arc<MappedImage>>, Error> {
-        let Some(id) = self.generations.get(&0).map_err(failed("map GENERATIONS"))?.filter(|id| *id != 0) else {
-            return Ok(None);
-        };
-        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((known, image)) = &*current
-            && *known == id
-        {
-            return Ok(Some(Arc::clone(image)));
-        }
-        let map = bpf::map_by_id(id).map_err(failed("the current generation"))?;
-        let image = Arc::new(MappedImage::of(map.as_fd()).map_err(failed("the current generation"))?);
-        *current = Some((id, Arc::clone(&image)));
-        Ok(Some(image))
-    }
 }
 
 /// An exception ends the matter, block comes before report.
@@ -139,11 +118,7 @@ where
 {
     let path = maps.join(name);
     let map = bpf::open_pin(&path).map_err(|source| Error::Path { what: "cannot open the pin", path, source })?;
-    Table::open(map).map_err(failed(name))?.map_err(|shape| Error::Shape {
-        name: name.to_owned(),
-        found: format!("{}+{}", shape.key, shape.value),
-        expected: format!("{}+{}", size_of::<K>(), size_of::<V>()),
-    })
+    Table::open(map, name)
 }
 
 fn failed(what: &'static str) -> impl Fn(std::io::Error) -> Error {

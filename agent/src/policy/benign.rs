@@ -102,7 +102,7 @@ pub fn observable(prefix: IpNet) -> Observable {
 }
 
 /// `name` and every name above it, longest first.
-fn suffixes(name: &str) -> impl Iterator<Item = &str> {
+pub(super) fn suffixes(name: &str) -> impl Iterator<Item = &str> {
     std::iter::successors(Some(name), |name| name.split_once('.').map(|(_, parent)| parent))
 }
 
@@ -220,6 +220,8 @@ pub struct WarningList {
     pub name: Arc<str>,
     /// Entries that are no value of the list's type and were left out.
     pub unreadable: usize,
+    /// The MISP attribute types that it is for; all if it names none.
+    attributes: HashSet<String>,
     matcher: Matcher,
 }
 
@@ -229,6 +231,8 @@ struct Document {
     #[serde(rename = "type")]
     kind: String,
     list: Vec<String>,
+    #[serde(default)]
+    matching_attributes: HashSet<String>,
 }
 
 impl WarningList {
@@ -279,12 +283,17 @@ impl WarningList {
             }
             _ => return Err(WarningListError::Type { file: file.to_owned(), kind: document.kind }),
         };
-        Ok(Self { name: document.name.into(), unreadable, matcher })
+        Ok(Self { name: document.name.into(), unreadable, attributes: document.matching_attributes, matcher })
     }
 
-    /// Whether a value is on the list; of a URL, its host too, as MISP has it.
+    /// Whether a value is on the list; of a URL, its host too, as MISP has it. A list of telephone numbers says nothing about
+    /// addresses, though its expressions match some.
     #[must_use]
     pub fn matches(&self, value: &Observable) -> bool {
+        let is_for_it = misp_types(value).iter().any(|kind| self.attributes.contains(*kind));
+        if !self.attributes.is_empty() && !is_for_it {
+            return false;
+        }
         let host = match value {
             Observable::Url(url) => normalise::url_host(url),
             _ => None,
@@ -325,6 +334,22 @@ impl WarningList {
                 .collect(),
             _ => Vec::new(),
         }
+    }
+}
+
+/// The MISP attribute types that hold such a value.
+const fn misp_types(value: &Observable) -> &'static [&'static str] {
+    match value {
+        Observable::Ipv4(_) | Observable::Ipv4Prefix(_) | Observable::Ipv6(_) | Observable::Ipv6Prefix(_) => {
+            &["ip-src", "ip-dst", "domain|ip"]
+        }
+        Observable::Endpoint(..) => &["ip-src|port", "ip-dst|port", "ip-src", "ip-dst"],
+        Observable::Domain(_) => &["domain", "hostname", "domain|ip", "hostname|port"],
+        Observable::Url(_) => &["url", "uri", "link"],
+        Observable::Sha256(_) => &["sha256", "filename|sha256"],
+        Observable::Sha1(_) => &["sha1", "filename|sha1"],
+        Observable::Md5(_) => &["md5", "filename|md5"],
+        Observable::Path(_) | Observable::FileName(_) => &["filename"],
     }
 }
 

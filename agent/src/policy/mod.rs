@@ -8,11 +8,14 @@ pub use crate::intel::Action;
 use crate::intel::{Indicator, Observable, Skipped};
 
 pub mod benign;
+mod files;
+mod names;
 pub mod reserved;
 mod rule;
 pub mod rules;
 
 pub use benign::{NeverBlock, WarningList, WarningListError, observable};
+pub use files::OwnFiles;
 pub use rule::{Supply, rule};
 pub use rules::{LocalAction, LocalRule, Rules};
 

@@ -6,8 +6,10 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::benign::covered;
+use super::files::is_of_the_empty_file;
+use super::names::{Popular, is_public_suffix};
 use super::{Action, LocalAction, NeverBlock, Outcome, Ruled, Rules, Ruling, observable, reserved};
-use crate::intel::{Attribution, Indicator, Observable, Origin, Place, SkipReason, Skipped, Source};
+use crate::intel::{Indicator, Observable, Origin, Place, SkipReason, Skipped, Source};
 
 /// What one source supplies: [`crate::intel::Load`] without what was skipped.
 #[derive(Clone, Copy, Debug)]
@@ -28,6 +30,7 @@ struct Judge<'a> {
     rules: &'a Rules,
     /// The local rules that allow, as far as they are in force.
     allowed: NeverBlock,
+    popular: Option<Popular>,
     now: Timestamp,
     ruling: Ruling,
     exceptions: BTreeSet<Observable>,
@@ -37,8 +40,14 @@ struct Judge<'a> {
 /// ends in exactly one of block, report and skipped; the counts are in [`Ruling::outcome`].
 #[must_use]
 pub fn rule(supplies: &[Supply<'_>], rules: &Rules, now: Timestamp) -> Ruling {
-    let mut judge =
-        Judge { rules, allowed: NeverBlock::default(), now, ruling: Ruling::default(), exceptions: BTreeSet::new() };
+    let mut judge = Judge {
+        rules,
+        allowed: NeverBlock::default(),
+        popular: (!rules.allow_popular_domains).then(Popular::new),
+        now,
+        ruling: Ruling::default(),
+        exceptions: BTreeSet::new(),
+    };
     judge.local_rules();
     for supply in supplies {
         let before = judge.ruling.outcome;
@@ -126,16 +135,9 @@ impl Judge<'_> {
             }
             self.exceptions.extend(self.rules.never_block.inside(&rule.observable));
             let indicator = Arc::new(Indicator {
-                id: None,
                 name: Some(Arc::from(rule.reason.as_str())),
-                observables: vec![rule.observable.clone()],
-                origin,
-                confidence: None,
-                tlp: None,
-                valid_from: None,
                 valid_until: rule.until,
-                modified: None,
-                attribution: Arc::new(Attribution::default()),
+                ..Indicator::new(vec![rule.observable.clone()], origin)
             });
             self.ruling.ruled.push(Ruled {
                 observable: rule.observable.clone(),
@@ -248,6 +250,21 @@ impl Judge<'_> {
         if let Some((length, least)) = shortest.filter(|(length, least)| length < least) {
             let why = format!("/{length} is broader than the limit of /{least}");
             return Some(Refusal { reason: SkipReason::TooBroad, why });
+        }
+        if let Observable::Domain(name) = value {
+            if is_public_suffix(name) {
+                let why = "a public suffix: it covers every name that anybody registers below it".to_owned();
+                return Some(Refusal { reason: SkipReason::TooBroad, why });
+            }
+            if let Some(site) = self.popular.as_ref().and_then(|popular| popular.below(name)) {
+                return benign(format!("it covers {site}, which everybody uses"));
+            }
+        }
+        if is_of_the_empty_file(value) {
+            return benign("the digest of an empty file".to_owned());
+        }
+        if let Some(path) = self.rules.own_files.path_of(value) {
+            return benign(format!("a package of this host installed it as {path}"));
         }
         let list = self.rules.warning_lists.iter().find(|list| list.matches(value))?;
         benign(format!("on the warning list `{}`", list.name))

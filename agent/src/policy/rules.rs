@@ -5,6 +5,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::benign::{NeverBlock, WarningList};
+use super::files::OwnFiles;
 use crate::intel::Observable;
 
 /// What a local rule does.
@@ -40,12 +41,16 @@ pub struct Rules {
     pub never_block: NeverBlock,
     /// MISP warning lists: an indicator on one is skipped as `benign`.
     pub warning_lists: Vec<WarningList>,
-    /// Local rules; one that blocks wins over reserved ranges and warning lists, never over `never_block`.
+    /// Local rules; one that blocks wins over all that follows and over warning lists, never over `never_block`.
     pub local: Vec<LocalRule>,
     /// The shortest IPv4 prefix accepted from a source: 0..=32.
     pub min_prefix_v4: u8,
     /// The shortest IPv6 prefix accepted from a source: 0..=128.
     pub min_prefix_v6: u8,
+    /// Whether sources may name popular sites and the names above them.
+    pub allow_popular_domains: bool,
+    /// What packages of this host installed: never blocked by a source.
+    pub own_files: OwnFiles,
 }
 
 impl Default for Rules {
@@ -55,7 +60,9 @@ impl Default for Rules {
             warning_lists: Vec::new(),
             local: Vec::new(),
             min_prefix_v4: 8,
-            min_prefix_v6: 32,
+            min_prefix_v6: 19,
+            allow_popular_domains: false,
+            own_files: OwnFiles::default(),
         }
     }
 }

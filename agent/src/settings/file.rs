@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::Error;
+use super::sightings::SightingsFile;
 use crate::intel::source::Source;
 
 /// Whether a matching `block` indicator blocks.
@@ -43,6 +44,8 @@ pub struct SettingsFile {
     pub exec: Option<ExecFile>,
     /// `[journal]`.
     pub journal: Option<JournalFile>,
+    /// `[sightings]`.
+    pub sightings: Option<SightingsFile>,
     /// cgroup2 directory to enforce.
     pub cgroup: Option<PathBuf>,
     /// `tracing` filter directives, as in `info,agent::kernel=debug`.
@@ -61,8 +64,12 @@ pub struct NeverBlockFile {
     pub host: Option<bool>,
     /// 0..=32; 8 unless said otherwise.
     pub min_prefix_v4: Option<u8>,
-    /// 0..=128; 32 unless said otherwise.
+    /// 0..=128; 19 unless said otherwise.
     pub min_prefix_v6: Option<u8>,
+    /// Leave popular sites alone; true unless said otherwise.
+    pub popular_domains: Option<bool>,
+    /// Leave what this host's packages installed alone; true unless said otherwise.
+    pub packages: Option<bool>,
 }
 
 /// `[exec]`.
@@ -130,6 +137,8 @@ impl SettingsFile {
             lay(&mut under.host, over.host);
             lay(&mut under.min_prefix_v4, over.min_prefix_v4);
             lay(&mut under.min_prefix_v6, over.min_prefix_v6);
+            lay(&mut under.popular_domains, over.popular_domains);
+            lay(&mut under.packages, over.packages);
         }
         if let Some(over) = later.exec {
             let under = self.exec.get_or_insert_default();
@@ -137,6 +146,9 @@ impl SettingsFile {
             lay(&mut under.deadline_ms, over.deadline_ms);
             lay(&mut under.guard, over.guard);
             lay(&mut under.hooks, over.hooks);
+        }
+        if let Some(over) = later.sightings {
+            self.sightings.get_or_insert_default().merge(over);
         }
         if let Some(over) = later.journal {
             let under = self.journal.get_or_insert_default();

@@ -12,7 +12,7 @@ use agent_common::image::Seed;
 use jiff::Timestamp;
 
 use super::{Bearing, Tables, compile, look_up};
-use crate::intel::{Attribution, Indicator, Observable, Origin, Place};
+use crate::intel::{Indicator, Observable, Origin, Place};
 use crate::policy::{Action, Ruled, Ruling};
 
 const SEED: Seed = Seed(0x0123_4567_89ab_cdef, 0x0f1e_2d3c_4b5a_6978);
@@ -21,15 +21,7 @@ const SEED: Seed = Seed(0x0123_4567_89ab_cdef, 0x0f1e_2d3c_4b5a_6978);
 fn ruled(observable: Observable, source: &str, action: Action, expires: u32) -> Ruled {
     let indicator = Indicator {
         id: Some(format!("indicator--{source}").into()),
-        name: None,
-        observables: vec![observable.clone()],
-        origin: Origin { file: source.into(), place: Place::Line(1) },
-        confidence: None,
-        tlp: None,
-        valid_from: None,
-        valid_until: None,
-        modified: None,
-        attribution: Arc::new(Attribution::default()),
+        ..Indicator::new(vec![observable.clone()], Origin { file: source.into(), place: Place::Line(1) })
     };
     let expires = (expires != 0).then(|| Timestamp::from_second(expires.into()).unwrap());
     Ruled {

@@ -223,6 +223,30 @@ fn a_stopped_daemon_hangs_no_exec() {
     assert_eq!(ended, Ended::Denied, "blocking must not need the daemon");
 }
 
+#[test]
+fn what_a_package_of_this_host_installed_is_not_blocked_by_a_source() {
+    let mut sandbox = Sandbox::new(SETTINGS);
+    let (bad, digest) = sandbox.program("bad");
+    let own = Path::new("/usr/bin/true");
+    let recorded = fs::read_to_string("/var/lib/dpkg/info/coreutils.md5sums").unwrap_or_default();
+    // Before Debian 13 it is recorded below /bin.
+    if !recorded.contains("bin/true\n") {
+        println!(
+            "NOT RUN what_a_package_of_this_host_installed_is_not_blocked_by_a_source: dpkg did not install {own:?}"
+        );
+        return;
+    }
+    sandbox.intel("hashes.txt", &format!("{digest}\n{}\n", crate::sandbox::sha256(own)));
+    sandbox.start();
+    assert_eq!(exec(&bad), Ended::Denied);
+    sandbox.wait_for("the package's programs to be learnt", |_| (exec(own) == Ended::Ran).then_some(()));
+    let status = sandbox.json(&["intel", "list", "--json"]);
+    let skipped = serde_json::to_string(&status["sources"]).unwrap();
+    assert!(skipped.contains("\"skipped\":1"), "{status}");
+    assert!(sandbox.root.path().join("var/lib/cordon/own-files").exists(), "kept for the next start");
+    assert_eq!(exec(&bad), Ended::Denied, "and nothing else is let go");
+}
+
 /// A bundle of one indicator.
 pub fn bundle(pattern: &str) -> String {
     serde_json::json!({

@@ -1,6 +1,9 @@
 //! Intelligence that comes, goes and expires while the agent runs, and what records and `explain` say of it.
 
 use std::fs;
+use std::net::TcpStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -49,6 +52,36 @@ fn a_record_names_indicator_actor_malware_and_report() {
 }
 
 #[test]
+fn records_name_the_right_indicator_while_generations_change_under_the_hits() {
+    let mut sandbox = Sandbox::new(&settings("enforce", "block"));
+    // More or fewer values below it move its entry about.
+    let list = |below: u32| (0..below).map(|n| format!("127.50.0.{n}\n")).collect::<String>() + "127.50.9.9\n";
+    sandbox.intel("lab.txt", &list(1));
+    sandbox.start();
+    let generation = |sandbox: &Sandbox| sandbox.json(&["status", "--json"])["generation"].as_u64().unwrap();
+    let first = generation(&sandbox);
+    let is_over = Arc::new(AtomicBool::new(false));
+    let hits = std::thread::spawn({
+        let is_over = Arc::clone(&is_over);
+        move || {
+            while !is_over.load(Ordering::Relaxed) {
+                assert!(is_blocked(&TcpStream::connect("127.50.9.9:9")));
+            }
+        }
+    });
+    for round in 0..12 {
+        sandbox.intel("lab.txt", &list(2 + round % 7));
+        sandbox.json(&["intel", "refresh", "--json"]);
+    }
+    is_over.store(true, Ordering::Relaxed);
+    hits.join().unwrap();
+    assert!(generation(&sandbox) >= first + 12);
+    for record in sandbox.log(&[]) {
+        assert_eq!(record["indicator"]["value"], record["destination"]["ip"], "{record}");
+    }
+}
+
+#[test]
 fn an_indicator_expires_in_the_kernel_even_when_the_agent_is_dead() {
     let mut sandbox = Sandbox::new(&settings("enforce", "block"));
     // Longer each time until this machine is quick enough to see both sides of the end.
@@ -86,6 +119,24 @@ fn a_broken_file_leaves_the_last_good_set_in_force_and_raises_a_fault() {
         faults.into_iter().find(|fault| fault["detail"].as_str().is_some_and(|detail| detail.contains("feed.json:1:")))
     });
     assert!(is_blocked(&connect("127.3.3.3:0")), "the last good set must stay");
+}
+
+#[test]
+fn a_source_that_broke_while_no_agent_ran_is_in_force_as_it_last_was() {
+    let mut sandbox = Sandbox::new(&settings("enforce", "block"));
+    sandbox.intel("feed.json", &attributed_bundle("[ipv4-addr:value = '127.3.3.3']"));
+    sandbox.intel("other.txt", "127.3.3.4\n");
+    sandbox.start();
+    sandbox.stop();
+    sandbox.intel("feed.json", "{\"type\": \"bundle\", \"objects\": [");
+    fs::remove_file(sandbox.root.path().join("etc/cordon/intel.d/other.txt")).unwrap();
+    sandbox.start();
+    assert!(is_blocked(&connect("127.3.3.3:0")), "{}", sandbox.agent_log());
+    connect("127.3.3.4:0").expect("what was taken away is not in force");
+    let record = sandbox.record("the hit", |_| true);
+    assert_eq!(record["attribution"]["actors"][0], "Paper Heron");
+    let status = sandbox.json(&["status", "--json"]);
+    assert!(status["faults"].to_string().contains("feed.json:1:"), "{status}");
 }
 
 #[test]

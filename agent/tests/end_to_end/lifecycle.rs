@@ -72,6 +72,18 @@ fn a_clean_stop_keeps_blocking_and_off_removes_every_pin() {
 }
 
 #[test]
+fn off_holds_for_an_agent_that_is_started_later() {
+    let mut sandbox = lab();
+    sandbox.kill();
+    assert!(is_blocked(&connect("127.7.7.7:0")));
+    sandbox.json(&["off", "--for", "1h", "--reason", "locked out", "--json"]);
+    sandbox.start();
+    connect("127.7.7.7:0").unwrap();
+    sandbox.json(&["on", "--json"]);
+    assert!(is_blocked(&connect("127.7.7.7:0")));
+}
+
+#[test]
 fn off_ends_by_itself_and_on_ends_it_early() {
     let mut sandbox = lab();
     let pins = pins(&sandbox);

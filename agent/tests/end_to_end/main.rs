@@ -6,8 +6,13 @@
 
 mod bad_input;
 mod exec;
+mod fetch;
 mod intelligence;
 mod lifecycle;
 mod network;
+#[path = "../taxii/python.rs"]
+mod python;
 mod real;
 mod sandbox;
+mod sharing;
+mod web;

@@ -183,3 +183,21 @@ fn the_filters_of_log_select() {
         assert_eq!(sandbox.log(&filter).len(), expected, "{filter:?}");
     }
 }
+
+#[test]
+fn status_compares_the_counted_hits_with_the_recorded_ones() {
+    let mut sandbox = lab("enforce", "block");
+    for _ in 0..5 {
+        assert!(is_blocked(&connect("127.7.7.7:0")));
+    }
+    let hits = sandbox.json(&["status", "--json"])["hits"].clone();
+    assert_eq!(hits["counted"], 5, "{hits}");
+    let recorded = hits["recorded"].as_u64().unwrap();
+    assert_eq!(hits["unrecorded"], 5 - recorded, "{hits}");
+    sandbox.wait_for("all hits to be recorded", |sandbox| {
+        let hits = sandbox.json(&["status", "--json"])["hits"].clone();
+        (hits["recorded"] == 5 && hits["unrecorded"] == 0).then_some(())
+    });
+    let count: u64 = sandbox.log(&[]).iter().map(|record| record["count"].as_u64().unwrap()).sum();
+    assert_eq!(count, 5);
+}

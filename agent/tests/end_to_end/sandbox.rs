@@ -22,8 +22,8 @@ pub struct Sandbox {
     pub root: TempDir,
     pub cgroup: PathBuf,
     agent: Option<Child>,
-    home: PathBuf,
-    _turn: MutexGuard<'static, ()>,
+    /// Where this process came from, and that no other test is in a sandbox; `None` for a second agent.
+    home: Option<(PathBuf, MutexGuard<'static, ()>)>,
 }
 
 /// The mount point of the cgroup2 hierarchy.
@@ -37,16 +37,36 @@ impl Sandbox {
     /// A root with `settings` in its `cordon.toml`, and this process inside the sandbox's cgroup.
     pub fn new(settings: &str) -> Self {
         let turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
-        let root = tempfile::tempdir().unwrap();
-        fs::create_dir_all(root.path().join("etc/cordon/intel.d")).unwrap();
-        fs::write(root.path().join("etc/cordon/cordon.toml"), settings).unwrap();
+        let mut sandbox = Self::without_us(settings, "");
         let mount = cgroup2();
         let own = fs::read_to_string("/proc/self/cgroup").unwrap();
         let own = own.lines().find_map(|line| line.strip_prefix("0::/")).unwrap_or_default().to_owned();
-        let cgroup = mount.join(format!("cordon-test-{}", std::process::id()));
+        fs::write(sandbox.cgroup.join("cgroup.procs"), std::process::id().to_string()).unwrap();
+        sandbox.home = Some((mount.join(own), turn));
+        sandbox
+    }
+
+    /// A second agent beside one of [`Sandbox::new`]; this process is not in its cgroup, see [`Sandbox::is_blocked_inside`].
+    pub fn second(settings: &str) -> Self {
+        Self::without_us(settings, "-second")
+    }
+
+    fn without_us(settings: &str, suffix: &str) -> Self {
+        let root = tempfile::tempdir().unwrap();
+        fs::create_dir_all(root.path().join("etc/cordon/intel.d")).unwrap();
+        fs::write(root.path().join("etc/cordon/cordon.toml"), settings).unwrap();
+        let cgroup = cgroup2().join(format!("cordon-test-{}{suffix}", std::process::id()));
         fs::create_dir_all(&cgroup).expect("these tests need root: run them with `cargo xtask test`");
-        fs::write(cgroup.join("cgroup.procs"), std::process::id().to_string()).unwrap();
-        Self { root, cgroup, agent: None, home: mount.join(own), _turn: turn }
+        Self { root, cgroup, agent: None, home: None }
+    }
+
+    /// Whether a program in the sandbox's cgroup fails to connect with `EPERM`; nobody listens there.
+    pub fn is_blocked_inside(&self, address: &str, port: u16) -> bool {
+        let script = format!("echo $$ >{}/cgroup.procs; exec 3<>/dev/tcp/{address}/{port}", self.cgroup.display());
+        let output = Command::new("bash").args(["-c", &script]).env("LC_ALL", "C").output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(said.contains("Operation not permitted") || said.contains("Connection refused"), "{said}");
+        said.contains("Operation not permitted")
     }
 
     /// Adds intelligence to the watched directory.
@@ -190,7 +210,9 @@ impl Drop for Sandbox {
         }
         // Without an agent this removes the pins; a test may have removed them already.
         self.cordon(&["off", "--reason", "the test is over"]);
-        fs::write(self.home.join("cgroup.procs"), std::process::id().to_string()).ok();
+        if let Some((home, _)) = &self.home {
+            fs::write(home.join("cgroup.procs"), std::process::id().to_string()).ok();
+        }
         // Killed children leave the cgroup a moment later.
         for _ in 0..100 {
             if fs::remove_dir(&self.cgroup).is_ok() {

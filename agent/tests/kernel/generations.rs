@@ -39,7 +39,7 @@ fn no_connect_is_misjudged_while_generations_change() {
     assert!(judged.load(Ordering::Relaxed) > u64::from(SWAPS) * 10, "too few connects to mean anything");
     let image = running.kernel.mapped_image().unwrap();
     assert_eq!(image.generation(), Ok(1 + SWAPS));
-    assert_eq!(&*image, running.tables.as_ref().unwrap().image.as_slice());
+    assert_eq!(&**image, running.tables.as_ref().unwrap().image.as_slice());
     assert!(running.kernel.forget_hits_before(1 + SWAPS).unwrap() >= 1);
     assert_eq!(running.counted(1), 0);
 }

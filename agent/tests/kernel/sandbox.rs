@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use agent::event::{Action as Did, Event};
-use agent::intel::{Attribution, Indicator, Observable, Origin, Place};
+use agent::intel::{Indicator, Observable, Origin, Place};
 use agent::kernel::{Bprm, EventRing, Kernel, Options, Report, Switches, unpin_all};
 use agent::policy::{Action, Ruled, Ruling};
 use agent::tables::{Tables, compile};
@@ -144,15 +144,8 @@ impl Rules {
     pub fn add(mut self, observable: Observable, action: Action, expires: Option<Timestamp>) -> Self {
         let indicator = Arc::new(Indicator {
             id: Some(format!("indicator--{}", self.0.len()).into()),
-            name: None,
-            observables: vec![observable.clone()],
-            origin: Origin { file: "test".into(), place: Place::Line(1) },
-            confidence: None,
-            tlp: None,
-            valid_from: None,
             valid_until: expires,
-            modified: None,
-            attribution: Arc::new(Attribution::default()),
+            ..Indicator::new(vec![observable.clone()], Origin { file: "test".into(), place: Place::Line(1) })
         });
         self.0.push(Ruled { observable, source: "test".into(), action, expires, rule: "feeds.test".into(), indicator });
         self

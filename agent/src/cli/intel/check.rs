@@ -4,12 +4,15 @@ use std::collections::{BTreeMap, HashSet};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use jiff::Timestamp;
 use serde::Serialize;
 
 use super::Exit;
 use super::table::{Terminal, Tone};
-use crate::intel::parse::Format;
+use crate::app::own_files;
+use crate::host::{DPKG_INFO, Packages};
+use crate::intel::parse::{Column, Columns, Format, ToIds};
 use crate::intel::source::{Age, FileError, Load, Source, load_all};
 use crate::intel::{Action, Observable, SkipReason, Skipped};
 use crate::policy::{Outcome, Rules, Supply, WarningList, WarningListError, rule};
@@ -29,9 +32,16 @@ pub struct Args {
     /// The time at which validity is judged (RFC 3339), so that results repeat; default: now
     #[arg(long, value_name = "TIME")]
     pub at: Option<Timestamp>,
-    /// auto, stix, talos or list
-    #[arg(long, default_value_t = Format::Auto)]
+    /// How the files are written; `auto` tells by their content
+    #[arg(long, default_value_t = Format::AUTO, value_parser = PossibleValuesParser::new(Format::names()).try_map(|name| name.parse::<Format>()))]
     pub format: Format,
+    /// honour or ignore: whether MISP attributes without to_ids are skipped or used
+    #[arg(long, default_value = "honour", value_parser = parse_to_ids)]
+    pub to_ids: ToIds,
+    /// Which column of a CSV file holds what, by its name or its number from 1: value, type, port, name, confidence, malware,
+    /// actor, modified, valid_until, reference or tlp; may be given several times
+    #[arg(long, value_name = "WHAT=COLUMN", value_parser = parse_column)]
+    pub column: Vec<(String, Column)>,
     /// Accept loopback, private, documentation and other reserved addresses
     #[arg(long)]
     pub allow_reserved: bool,
@@ -54,6 +64,28 @@ fn parse_action(text: &str) -> Result<Action, String> {
         "block" => Ok(Action::Block),
         "report" => Ok(Action::Report),
         _ => Err("it is block or report".to_owned()),
+    }
+}
+
+fn parse_column(text: &str) -> Result<(String, Column), String> {
+    let (what, column) = text.split_once('=').ok_or("it is WHAT=COLUMN, such as value=ioc or value=3")?;
+    let column = column.parse().map_or_else(|_| Column::Name(column.to_owned()), Column::Number);
+    // Whether there is such a thing to be said is asked of what reads the settings.
+    columns(&[(what.to_owned(), column.clone())]).map_err(|error| error.to_string())?;
+    Ok((what.to_owned(), column))
+}
+
+/// As `[source.csv]` would say it.
+fn columns(said: &[(String, Column)]) -> serde_json::Result<Columns> {
+    let said: BTreeMap<&str, &Column> = said.iter().map(|(what, column)| (what.as_str(), column)).collect();
+    serde_json::from_value(serde_json::to_value(said)?)
+}
+
+fn parse_to_ids(text: &str) -> Result<ToIds, String> {
+    match text {
+        "honour" => Ok(ToIds::Honour),
+        "ignore" => Ok(ToIds::Ignore),
+        _ => Err("it is honour or ignore".to_owned()),
     }
 }
 
@@ -102,6 +134,8 @@ struct Document<'a> {
     trimmed: Vec<Reason<'a>>,
     superseded: u64,
     refused: Vec<Refusal>,
+    /// As what the files were read, and how many as each.
+    read_as: &'a BTreeMap<String, u64>,
 }
 
 /// Distinct values by type, in the order of [`Observable::TYPE_NAMES`].
@@ -131,7 +165,7 @@ fn warning_list(path: &Path) -> Result<WarningList, Error> {
     Ok(WarningList::parse(&path.to_string_lossy(), &bytes)?)
 }
 
-fn load(args: &Args, now: Timestamp) -> Result<(Load, Rules), Error> {
+fn load(args: &Args, packages: &Packages, now: Timestamp) -> Result<(Load, Rules), Error> {
     let warning_lists = args.warning_list.iter().map(|path| warning_list(path)).collect::<Result<_, _>>()?;
     let source = Source {
         format: args.format,
@@ -139,10 +173,14 @@ fn load(args: &Args, now: Timestamp) -> Result<(Load, Rules), Error> {
         allow_reserved: args.allow_reserved,
         min_confidence: args.min_confidence,
         max_age: args.max_age,
+        to_ids: args.to_ids,
+        csv: columns(&args.column).unwrap_or_default(),
         ..Source::new("check", "")
     };
     let load = load_all(&source, &args.paths, now).map_err(|error| error.error)?;
-    Ok((load, Rules { warning_lists, ..Rules::default() }))
+    let own_files = own_files::listed(packages, std::iter::once(&load))
+        .map_err(|error| Error::Unreadable { path: DPKG_INFO.into(), error })?;
+    Ok((load, Rules { warning_lists, own_files, ..Rules::default() }))
 }
 
 /// Checks and prints; `now` is used where `--at` does not say otherwise. Intelligence that cannot be used is
@@ -150,9 +188,15 @@ fn load(args: &Args, now: Timestamp) -> Result<(Load, Rules), Error> {
 ///
 /// # Errors
 /// The output cannot be written.
-pub fn run(args: &Args, now: Timestamp, output: &mut impl Write, errors: &mut impl Write) -> io::Result<Exit> {
+pub fn run(
+    args: &Args,
+    packages: &Packages,
+    now: Timestamp,
+    output: &mut impl Write,
+    errors: &mut impl Write,
+) -> io::Result<Exit> {
     let now = args.at.unwrap_or(now);
-    let (load, rules) = match load(args, now) {
+    let (load, rules) = match load(args, packages, now) {
         Ok(loaded) => loaded,
         Err(error) => {
             writeln!(errors, "cordon: {error}")?;
@@ -180,7 +224,7 @@ pub fn run(args: &Args, now: Timestamp, output: &mut impl Write, errors: &mut im
     }
     let document = Document {
         schema: 1,
-        files: load.files,
+        files: load.files.len() as u64,
         indicators: load.read,
         outcome,
         values,
@@ -188,6 +232,7 @@ pub fn run(args: &Args, now: Timestamp, output: &mut impl Write, errors: &mut im
         trimmed: reasons(load.trimmed.iter().chain(&ruling.trimmed)),
         superseded: load.superseded,
         refused,
+        read_as: &load.read_as,
     };
     if args.json {
         serde_json::to_writer(&mut *output, &document).map_err(io::Error::from)?;
@@ -204,6 +249,9 @@ fn show(document: &Document<'_>, terminal: Terminal, output: &mut impl Write) ->
     let summary =
         format!("{} indicators in {files}: {block} block, {report} report, {skipped} skipped", document.indicators);
     writeln!(output, "{}", terminal.paint(Tone::Heading, &summary))?;
+    for (how, files) in document.read_as {
+        writeln!(output, "{files} read as {how}")?;
+    }
     let rows = Observable::TYPE_NAMES.iter().zip(document.values.0).filter(|(_, count)| *count > 0);
     let rows: Vec<Vec<String>> = rows.map(|(name, count)| vec![(*name).to_owned(), count.to_string()]).collect();
     if !rows.is_empty() {

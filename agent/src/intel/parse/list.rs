@@ -1,21 +1,40 @@
-//! Lists: one item a line, hosts files, the first field of a line, and the text files that Talos publishes.
+//! Lists: one item a line, the first field of a line, hosts files, ipset, Spamhaus DROP, and the texts that Talos publishes.
 
-use std::borrow::Cow;
+mod ipset;
+
+use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::{Fault, Format, MAX_ITEMS, MAX_LINE_BYTES, ParseError, Parsed, excerpt};
-use crate::intel::normalise::{self, Invalid};
-use crate::intel::{Attribution, Indicator, Observable, Origin, Place, SkipReason, Skipped};
+use serde_json::Value;
 
-/// Reads a list as it comes, in pieces of any size, holding no more than one line.
-#[derive(Debug)]
-pub struct ListParser {
+use self::ipset::{Exceptions, Statement, between};
+use super::values::{Dropped, by_form};
+use super::{Dialect, Fault, Format, MAX_ITEMS, MAX_LINE_BYTES, ParseError, Parsed, Reading, Text, excerpt, title};
+use crate::intel::{Attribution, Indicator, Observable, Origin, Place, SkipReason, normalise};
+
+pub(super) struct List;
+
+impl Dialect for List {
+    fn name(&self) -> &'static str {
+        "list"
+    }
+
+    fn text(&self, file: &Arc<str>, _head: &[u8], reading: &Reading) -> Option<Result<Box<dyn Text>, ParseError>> {
+        Some(Ok(Box::new(Lines::new(file, reading.format))))
+    }
+}
+
+/// Holds no more than one line.
+struct Lines {
     file: Arc<str>,
     format: Format,
     attribution: Arc<Attribution>,
     parsed: Parsed,
     line: u32,
     partial: Vec<u8>,
+    /// Whether the statements of an ipset began.
+    in_set: bool,
+    exceptions: Exceptions,
     /// Where the first line without an item is, for a file in which no line has one.
     first_unread: Option<u32>,
 }
@@ -38,23 +57,19 @@ const OWN_NAMES: [&str; 11] = [
     "ip6-allhosts",
 ];
 
-/// Why a line is no indicator.
-type Refusal = (SkipReason, Cow<'static, str>);
-
-impl ListParser {
-    /// Starts a file. Its name without directory and extension becomes the title of the report of its indicators.
-    #[must_use]
-    pub fn new(file: &Arc<str>, format: Format) -> Self {
-        let name = file.rsplit('/').next().unwrap_or_default();
-        let title = name.rsplit_once('.').map_or(name, |(stem, _)| stem);
+impl Lines {
+    fn new(file: &Arc<str>, format: Format) -> Self {
+        let title = title(file);
         let reports = if title.is_empty() { Vec::new() } else { vec![title.to_owned()] };
         Self {
             file: Arc::clone(file),
             format,
             attribution: Arc::new(Attribution { reports, ..Attribution::default() }),
-            parsed: Parsed::default(),
+            parsed: Parsed::of("list"),
             line: 0,
             partial: Vec::new(),
+            in_set: false,
+            exceptions: Exceptions::default(),
             first_unread: None,
         }
     }
@@ -63,49 +78,12 @@ impl ListParser {
         ParseError::new(&self.file, u64::from(line), column as u64, fault)
     }
 
-    /// Takes the next piece.
-    ///
-    /// # Errors
-    /// A line that is too long, or too many items.
-    pub fn push(&mut self, mut piece: &[u8]) -> Result<(), ParseError> {
-        while let Some(end) = piece.iter().position(|byte| *byte == b'\n') {
-            let (line, rest) = piece.split_at(end);
-            piece = rest.get(1..).unwrap_or_default();
-            if self.partial.is_empty() {
-                self.line(line)?;
-            } else {
-                self.hold(line)?;
-                let line = std::mem::take(&mut self.partial);
-                self.line(&line)?;
-            }
-        }
-        self.hold(piece)
-    }
-
     fn hold(&mut self, piece: &[u8]) -> Result<(), ParseError> {
         if self.partial.len() + piece.len() > MAX_LINE_BYTES {
             return Err(self.error(self.line + 1, MAX_LINE_BYTES + 1, Fault::LineTooLong));
         }
         self.partial.extend_from_slice(piece);
         Ok(())
-    }
-
-    /// Ends the file.
-    ///
-    /// # Errors
-    /// With `format = "auto"`, a text of which no line is an indicator.
-    pub fn finish(mut self) -> Result<Parsed, ParseError> {
-        if !self.partial.is_empty() {
-            let line = std::mem::take(&mut self.partial);
-            self.line(&line)?;
-        }
-        if let Some(line) = self.first_unread
-            && self.format == Format::Auto
-            && self.parsed.indicators.is_empty()
-        {
-            return Err(self.error(line, 1, Fault::Unknown("text of which no line is an indicator")));
-        }
-        Ok(self.parsed)
     }
 
     fn line(&mut self, bytes: &[u8]) -> Result<(), ParseError> {
@@ -121,7 +99,7 @@ impl ListParser {
             Ok(text) => self.text(text),
             Err(error) => {
                 let why = format!("not UTF-8 from column {}", error.valid_up_to() + 1);
-                self.skip(&String::from_utf8_lossy(bytes), (SkipReason::Malformed, why.into()));
+                self.skip(&String::from_utf8_lossy(bytes), Dropped::malformed(why));
             }
         }
         Ok(())
@@ -132,7 +110,17 @@ impl ListParser {
         if text.is_empty() || text.starts_with(['#', ';', '!']) || text.starts_with("//") {
             return;
         }
+        if let Some(statement) = ipset::statement(text, self.in_set) {
+            self.in_set |= matches!(statement, Statement::Set);
+            return self.statement(text, statement);
+        }
+        if text.starts_with('{') {
+            return self.json(text);
+        }
         let text = without_trailing_comment(text);
+        if let Some(range) = ipset::range(text).or_else(|| block(text)) {
+            return self.item(text, range, None);
+        }
         let mut fields = text.split_ascii_whitespace();
         if let Some(first) = fields.next()
             && SINKS.contains(&first)
@@ -140,10 +128,17 @@ impl ListParser {
         {
             return self.hosts(fields);
         }
-        match item(text) {
-            Ok(value) => self.add(value, None),
+        // A URL may hold a semicolon; a prefix with a remark behind one would be taken for a URL.
+        let is_column = |(field, _): (&str, &str)| by_form(field.trim_end()).is_ok_and(|value| !is_name(&value));
+        let whole = if text.split_once(';').is_some_and(is_column) {
+            Err(Dropped::malformed("a value with a remark"))
+        } else {
+            by_form(text)
+        };
+        match whole {
+            Ok(value) => self.add(vec![value], None),
             Err(refusal) => match first_field(text) {
-                Some(Ok((value, note))) => self.add(value, note),
+                Some(Ok((value, note))) => self.add(vec![value], note),
                 Some(Err(of_field)) => self.skip(text, of_field),
                 None => self.skip(text, refusal),
             },
@@ -151,15 +146,16 @@ impl ListParser {
     }
 
     fn hosts<'a>(&mut self, names: impl Iterator<Item = &'a str>) {
+        const OWN: &str = "a hosts file's name for the machine itself";
         for name in names {
             if OWN_NAMES.contains(&name) {
-                self.skip(name, (SkipReason::Benign, "a hosts file's name for the machine itself".into()));
+                self.skip(name, Dropped::new(SkipReason::Benign, OWN));
                 continue;
             }
             match normalise::domain(name) {
-                Ok(value @ Observable::Domain(_)) => self.add(value, None),
-                Ok(_) => self.skip(name, (SkipReason::Malformed, "an address where a hosts file has a name".into())),
-                Err(error) => self.skip(name, (SkipReason::Malformed, error.to_string().into())),
+                Ok(value @ Observable::Domain(_)) => self.add(vec![value], None),
+                Ok(_) => self.skip(name, Dropped::malformed("an address where a hosts file has a name")),
+                Err(error) => self.skip(name, error.into()),
             }
         }
     }
@@ -168,31 +164,109 @@ impl ListParser {
         Origin { file: Arc::clone(&self.file), place: Place::Line(self.line) }
     }
 
-    fn add(&mut self, value: Observable, note: Option<&str>) {
+    fn statement(&mut self, text: &str, statement: Statement<'_>) {
+        let Statement::Entry { values, is_exception, comment } = statement else { return };
+        match values {
+            Ok(values) if is_exception => {
+                self.exceptions.add(&values);
+                self.skip(text, Dropped::new(SkipReason::Benign, "its author excepts it from the set (nomatch)"));
+            }
+            values => self.item(text, values, comment),
+        }
+    }
+
+    /// A line of Spamhaus's JSON lists: `{"cidr": "192.0.2.0/24", "sblid": "SBL1"}`, and one with metadata.
+    fn json(&mut self, text: &str) {
+        let Ok(Value::Object(line)) = serde_json::from_str(text) else {
+            return self.skip(text, Dropped::malformed("not a JSON object"));
+        };
+        let field = |key: &str| line.get(key).and_then(Value::as_str);
+        match field("cidr") {
+            Some(prefix) => {
+                let value = normalise::address(prefix).map(|value| vec![value]).map_err(Dropped::from);
+                self.item(prefix, value, field("sblid"));
+            }
+            None if field("type") == Some("metadata") => {}
+            None if line.contains_key("asn") => {
+                self.skip(text, Dropped::unsupported_type("an autonomous system's number"));
+            }
+            None => self.skip(text, Dropped::malformed("a JSON line without `cidr`")),
+        }
+    }
+
+    fn item(&mut self, text: &str, values: Result<Vec<Observable>, Dropped>, note: Option<&str>) {
+        match values {
+            Ok(values) => self.add(values, note),
+            Err(reason) => self.skip(text, reason),
+        }
+    }
+
+    /// Takes back what is excepted.
+    fn except(&mut self) {
+        self.exceptions.sort();
+        let mut used = Vec::with_capacity(self.parsed.indicators.len());
+        for mut indicator in std::mem::take(&mut self.parsed.indicators) {
+            let left: Vec<Observable> =
+                indicator.observables.iter().flat_map(|value| self.exceptions.without(value)).collect();
+            if left.is_empty() {
+                let why = Dropped::new(SkipReason::Benign, "its author excepts all of it from the set (nomatch)");
+                let value = indicator.observables.first().map(ToString::to_string).unwrap_or_default();
+                self.parsed.skipped.push(why.skipped(indicator.origin, &value));
+            } else {
+                indicator.observables = left;
+                used.push(indicator);
+            }
+        }
+        self.parsed.indicators = used;
+    }
+
+    fn add(&mut self, values: Vec<Observable>, note: Option<&str>) {
         self.parsed.read += 1;
         self.parsed.indicators.push(Indicator {
-            id: None,
             name: note.map(|note| Arc::from(excerpt(note))),
-            observables: vec![value],
-            origin: self.origin(),
-            confidence: None,
-            tlp: None,
-            valid_from: None,
-            valid_until: None,
-            modified: None,
             attribution: Arc::clone(&self.attribution),
+            ..Indicator::new(values, self.origin())
         });
     }
 
-    fn skip(&mut self, text: &str, (reason, why): Refusal) {
+    fn skip(&mut self, text: &str, dropped: Dropped) {
         self.first_unread.get_or_insert(self.line);
         self.parsed.read += 1;
-        self.parsed.skipped.push(Skipped {
-            reason,
-            origin: self.origin(),
-            value: excerpt(text),
-            why: why.into_owned(),
-        });
+        self.parsed.skipped.push(dropped.skipped(self.origin(), text));
+    }
+}
+
+impl Text for Lines {
+    fn push(&mut self, mut piece: &[u8]) -> Result<(), ParseError> {
+        while let Some(end) = piece.iter().position(|byte| *byte == b'\n') {
+            let (line, rest) = piece.split_at(end);
+            piece = rest.get(1..).unwrap_or_default();
+            if self.partial.is_empty() {
+                self.line(line)?;
+            } else {
+                self.hold(line)?;
+                let line = std::mem::take(&mut self.partial);
+                self.line(&line)?;
+            }
+        }
+        self.hold(piece)
+    }
+
+    fn finish(mut self: Box<Self>) -> Result<Parsed, ParseError> {
+        if !self.partial.is_empty() {
+            let line = std::mem::take(&mut self.partial);
+            self.line(&line)?;
+        }
+        if !self.exceptions.is_empty() {
+            self.except();
+        }
+        if let Some(line) = self.first_unread
+            && self.format == Format::AUTO
+            && self.parsed.indicators.is_empty()
+        {
+            return Err(self.error(line, 1, Fault::Unknown { found: "text of which no line is an indicator" }));
+        }
+        Ok(self.parsed)
     }
 }
 
@@ -203,79 +277,35 @@ fn without_trailing_comment(text: &str) -> &str {
     }
 }
 
+const fn is_name(value: &Observable) -> bool {
+    matches!(value, Observable::Domain(_) | Observable::Url(_))
+}
+
+/// A line of DShield's block list: first address, last address and length of a prefix. Any other text is none, for an address
+/// with another behind it may mean anything.
+fn block(text: &str) -> Option<Result<Vec<Observable>, Dropped>> {
+    let mut fields = text.split('\t');
+    let (first, last, length) = (fields.next()?, fields.next()?, fields.next()?);
+    let (first, last): (IpAddr, IpAddr) = (first.parse().ok()?, last.parse().ok()?);
+    let length: u8 = length.parse().ok()?;
+    let prefix = ipnet::IpNet::new(first, length).ok()?;
+    (prefix.network() == first && prefix.broadcast() == last).then(|| between(first, last))
+}
+
 /// A line whose first field is an indicator (or a value that no hook sees) and whose rest is a remark: `hash;comment`, `ip<TAB>score`, `hash  file name`.
 /// A domain needs a tab or semicolon behind it, because prose starts with words that look like names (`Node.js …`).
-fn first_field(text: &str) -> Option<Result<(Observable, Option<&str>), Refusal>> {
+fn first_field(text: &str) -> Option<Result<(Observable, Option<&str>), Dropped>> {
     let end = text.find([' ', '\t', ';'])?;
     let (field, rest) = text.split_at(end);
-    let value = match item(field) {
+    let value = match by_form(field) {
         Ok(value) => value,
-        Err(refusal) => return (refusal.0 == SkipReason::UnsupportedType).then_some(Err(refusal)),
+        Err(refusal) => return (refusal.reason == SkipReason::UnsupportedType).then_some(Err(refusal)),
     };
-    let is_column = rest.starts_with(['\t', ';']);
-    let is_name =
-        matches!(value, Observable::Domain(_)) || (matches!(value, Observable::Url(_)) && !field.contains("://"));
-    if is_name && !is_column {
+    if is_name(&value) && !field.contains("://") && !rest.starts_with(['\t', ';']) {
         return None;
     }
     let note = rest.trim_matches([' ', '\t', ';', '-', '–', '*', '(', ')']);
     Some(Ok((value, (!note.is_empty()).then_some(note))))
-}
-
-/// What one item is, told by its form.
-fn item(text: &str) -> Result<Observable, Refusal> {
-    let malformed = |error: Invalid| (SkipReason::Malformed, error.to_string().into());
-    if let Some(digest) = digest(text) {
-        return digest;
-    }
-    if text.contains(char::is_whitespace) {
-        return Err((SkipReason::Malformed, "it is several words".into()));
-    }
-    let plain = normalise::refang(text);
-    if plain.contains("://") {
-        return normalise::url(&plain).map_err(malformed);
-    }
-    if plain.starts_with('/') {
-        return Err((SkipReason::UnsupportedType, "a URL path or file path without a host".into()));
-    }
-    if plain.contains('@') {
-        return Err((SkipReason::UnsupportedType, "an e-mail address".into()));
-    }
-    if plain.contains('|') {
-        return Err((SkipReason::Malformed, "`|` joins two values; write address:port".into()));
-    }
-    if let Ok(value) = normalise::address(&plain) {
-        return Ok(value);
-    }
-    if plain.contains('/') {
-        // A prefix with a wrong length must not be taken for a URL on a host.
-        return match plain.split_once('/') {
-            Some((address, length))
-                if address.parse::<std::net::IpAddr>().is_ok() && length.bytes().all(|byte| byte.is_ascii_digit()) =>
-            {
-                normalise::address(&plain).map_err(malformed)
-            }
-            _ => normalise::url(&plain).map_err(malformed),
-        };
-    }
-    if plain.contains(':') {
-        return normalise::endpoint(&plain).map_err(malformed);
-    }
-    normalise::domain(&plain).map_err(malformed)
-}
-
-/// `None` if it is no row of hexadecimal digits of a digest's length.
-fn digest(text: &str) -> Option<Result<Observable, Refusal>> {
-    if !matches!(text.len(), 32 | 40 | 56 | 64 | 96 | 128) || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-        return None;
-    }
-    let malformed = |error: Invalid| (SkipReason::Malformed, error.to_string().into());
-    Some(match text.len() {
-        32 => normalise::md5(text).map_err(malformed),
-        40 => normalise::sha1(text).map_err(malformed),
-        64 => normalise::sha256(text).map_err(malformed),
-        _ => Err((SkipReason::UnsupportedType, "a digest that is no SHA-256, SHA-1 or MD5".into())),
-    })
 }
 
 #[cfg(test)]

@@ -2,8 +2,12 @@ use std::sync::Arc;
 
 use super::*;
 
+fn named(name: &str) -> Format {
+    name.parse().unwrap()
+}
+
 fn fault(format: Format, bytes: &[u8]) -> String {
-    parse(format, &Arc::from("f"), bytes).map_or_else(|error| error.to_string(), |parsed| format!("{parsed:?}"))
+    parse(&format.into(), &Arc::from("f"), bytes).map_or_else(|error| error.to_string(), |parsed| format!("{parsed:?}"))
 }
 
 #[test]
@@ -21,40 +25,42 @@ fn what_is_no_format_is_refused_by_name() {
         (b"<?xml version='1.0'?><rss/>", "it looks like XML"),
         (b"<stix:STIX_Package>", "this is STIX 1 XML, which is not read"),
         (b"{\"stix_header\": {}, \"observables\": []}", "this is STIX 1 in JSON, which is not read"),
-        (b"{\"response\": []}", "this is a MISP event"),
-        (b"{\"Event\": {}}", "this is a MISP event"),
+        (b"{\"response\": \"denied\"}", "f:1:14: not valid JSON: `response` holds no MISP events"),
         (b"{\"list\": [], \"matching_attributes\": [], \"type\": \"cidr\"}", "this is a MISP warning list"),
         (b"{\"type\": \"indicator\", \"id\": \"x\"}", "a single STIX object"),
-        (b"{}", "a JSON object without `objects`"),
+        (b"{}", "a JSON object without `objects` or `Event`"),
         (b"[{\"type\": \"indicator\"}]", "a JSON array"),
-        (b"value,type,notes\n192.0.2.1,ip,x\n", "CSV with a header line"),
+        (b"when,what\ntoday,192.0.2.1\n", "text of which no line is an indicator"),
         (b"just a few words\nand more", "f:1:1: no known format: it looks like text of which no line is an indicator"),
         (b"{\"type\": \"bundle\",\n \"objects\": [ {\"a\": ]}", "f:2:21: not valid JSON"),
         (b"{\"type\": \"bundle\", \"objects\": [", "f:1:31: not valid JSON"),
         (b"{\"type\": \"bundle\",\n\"objects\": {}}", "f:2:12: not valid JSON: `objects` is no array"),
         (b"{\"type\": \"bundle\",\n \"id\": \"\xff\"}", "f:2:9: not UTF-8"),
     ] {
-        let found = fault(Format::Auto, bytes);
+        let found = fault(Format::AUTO, bytes);
         assert!(found.contains(expected), "{expected}: {found}");
     }
 }
 
 #[test]
 fn a_format_that_is_set_is_insisted_on() {
-    assert!(fault(Format::Stix, b"192.0.2.1\n").contains("the format is set to stix, but it looks like text"));
-    assert!(fault(Format::List, b"{\"type\": \"bundle\", \"objects\": []}").contains("the format is set to list"));
-    assert_eq!(parse(Format::Talos, &Arc::from("f"), b"{\"type\": \"bundle\", \"objects\": []}").unwrap().read, 0);
-    assert_eq!(parse(Format::Talos, &Arc::from("f"), b"192.0.2.1").unwrap().read, 1);
-    assert_eq!(parse(Format::Auto, &Arc::from("f"), b"[2001:db8::1]:443\n").unwrap().read, 1);
+    assert!(fault(named("stix"), b"192.0.2.1\n").contains("the format is set to stix, but it looks like text"));
+    assert!(fault(named("list"), b"{\"type\": \"bundle\", \"objects\": []}").contains("the format is set to list"));
+    assert_eq!(
+        parse(&named("talos").into(), &Arc::from("f"), b"{\"type\": \"bundle\", \"objects\": []}").unwrap().read,
+        0
+    );
+    assert_eq!(parse(&named("talos").into(), &Arc::from("f"), b"192.0.2.1").unwrap().read, 1);
+    assert_eq!(parse(&Reading::default(), &Arc::from("f"), b"[2001:db8::1]:443\n").unwrap().read, 1);
 }
 
 #[test]
 fn names_of_formats_are_read_back() {
-    for name in Format::NAMES {
+    for name in Format::names() {
         assert_eq!(name.parse::<Format>().unwrap().to_string(), name);
         assert_eq!(serde_json::to_value(name.parse::<Format>().unwrap()).unwrap(), name);
     }
-    assert_eq!("csv".parse::<Format>(), Err("`csv` is none of auto, stix, talos, list".to_owned()));
+    assert_eq!("xml".parse::<Format>(), Err("`xml` is none of auto, stix, misp, csv, talos, list".to_owned()));
 }
 
 #[test]

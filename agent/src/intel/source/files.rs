@@ -5,7 +5,7 @@ use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use crate::intel::parse::{self, Fault, Format, Kind, ListParser, MAX_JSON_BYTES, ParseError, Parsed, SNIFF_BYTES};
+use crate::intel::parse::{self, Fault, MAX_JSON_BYTES, Opened, ParseError, Parsed, Reading, SNIFF_BYTES};
 
 /// Directories below a source's; deeper ones are refused.
 pub const MAX_DEPTH: usize = 16;
@@ -45,7 +45,7 @@ pub enum FileError {
     Parse(#[from] ParseError),
 }
 
-fn failed(path: &Path) -> impl FnOnce(io::Error) -> FileError {
+pub(super) fn failed(path: &Path) -> impl FnOnce(io::Error) -> FileError {
     let path = path.to_string_lossy().into_owned();
     move |error| FileError::Io { path, error }
 }
@@ -114,22 +114,22 @@ pub(super) fn below(root: &Path) -> Result<Below, FileError> {
     Ok(found)
 }
 
-/// Reads one file.
+/// Reads one file; what it holds says that it comes from `name`.
 ///
 /// # Errors
 /// What the kernel says, or what is wrong with the content, with line and column.
-pub fn read(path: &Path, format: Format) -> Result<Parsed, FileError> {
+pub fn read(path: &Path, name: &Path, reading: &Reading) -> Result<Parsed, FileError> {
     // Asked before opening: opening a pipe would wait for its writer.
     let metadata = fs::metadata(path).map_err(failed(path))?;
     if !metadata.is_file() {
         return Err(FileError::Kind(path.to_string_lossy().into_owned()));
     }
-    let name = super::display(path);
+    let name = super::display(name);
     let mut file = File::open(path).map_err(failed(path))?;
     let mut head = Vec::with_capacity(SNIFF_BYTES);
     file.by_ref().take(SNIFF_BYTES as u64).read_to_end(&mut head).map_err(failed(path))?;
-    match parse::sniff(format, &name, &head)? {
-        Kind::Stix => {
+    match parse::open(reading, &name, &head)? {
+        Opened::Json => {
             if metadata.len() > MAX_JSON_BYTES {
                 return Err(ParseError { file: name, line: 1, column: 1, fault: Fault::TooLarge }.into());
             }
@@ -139,20 +139,19 @@ pub fn read(path: &Path, format: Format) -> Result<Parsed, FileError> {
             if head.len() as u64 > MAX_JSON_BYTES {
                 return Err(ParseError { file: name, line: 1, column: 1, fault: Fault::TooLarge }.into());
             }
-            Ok(parse::stix::parse(&name, &head)?)
+            Ok(parse::json(reading, &name, &head)?)
         }
-        Kind::Text => {
-            let mut parser = ListParser::new(&name, format);
-            parser.push(&head)?;
+        Opened::Text(mut text) => {
+            text.push(&head)?;
             let mut piece = vec![0; SNIFF_BYTES];
             loop {
                 let length = match file.read(&mut piece) {
-                    Ok(0) => return Ok(parser.finish()?),
+                    Ok(0) => return Ok(text.finish()?),
                     Ok(length) => length,
                     Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                     Err(error) => return Err(failed(path)(error)),
                 };
-                parser.push(piece.get(..length).unwrap_or_default())?;
+                text.push(piece.get(..length).unwrap_or_default())?;
             }
         }
     }

@@ -1,20 +1,28 @@
 //! Where intelligence comes from: reading files and directories. The only part of `intel` that does input and output.
 
 mod files;
+mod kept;
+mod remote;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use url::Url;
 
 pub use files::{FileError, MAX_DEPTH, MAX_FILES, read};
+pub use kept::Kept;
+pub use remote::{Feed, Remote, Share};
 
-use super::parse::{Format, Parsed};
+use super::parse::{Columns, Format, Parsed, Reading, ToIds};
+use super::taxii::Address;
 use super::{Action, Indicator, Skipped, Tlp, TlpOrigin};
+use crate::http::Access;
 
 /// A length of time as settings write it: `90d`, `12h`, `2w 3d`. A day has 24 hours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -25,6 +33,12 @@ impl Age {
     #[must_use]
     pub const fn duration(self) -> SignedDuration {
         self.0
+    }
+
+    /// The same, for what takes no sign.
+    #[must_use]
+    pub fn unsigned(self) -> Duration {
+        self.0.unsigned_abs()
     }
 }
 
@@ -68,7 +82,8 @@ impl Serialize for Age {
 pub struct Source {
     /// Its name: in a record `indicator.source`, and the rule `feeds.<name>`.
     pub name: String,
-    /// A file, or a directory of which every file below is read.
+    /// A file, or a directory of which every file below is read. For what is fetched it is where that is kept.
+    #[serde(default)]
     pub path: PathBuf,
     /// How it is written.
     #[serde(default)]
@@ -88,6 +103,39 @@ pub struct Source {
     /// The marking of what the publisher does not mark.
     #[serde(default = "amber")]
     pub default_tlp: Tlp,
+    /// What is done with MISP attributes that their publisher does not call indicators.
+    #[serde(default)]
+    pub to_ids: ToIds,
+    /// Which column of its CSV files holds what.
+    #[serde(default)]
+    pub csv: Columns,
+    /// What of it goes out as sightings.
+    #[serde(default)]
+    pub share: Share,
+    /// A file to fetch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub url: Option<Url>,
+    /// A TAXII collection to read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub taxii: Option<Address>,
+    /// A MISP feed to fetch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub misp: Option<Feed>,
+    /// How its server is reached.
+    #[serde(default)]
+    pub access: Access,
+    /// Between two fetches; an hour unless said otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interval: Option<Age>,
+    /// For one fetch in all; five minutes unless said otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<Age>,
+    /// Bytes of one fetch in all, after decompression; 256 MiB unless said otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_bytes: Option<u64>,
+    /// After this long without a fetch that succeeded, what it lists is reported, not blocked; never unless said so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stale_after: Option<Age>,
 }
 
 const fn amber() -> Tlp {
@@ -106,13 +154,30 @@ impl Source {
         Self {
             name: name.into(),
             path: path.into(),
-            format: Format::Auto,
+            format: Format::AUTO,
             action: Action::Block,
             allow_reserved: false,
             min_confidence: None,
             max_age: None,
             default_tlp: Tlp::Amber,
+            to_ids: ToIds::Honour,
+            csv: Columns::default(),
+            share: Share::Sightings,
+            url: None,
+            taxii: None,
+            misp: None,
+            access: Access::default(),
+            interval: None,
+            timeout: None,
+            max_bytes: None,
+            stale_after: None,
         }
+    }
+
+    /// How its files are to be read.
+    #[must_use]
+    pub fn reading(&self) -> Reading {
+        Reading { format: self.format, to_ids: self.to_ids, csv: self.csv.clone() }
     }
 }
 
@@ -144,7 +209,7 @@ pub struct Load {
     /// When it was read.
     pub loaded_at: Timestamp,
     /// Files read.
-    pub files: u64,
+    pub files: Vec<PathBuf>,
     /// Indicators in them: always `indicators.len() + skipped.len()`.
     pub read: u64,
     /// Usable as far as the format says; the policy decides further.
@@ -157,6 +222,8 @@ pub struct Load {
     pub superseded: u64,
     /// Files of a directory that are left out: each is a fault.
     pub refused: Vec<Refused>,
+    /// As what the files were read, and how many as each.
+    pub read_as: BTreeMap<String, u64>,
 }
 
 impl Load {
@@ -168,60 +235,78 @@ impl Load {
 }
 
 /// Reads a source at the time `now`. A directory is read with all below it, in the order of names; a file in it that is no
-/// known format or broken is [`Load::refused`], so that one bad file does not disarm the others. A source that is one file,
-/// and a directory of which no file can be used, is an error.
+/// known format or broken is [`Load::refused`], so that one bad file does not disarm the others; a source that is one such file
+/// is an error.
 ///
 /// # Errors
 /// What is wrong, with file, line and column.
 pub fn load(source: &Source, now: Timestamp) -> Result<Load, LoadError> {
-    let failed = |error| LoadError { source_name: source.name.clone(), error };
-    let mut parts = Vec::new();
-    let mut refused = Vec::new();
-    if files::is_directory(&source.path).map_err(failed)? {
-        let below = files::below(&source.path).map_err(failed)?;
-        refused.extend(below.leads_out.into_iter().map(|file| {
-            let error = FileError::LeadsOut(file.to_string_lossy().into_owned());
-            Refused { file, error }
-        }));
-        for file in below.files {
-            match read(&file, source.format) {
-                Ok(parsed) => parts.push(parsed),
-                Err(error) => refused.push(Refused { file, error }),
-            }
-        }
-        if parts.is_empty()
-            && let Some(first) = refused.pop()
-        {
-            return Err(failed(first.error));
-        }
-    } else {
-        parts.push(read(&source.path, source.format).map_err(failed)?);
-    }
-    Ok(merge(source, now, parts, refused))
+    load_from(source, &source.path, now)
 }
 
-/// Reads files and directories as one source, each named by the caller: any that cannot be used is an error.
+/// As [`load`], from a copy of the source at `place`; what is read says that it comes from the source's own path.
+pub(super) fn load_from(source: &Source, place: &Path, now: Timestamp) -> Result<Load, LoadError> {
+    let failed = |error| LoadError { source_name: source.name.clone(), error };
+    let named = |file: &Path| match file.strip_prefix(place) {
+        Ok(below) if !below.as_os_str().is_empty() => source.path.join(below),
+        _ => source.path.clone(),
+    };
+    let mut parts = Vec::new();
+    let mut refused = Vec::new();
+    let mut files = Vec::new();
+    if files::is_directory(place).map_err(failed)? {
+        let below = files::below(place).map_err(failed)?;
+        refused.extend(below.leads_out.into_iter().map(|file| {
+            let error = FileError::LeadsOut(file.to_string_lossy().into_owned());
+            Refused { file: named(&file), error }
+        }));
+        for file in below.files {
+            let name = named(&file);
+            match read(&file, &name, &source.reading()) {
+                Ok(parsed) => {
+                    parts.push(parsed);
+                    files.push(name);
+                }
+                Err(FileError::Parse(error)) if error.is_companion() => {}
+                Err(error) => refused.push(Refused { file: name, error }),
+            }
+        }
+    } else {
+        parts.push(read(place, &source.path, &source.reading()).map_err(failed)?);
+        files.push(source.path.clone());
+    }
+    Ok(merge(source, now, parts, files, refused))
+}
+
+/// Reads files and directories as one source, each named by the caller: any that cannot be used is an error, and so is a
+/// directory of which no file can.
 ///
 /// # Errors
 /// What is wrong with the first that cannot be used.
 pub fn load_all(source: &Source, paths: &[PathBuf], now: Timestamp) -> Result<Load, LoadError> {
     let mut whole: Option<Load> = None;
     for path in paths {
-        let load = load(&Source { path: path.clone(), ..source.clone() }, now)?;
+        let mut load = load(&Source { path: path.clone(), ..source.clone() }, now)?;
+        if load.files.is_empty()
+            && let Some(first) = load.refused.pop()
+        {
+            return Err(LoadError { source_name: source.name.clone(), error: first.error });
+        }
         match &mut whole {
             None => whole = Some(load),
             Some(whole) => {
-                whole.files += load.files;
+                whole.files.extend(load.files);
                 whole.read += load.read;
                 whole.indicators.extend(load.indicators);
                 whole.skipped.extend(load.skipped);
                 whole.trimmed.extend(load.trimmed);
                 whole.superseded += load.superseded;
                 whole.refused.extend(load.refused);
+                load.read_as.into_iter().for_each(|(how, files)| *whole.read_as.entry(how).or_default() += files);
             }
         }
     }
-    Ok(whole.unwrap_or_else(|| merge(source, now, Vec::new(), Vec::new())))
+    Ok(whole.unwrap_or_else(|| merge(source, now, Vec::new(), Vec::new(), Vec::new())))
 }
 
 /// The newest version of each object that several files hold.
@@ -238,7 +323,7 @@ fn newest(parts: &[Parsed]) -> HashMap<Arc<str>, Option<Timestamp>> {
     newest
 }
 
-fn merge(source: &Source, now: Timestamp, mut parts: Vec<Parsed>, refused: Vec<Refused>) -> Load {
+fn merge(source: &Source, now: Timestamp, mut parts: Vec<Parsed>, files: Vec<PathBuf>, refused: Vec<Refused>) -> Load {
     let several = parts.len() > 1;
     let newest = if several { newest(&parts) } else { HashMap::new() };
     let revoked: HashMap<Arc<str>, Option<Timestamp>> = if several {
@@ -249,15 +334,17 @@ fn merge(source: &Source, now: Timestamp, mut parts: Vec<Parsed>, refused: Vec<R
     let mut load = Load {
         source: source.clone(),
         loaded_at: now,
-        files: parts.len() as u64,
+        files,
         read: 0,
         indicators: Vec::with_capacity(parts.iter().map(|part| part.indicators.len()).sum()),
         skipped: Vec::new(),
         trimmed: Vec::new(),
         superseded: 0,
         refused,
+        read_as: BTreeMap::new(),
     };
     for part in &mut parts {
+        *load.read_as.entry(std::mem::take(&mut part.read_as)).or_default() += 1;
         load.superseded += part.superseded;
         for mut indicator in part.indicators.drain(..) {
             let old = indicator.id.as_ref().is_some_and(|id| {

@@ -28,7 +28,10 @@ fn settings_name_a_source() {
         "name = \"x\"\npath = \"x\"\nformat = \"list\"\naction = \"report\"\nallow_reserved = true\nmin_confidence = 50\nmax_age = \"90d\"\ndefault_tlp = \"amber+strict\"",
     )
     .unwrap();
-    assert_eq!((source.format, source.action, source.default_tlp), (Format::List, Action::Report, Tlp::AmberStrict));
+    assert_eq!(
+        (source.format, source.action, source.default_tlp),
+        ("list".parse().unwrap(), Action::Report, Tlp::AmberStrict)
+    );
     assert_eq!(source.max_age.unwrap().duration(), SignedDuration::from_hours(90 * 24));
     for wrong in ["min_confidence = 101", "max_age = \"0d\"", "max_age = \"soon\"", "format = \"xml\"", "colour = 1"] {
         let text = format!("name = \"x\"\npath = \"x\"\n{wrong}");
@@ -55,7 +58,7 @@ fn a_directory_is_read_with_all_below_it() {
     fs::write(path.join(".hidden"), "192.0.2.9\n").unwrap();
     fs::write(path.join("a.json~"), "192.0.2.9\n").unwrap();
     let load = load(&Source::new("x", path), now()).unwrap();
-    assert_eq!((load.files, load.read, load.indicators.len(), load.skipped.len()), (2, 3, 2, 1));
+    assert_eq!((load.files.len(), load.read, load.indicators.len(), load.skipped.len()), (2, 3, 2, 1));
     let refused: Vec<String> = load.refused.iter().map(|refused| refused.error.to_string()).collect();
     assert_eq!(refused.len(), 2);
     assert!(refused[0].contains("README.md:1:1: no known format"), "{refused:?}");
@@ -77,7 +80,7 @@ fn links_out_of_a_directory_are_refused_and_links_inside_are_read_once() {
     symlink(".", path.join("cycle")).unwrap();
     symlink("/nonexistent", path.join("dangling")).unwrap();
     let load = load(&Source::new("x", &path), now()).unwrap();
-    assert_eq!((load.files, load.read), (2, 2));
+    assert_eq!((load.files.len(), load.read), (2, 2));
     assert_eq!(load.refused.len(), 2);
     assert!(load.refused.iter().all(|refused| matches!(refused.error, FileError::LeadsOut(_))));
 }
@@ -88,7 +91,9 @@ fn a_source_of_which_nothing_can_be_used_is_an_error() {
     let path = root.path().join("x.json");
     fs::write(&path, "{").unwrap();
     assert!(matches!(load(&Source::new("x", &path), now()).unwrap_err().error, FileError::Parse(_)));
-    assert!(matches!(load(&Source::new("x", root.path()), now()).unwrap_err().error, FileError::Parse(_)));
+    let source = Source::new("x", root.path());
+    assert!(matches!(load_all(&source, &[root.path().into()], now()).unwrap_err().error, FileError::Parse(_)));
+    assert_eq!(load(&source, now()).unwrap().refused.len(), 1);
     assert!(matches!(
         load(&Source::new("x", root.path().join("none")), now()).unwrap_err().error,
         FileError::Io { .. }
@@ -131,11 +136,11 @@ fn a_bundle_larger_than_the_limit_is_not_read() {
     let path = root.path().join("huge.json");
     fs::write(&path, "{\"type\": \"bundle\"").unwrap();
     fs::File::options().write(true).open(&path).unwrap().set_len(1 << 34).unwrap();
-    let found = read(&path, Format::Stix).unwrap_err().to_string();
+    let found = read(&path, &path, &"stix".parse::<Format>().unwrap().into()).unwrap_err().to_string();
     assert!(found.contains("binary data"), "{found}");
     let spaces = format!("{{\"type\": \"bundle\"{}", " ".repeat(crate::intel::parse::SNIFF_BYTES));
     fs::write(&path, spaces).unwrap();
     fs::File::options().write(true).open(&path).unwrap().set_len(1 << 34).unwrap();
-    let found = read(&path, Format::Auto).unwrap_err().to_string();
+    let found = read(&path, &path, &Reading::default()).unwrap_err().to_string();
     assert!(found.contains("1:1: the file is larger than"), "{found}");
 }

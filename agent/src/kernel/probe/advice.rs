@@ -175,9 +175,10 @@ fn exec(facts: &Facts, plan: &Plan) -> Vec<Capability> {
                 "unknown files are hashed and judged before they run",
                 None,
             ),
-            Ok(()) => {
+            Ok(()) if plan.exec == ExecPath::LsmIma => {
                 line("fanotify_open_exec", State::Available, "not used: the kernel hashes unknown files itself", None)
             }
+            Ok(()) => line("fanotify_open_exec", State::Available, "not used: nothing can be enforced, as above", None),
             Err(refusal) => {
                 let fix = match refusal.errno {
                     Some(libc::EPERM) => "run it as root, or with CAP_SYS_ADMIN".into(),

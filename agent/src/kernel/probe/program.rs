@@ -1,10 +1,12 @@
 //! Programs of a few instructions, assembled by hand (`Documentation/bpf/standardization/instruction-set.rst`).
 
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
 
 use super::{Attempt, Refusal};
-use crate::kernel::bpf::{Attr, address, address_mut};
+use crate::kernel::bpf::{Attr, address, address_mut, attach_cgroup};
 use crate::kernel::btf::{self, Structures};
 
 const PROG_LOAD: libc::c_long = 5;
@@ -99,10 +101,25 @@ fn attach(program: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     unsafe { Attr::new().fd(8, program).open(RAW_TRACEPOINT_OPEN) }
 }
 
-/// A cgroup program that lets everything pass; loaded, attached nowhere.
-pub(super) fn network(attach_type: u32) -> Attempt {
+/// A cgroup program that lets everything pass.
+fn pass(attach_type: u32) -> io::Result<OwnedFd> {
     let target = Target { kind: CGROUP_SOCK_ADDR, attach_type, ..Target::default() };
-    load_program(target, &[set(R0, 1), exit()]).map(drop).map_err(Refusal::from)
+    load_program(target, &[set(R0, 1), exit()])
+}
+
+/// Such a program; loaded, attached nowhere.
+pub(super) fn network(attach_type: u32) -> Attempt {
+    pass(attach_type).map(drop).map_err(Refusal::from)
+}
+
+/// Such a program on `cgroup/connect4` of a cgroup2 directory for as long as the returned descriptor is open: what a hook
+/// costs that does nothing, for the benches.
+///
+/// # Errors
+/// It cannot be loaded or attached.
+pub fn attach_empty_connect4(cgroup: &Path) -> io::Result<OwnedFd> {
+    const CONNECT4: u32 = 10;
+    attach_cgroup(pass(CONNECT4)?.as_fd(), File::open(cgroup)?.as_fd(), CONNECT4)
 }
 
 fn exec_target(types: &Structures<'_>) -> Result<Target, Refusal> {

@@ -79,6 +79,22 @@ fn warning_lists_match_as_misp_has_it() {
 }
 
 #[test]
+fn a_list_is_asked_only_about_what_it_is_for() {
+    let list = |attributes: serde_json::Value| {
+        let text =
+            serde_json::json!({"name": "n", "type": "regex", "list": ["[0-9]+"], "matching_attributes": attributes});
+        WarningList::parse("l", text.to_string().as_bytes()).unwrap()
+    };
+    let url = normalise::url("http://192.0.2.1/").unwrap();
+    let numbers = list(serde_json::json!(["phone-number"]));
+    assert!(!numbers.matches(&value("192.0.2.1")) && !numbers.matches(&url));
+    let addresses = list(serde_json::json!(["ip-dst"]));
+    assert!(addresses.matches(&value("192.0.2.1")) && addresses.matches(&value("192.0.2.1:80")));
+    assert!(!addresses.matches(&value("a1.example")) && !addresses.matches(&url));
+    assert!(list(serde_json::json!(["url"])).matches(&url) && list(serde_json::json!([])).matches(&url));
+}
+
+#[test]
 fn a_list_that_cannot_be_used_says_why() {
     let fails = |text: &str| WarningList::parse("l.json", text.as_bytes()).map(drop).unwrap_err().to_string();
     assert!(fails("{\"name\": \"x\",\n}").starts_with("l.json:2:1: not a MISP warning list"));

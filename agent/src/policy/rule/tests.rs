@@ -17,15 +17,8 @@ fn value(text: &str) -> Observable {
 fn indicator(values: &[Observable]) -> Indicator {
     Indicator {
         id: Some("indicator--a".into()),
-        name: None,
-        observables: values.to_vec(),
-        origin: Origin { file: "f".into(), place: Place::Object("indicator--a".into()) },
-        confidence: None,
         tlp: Some((Tlp::Amber, TlpOrigin::SourceDefault)),
-        valid_from: None,
-        valid_until: None,
-        modified: None,
-        attribution: Arc::default(),
+        ..Indicator::new(values.to_vec(), Origin { file: "f".into(), place: Place::Object("indicator--a".into()) })
     }
 }
 
@@ -100,10 +93,10 @@ fn reserved_addresses_are_refused_unless_asked_for() {
 
 #[test]
 fn prefixes_may_not_be_broader_than_the_limit() {
-    for text in ["0.0.0.0/0", "::/0", "8.0.0.0/7", "2a00::/31"] {
+    for text in ["0.0.0.0/0", "::/0", "8.0.0.0/7", "2a00::/18"] {
         assert_eq!(reason_of(text), Some(SkipReason::TooBroad), "{text}");
     }
-    for text in ["9.0.0.0/8", "2a00::/32"] {
+    for text in ["9.0.0.0/8", "2a00::/19"] {
         assert_eq!(reason_of(text), None, "{text}");
     }
     let strict = Rules { min_prefix_v4: 16, ..Rules::default() };
@@ -246,4 +239,63 @@ fn local_rules_come_before_sources() {
     assert_eq!(ruling.exceptions, [value("1.1.1.1")]);
     assert_eq!(ruling.next_change, Some(time("2026-11-01T01:00:00Z")));
     assert!(ruling.skipped.iter().any(|skipped| skipped.why.contains("wins over local rules")));
+}
+
+#[test]
+fn names_that_belong_to_everybody_are_refused() {
+    for (text, expected, part) in [
+        ("duckdns.org", SkipReason::TooBroad, "a public suffix"),
+        ("co.uk", SkipReason::TooBroad, "a public suffix"),
+        ("github.com", SkipReason::Benign, "it covers github.com"),
+        ("www.bitbucket.org", SkipReason::Benign, "it covers bitbucket.org"),
+        ("officeapps.live.com", SkipReason::Benign, ""),
+    ] {
+        let found = reason(&open(), &Rules::default(), indicator(&[value(text)]));
+        if part.is_empty() {
+            assert_eq!(found, None, "a name below a popular one is not meant by it");
+            continue;
+        }
+        let (reason, why) = found.unwrap();
+        assert_eq!(reason, expected, "{text}");
+        assert!(why.contains(part), "{why}");
+    }
+    let open_minded = Rules { allow_popular_domains: true, ..Rules::default() };
+    assert_eq!(reason(&open(), &open_minded, indicator(&[value("github.com")])), None);
+    let local = LocalRule {
+        name: "1".into(),
+        observable: value("github.com"),
+        action: LocalAction::Block,
+        until: None,
+        reason: "policy".to_owned(),
+    };
+    let explicit = Rules { local: vec![local], ..Rules::default() };
+    assert_eq!(rule(&[], &explicit, now()).ruled[0].action, Action::Block, "the operator may");
+}
+
+#[test]
+fn a_url_on_a_popular_host_is_reported_and_blocks_no_host() {
+    let urls = ["https://github.com/lamp/x.sh", "http://drive.google.com/uc?id=1", "t.me/lamp"];
+    let values: Vec<Observable> = urls.iter().map(|url| normalise::url(url).unwrap()).collect();
+    let ruling =
+        ruled(&open(), &Rules::default(), values.iter().map(|url| indicator(std::slice::from_ref(url))).collect());
+    assert_eq!(ruling.outcome, Outcome { block: 0, report: 3, skipped: 0 });
+    assert!(
+        ruling
+            .ruled
+            .iter()
+            .all(|ruled| matches!(ruled.observable, Observable::Url(_)) && ruled.action == Action::Report)
+    );
+}
+
+#[test]
+fn contents_that_nobody_means_are_refused() {
+    let empty = normalise::md5("d41d8cd98f00b204e9800998ecf8427e").unwrap();
+    let (found, why) = reason(&open(), &Rules::default(), indicator(std::slice::from_ref(&empty))).unwrap();
+    assert_eq!((found, why.as_str()), (SkipReason::Benign, "the digest of an empty file"));
+    let shell = normalise::sha256(&"a".repeat(64)).unwrap();
+    let own_files = [(shell.clone(), "/usr/bin/lamp".into())].into_iter().collect();
+    let rules = Rules { own_files, ..Rules::default() };
+    let (found, why) = reason(&open(), &rules, indicator(std::slice::from_ref(&shell))).unwrap();
+    assert_eq!((found, why.as_str()), (SkipReason::Benign, "a package of this host installed it as /usr/bin/lamp"));
+    assert_eq!(reason(&open(), &Rules::default(), indicator(&[shell])), None);
 }

@@ -15,7 +15,8 @@ fn check(arguments: &[&str]) -> (Exit, String, String) {
     let args = Line::parse_from([&["check"], arguments].concat()).args;
     let (mut output, mut errors) = (Vec::new(), Vec::new());
     let now = "2026-11-01T00:00:00Z".parse().unwrap();
-    let exit = run(&args, now, &mut output, &mut errors).unwrap();
+    let packages = Packages::open(args.paths[0].with_file_name("info"), args.paths[0].with_file_name("own-files"));
+    let exit = run(&args, &packages, now, &mut output, &mut errors).unwrap();
     (exit, String::from_utf8(output).unwrap(), String::from_utf8(errors).unwrap())
 }
 
@@ -78,4 +79,77 @@ fn people_get_a_table() {
     assert_eq!(exit, Exit::Done);
     assert!(output.starts_with("9 indicators in 1 file: 7 block, 1 report, 1 skipped\n"), "{output}");
     assert!(output.contains("ipv4_prefix") && output.contains("skipped: 1 expired"), "{output}");
+}
+
+#[test]
+fn options_say_what_a_source_would() {
+    let directory = tempfile::tempdir().unwrap();
+    let (csv, misp) = (directory.path().join("x.csv"), directory.path().join("event.json"));
+    fs::write(&csv, "when,what\ntoday,9.9.9.9\n").unwrap();
+    fs::write(
+        &misp,
+        r#"{"Event": {"info": "x", "Attribute": [{"type": "ip-dst", "value": "9.9.9.9", "to_ids": false}]}}"#,
+    )
+    .unwrap();
+    let (csv, misp) = (csv.to_str().unwrap(), misp.to_str().unwrap());
+    let blocked = |arguments: &[&str]| {
+        let (exit, output, errors) = check(&[&["--json"], arguments].concat());
+        assert_eq!(exit, Exit::Done, "{errors}");
+        serde_json::from_str::<Value>(&output).unwrap()["outcome"]["block"].clone()
+    };
+    assert_eq!(check(&["--json", csv]).0, Exit::Invalid);
+    assert_eq!(blocked(&["--format", "csv", "--column", "value=what", csv]), 1);
+    assert_eq!(blocked(&["--column", "value=2", csv]), 1, "without a header the first line is a row too");
+    assert_eq!((blocked(&[misp]), blocked(&["--to-ids", "ignore", misp])), (Value::from(0), Value::from(1)));
+    for wrong in [["--column", "value"], ["--column", "colour=2"], ["--to-ids", "perhaps"], ["--format", "xml"]] {
+        assert!(Line::try_parse_from([&["check"], &wrong[..], &["f"]].concat()).is_err(), "{wrong:?}");
+    }
+    let (_, output, _) = check(&["--column", "value=2", csv]);
+    assert!(output.contains("1 read as csv: value from `2`"), "{output}");
+}
+
+#[test]
+fn each_refusal_is_listed_with_its_reason() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("list.txt");
+    let lines = [
+        "0.0.0.0/0",
+        "2a00::/18",
+        "duckdns.org",
+        "github.com",
+        "127.0.0.1",
+        "d41d8cd98f00b204e9800998ecf8427e",
+        "00112233445566778899aabbccddeeff",
+        "https://github.com/lamp/x",
+        "9.9.9.9",
+    ];
+    fs::write(&path, lines.join("\n")).unwrap();
+    fs::create_dir(directory.path().join("info")).unwrap();
+    let sums = "00112233445566778899aabbccddeeff  usr/bin/lamp\n";
+    fs::write(directory.path().join("info/lamp.md5sums"), sums).unwrap();
+    let (_, output, _) = check(&["--json", path.to_str().unwrap()]);
+    let document: Value = serde_json::from_str(&output).unwrap();
+    assert_eq!(document["outcome"], serde_json::json!({"block": 1, "report": 1, "skipped": 7}));
+    let listed: Vec<(&str, &str, &str)> = document["skipped"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .flat_map(|reason| {
+            let name = reason["reason"].as_str().unwrap();
+            let examples = reason["examples"].as_array().unwrap().iter();
+            examples.map(move |example| (name, example["value"].as_str().unwrap(), example["why"].as_str().unwrap()))
+        })
+        .collect();
+    assert_eq!(
+        listed,
+        [
+            ("reserved_address", "127.0.0.1", "127.0.0.0/8 is loopback; allow_reserved is not set for this source"),
+            ("benign", "github.com", "it covers github.com, which everybody uses"),
+            ("benign", "d41d8cd98f00b204e9800998ecf8427e", "the digest of an empty file"),
+            ("benign", "00112233445566778899aabbccddeeff", "a package of this host installed it as /usr/bin/lamp"),
+            ("too_broad", "0.0.0.0/0", "/0 is broader than the limit of /8"),
+            ("too_broad", "2a00::/18", "/18 is broader than the limit of /19"),
+            ("too_broad", "duckdns.org", "a public suffix: it covers every name that anybody registers below it"),
+        ]
+    );
 }

@@ -9,7 +9,7 @@ mod reduce;
 use jiff::Timestamp;
 
 pub use parser::parse;
-pub use reduce::{Dropped, Reduced, reduce};
+pub use reduce::reduce;
 
 /// Bytes of a pattern; longer ones are refused.
 pub const MAX_BYTES: usize = 4 << 20;

@@ -1,33 +1,14 @@
 //! [`Observation`] → the values that one connect or exec decides.
 
+use std::borrow::Cow;
+
+use super::super::values::{Dropped, Reduced};
 use super::{Comparison, Constant, ObjectPath, Observation, Operator, Step};
 use crate::intel::normalise::{self, Invalid};
 use crate::intel::{Observable, SkipReason};
 
-/// A part of a pattern that is not used.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Dropped {
-    /// `malformed`, `unsupported_type` or `unsupported_pattern`.
-    pub reason: SkipReason,
-    /// Why, in words.
-    pub why: String,
-}
-
-/// What of a pattern can be decided.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Reduced {
-    /// Any of these is a match. Distinct.
-    pub observables: Vec<Observable>,
-    /// The alternatives that are left out.
-    pub dropped: Vec<Dropped>,
-}
-
-fn dropped(reason: SkipReason, why: impl Into<String>) -> Dropped {
-    Dropped { reason, why: why.into() }
-}
-
-fn unsupported(why: impl Into<String>) -> Dropped {
-    dropped(SkipReason::UnsupportedPattern, why)
+fn unsupported(why: impl Into<Cow<'static, str>>) -> Dropped {
+    Dropped::new(SkipReason::UnsupportedPattern, why)
 }
 
 /// Reduces a pattern to values. Of an OR the alternatives that can be decided are kept, and the others named.
@@ -35,8 +16,6 @@ fn unsupported(why: impl Into<String>) -> Dropped {
 pub fn reduce(observation: &Observation) -> Reduced {
     let mut reduced = Reduced::default();
     observe(observation, &mut reduced);
-    let mut seen = std::collections::HashSet::new();
-    reduced.observables.retain(|value| seen.insert(value.clone()));
     reduced
 }
 
@@ -125,14 +104,13 @@ fn text_of(constant: &Constant) -> Option<String> {
 }
 
 fn read(path: &ObjectPath, constant: &Constant) -> Result<Observable, Dropped> {
-    let reader = reader(path).ok_or_else(|| {
-        dropped(SkipReason::UnsupportedType, format!("`{path}` is nothing that a connect or exec shows"))
-    })?;
-    let text = text_of(constant)
-        .ok_or_else(|| dropped(SkipReason::Malformed, format!("`{path}` is compared with what is no text")))?;
+    let reader = reader(path)
+        .ok_or_else(|| Dropped::unsupported_type(format!("`{path}` is nothing that a connect or exec shows")))?;
+    let text =
+        text_of(constant).ok_or_else(|| Dropped::malformed(format!("`{path}` is compared with what is no text")))?;
     reader(&text).map_err(|error| {
         let text: String = text.chars().take(100).collect();
-        dropped(SkipReason::Malformed, format!("`{text}`: {error}"))
+        Dropped::malformed(format!("`{text}`: {error}"))
     })
 }
 
@@ -147,7 +125,7 @@ fn test(path: &ObjectPath, negated: bool, operator: Operator, constants: &[Const
     match operator {
         Operator::Equal | Operator::In => {
             if constants.is_empty() {
-                return Err(dropped(SkipReason::Malformed, "IN with an empty list"));
+                return Err(Dropped::malformed("IN with an empty list"));
             }
             if reader(path).is_none() && path.object == "network-traffic" {
                 return Err(unsupported(format!("`{path}` says nothing without an address")));
@@ -235,10 +213,10 @@ fn endpoint(parts: &[Part<'_>]) -> Result<Reduced, Dropped> {
         return Err(unsupported("ISSUBSET on a port"));
     }
     for number in port.constants {
-        let number = text_of(number).ok_or_else(|| dropped(SkipReason::Malformed, "the port is no number"))?;
+        let number = text_of(number).ok_or_else(|| Dropped::malformed("the port is no number"))?;
         match normalise::port(&number) {
             Ok(number) => split(values.iter().cloned().map(|value| with_port(value?, number)).collect(), &mut reduced),
-            Err(error) => reduced.dropped.push(dropped(SkipReason::Malformed, format!("`{number}`: {error}"))),
+            Err(error) => reduced.dropped.push(Dropped::malformed(format!("`{number}`: {error}"))),
         }
     }
     Ok(reduced)
@@ -287,8 +265,7 @@ fn file(parts: &[Part<'_>]) -> Result<Reduced, Dropped> {
     match (directory, name) {
         (Some(directory), Some(name)) if only_these => {
             let path = format!("{}/{name}", directory.trim_end_matches('/'));
-            let value =
-                normalise::path(&path).map_err(|error| dropped(SkipReason::Malformed, format!("`{path}`: {error}")))?;
+            let value = normalise::path(&path).map_err(|error| Dropped::malformed(format!("`{path}`: {error}")))?;
             Ok(Reduced { observables: vec![value], dropped: Vec::new() })
         }
         _ => Err(unsupported("it names several properties of a file and none of them is a SHA-256, SHA-1 or MD5")),

@@ -2,9 +2,11 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::intel::SkipReason;
+use crate::intel::parse::values::Reduced;
 
 fn reduced(text: &str) -> Reduced {
-    reduce(&parse(text).unwrap_or_else(|error| panic!("{text}: {error}")))
+    let reduced = reduce(&parse(text).unwrap_or_else(|error| panic!("{text}: {error}")));
+    reduced.clone().usable().unwrap_or(reduced)
 }
 
 fn values(text: &str) -> Vec<String> {
@@ -16,7 +18,7 @@ fn values(text: &str) -> Vec<String> {
 fn why(text: &str) -> (SkipReason, String) {
     let reduced = reduced(text);
     assert_eq!(reduced.observables, [], "{text}");
-    (reduced.dropped[0].reason, reduced.dropped[0].why.clone())
+    (reduced.dropped[0].reason, reduced.dropped[0].why.to_string())
 }
 
 #[test]

@@ -1,8 +1,9 @@
-//! Traffic Light Protocol markings, by id, by definition and by label.
+//! Traffic Light Protocol markings, by id and by definition.
 
 use serde_json::Value;
 
-use super::Object;
+use super::super::document::Properties;
+use super::super::tlp::{label, named};
 use crate::intel::Tlp;
 
 /// The marking definitions that are referred to without being in the bundle: TLP 2.0 (FIRST; OASIS common objects) and TLP 1
@@ -19,40 +20,21 @@ const WELL_KNOWN: [(&str, Tlp); 9] = [
     ("5e57c739-391a-4eb3-b6be-7d15ca92d5ed", Tlp::Red),
 ];
 
-/// A colour, with or without `TLP:`, in any case.
-pub(super) fn named(text: &str) -> Option<Tlp> {
-    let text = text.trim().to_ascii_lowercase().replace(' ', "");
-    match text.strip_prefix("tlp:").unwrap_or(&text) {
-        "clear" | "white" => Some(Tlp::Clear),
-        "green" => Some(Tlp::Green),
-        "amber" => Some(Tlp::Amber),
-        "amber+strict" => Some(Tlp::AmberStrict),
-        "red" => Some(Tlp::Red),
-        _ => None,
-    }
-}
-
-/// A label that is a TLP tag.
-pub(super) fn label(text: &str) -> Option<Tlp> {
-    if text.trim().get(..4).is_some_and(|start| start.eq_ignore_ascii_case("tlp:")) { named(text) } else { None }
-}
-
 /// What a reference to a marking means: `None` for one that is no TLP (a statement); a marking that nobody defines is the
 /// strictest, because it may be.
-pub(super) fn referred(reference: &str, definition: Option<&Object>) -> Option<Tlp> {
+pub(super) fn referred(reference: &str, definition: Option<&Properties>) -> Option<Tlp> {
     let uuid = reference.strip_prefix("marking-definition--").unwrap_or(reference);
     if let Some((_, tlp)) = WELL_KNOWN.iter().find(|(known, _)| uuid.eq_ignore_ascii_case(known)) {
         return Some(*tlp);
     }
     let Some(definition) = definition else { return Some(Tlp::Red) };
     let extension = definition
-        .properties
         .get("extensions")
         .and_then(Value::as_object)
         .into_iter()
         .flatten()
         .find_map(|(_, extension)| extension.get("tlp_2_0").and_then(Value::as_str));
-    let version_1 = definition.properties.get("definition").and_then(|inner| inner.get("tlp")).and_then(Value::as_str);
+    let version_1 = definition.get("definition").and_then(|inner| inner.get("tlp")).and_then(Value::as_str);
     let open_cti = definition.text("x_opencti_definition");
     let stated =
         extension.or(version_1).or(open_cti).or_else(|| definition.text("name").filter(|name| label(name).is_some()));

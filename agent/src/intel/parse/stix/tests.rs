@@ -1,10 +1,15 @@
 use serde_json::json;
 
 use super::*;
+use crate::intel::parse::parse as parse_any;
 use crate::intel::{Name, Path, Tlp, TlpOrigin};
 
+fn parse(bytes: &[u8]) -> Result<Parsed, ParseError> {
+    parse_any(&Reading::default(), &Arc::from("feed.json"), bytes)
+}
+
 fn read(objects: Value) -> Parsed {
-    parse(&Arc::from("feed.json"), json!({"type": "bundle", "objects": objects}).to_string().as_bytes()).unwrap()
+    parse(json!({"type": "bundle", "objects": objects}).to_string().as_bytes()).unwrap()
 }
 
 fn indicator(id: &str, more: Value) -> Value {
@@ -63,7 +68,7 @@ fn a_bad_object_is_skipped_and_the_others_are_read() {
     assert_eq!(parsed.indicators[0].confidence, None);
     assert_eq!(parsed.indicators[0].origin.to_string(), "feed.json#indicator--good");
     let deep = format!("{{\"objects\": [{}1{}]}}", "[".repeat(100_000), "]".repeat(100_000));
-    assert_eq!(parse(&Arc::from("f"), deep.as_bytes()).map_or(0, |parsed| parsed.skipped.len()), 1);
+    assert_eq!(parse(deep.as_bytes()).map_or(0, |parsed| parsed.skipped.len()), 1);
 }
 
 #[test]
@@ -194,7 +199,7 @@ fn an_alternative_left_out_is_told() {
 
 #[test]
 fn the_example_is_what_it_says() {
-    let parsed = parse(&Arc::from("example.json"), crate::intel::EXAMPLE.as_bytes()).unwrap();
+    let parsed = parse(crate::intel::EXAMPLE.as_bytes()).unwrap();
     assert_eq!((parsed.read, parsed.skipped.len()), (9, 0));
     assert_eq!(crate::intel::EXAMPLE.matches(crate::intel::EXAMPLE_SHA256).count(), 1);
     let c2 = &parsed.indicators[0];

@@ -1,0 +1,465 @@
+//! MISP events (draft-dulaunoy-misp-core-format): as exported, as a feed holds them, and as the API answers with them.
+//!
+//! Every attribute is one indicator, those of objects too. Proposals (`ShadowAttribute`) are not the publisher's and not read.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+use super::document::{Document, Members, Properties, Top};
+use super::names::{Attributions, Names};
+use super::values::{Dropped, Reduced};
+use super::{Dialect, Fault, ParseError, Parsed, Reading, Revocation, Text, excerpt, tlp};
+use crate::intel::normalise::{self, Invalid};
+use crate::intel::{Indicator, Observable, Origin, Place, SkipReason, Skipped, Tlp};
+
+/// What is done with attributes that their publisher does not call indicators (`to_ids` is false).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ToIds {
+    /// They are skipped.
+    #[default]
+    Honour,
+    /// They are used.
+    Ignore,
+}
+
+pub(super) struct Misp;
+
+impl Dialect for Misp {
+    fn name(&self) -> &'static str {
+        "misp"
+    }
+
+    fn json(&self, document: &Document<'_>, reading: &Reading) -> Option<Result<Parsed, ParseError>> {
+        let parts = match &document.top {
+            Top::Object(members) if has_all(members, ["list", "matching_attributes"]) => {
+                return Some(Err(document.error(Fault::Refused {
+                    what: "a MISP warning list",
+                    advice: "name it under the warning lists of the settings, not as a source",
+                })));
+            }
+            Top::Object(members) if is_manifest(members) => {
+                return Some(Err(document.error(Fault::Companion("a MISP feed's manifest"))));
+            }
+            Top::Object(members) => match members.get("response") {
+                Some(response) => match answer(response) {
+                    Some(parts) => parts,
+                    None => {
+                        let fault = Fault::Json("`response` holds no MISP events".to_owned());
+                        return Some(Err(document.error_at(response.get(), fault)));
+                    }
+                },
+                None => vec![Part::of(members)?],
+            },
+            Top::Array(items) => {
+                let parts: Vec<Part<'_>> = items.iter().map(|item| part(item)).collect();
+                matches!(parts.first(), Some(Part::Event(_))).then_some(parts)?
+            }
+        };
+        let mut reader = Reader::new(document.file, reading.to_ids);
+        for (index, part) in parts.into_iter().enumerate() {
+            reader.part(index, part);
+        }
+        Some(Ok(reader.finish()))
+    }
+
+    fn text(&self, file: &Arc<str>, head: &[u8], _reading: &Reading) -> Option<Result<Box<dyn Text>, ParseError>> {
+        is_hash_list(head).then(|| Err(ParseError::new(file, 1, 1, Fault::Companion("a MISP feed's list of hashes"))))
+    }
+}
+
+/// A feed's `hashes.csv`: the MD5 of each value with the UUID of its event, to look values up without reading events.
+fn is_hash_list(head: &[u8]) -> bool {
+    let line = head.split(|byte| *byte == b'\n').next().unwrap_or_default();
+    let Ok(line) = std::str::from_utf8(line) else { return false };
+    line.trim_end().split_once(',').is_some_and(|(hash, uuid)| {
+        normalise::md5(hash).is_ok() && uuid.len() == 36 && uuid::Uuid::try_parse(uuid).is_ok()
+    })
+}
+
+/// What attributes come in.
+enum Part<'a> {
+    Event(Members<'a>),
+    /// The API returns attributes also without their events.
+    Attributes(&'a RawValue),
+    Other(&'a RawValue),
+}
+
+impl<'a> Part<'a> {
+    /// An event with or without its wrapper, or attributes; `None` for any other object.
+    fn of(members: &Members<'a>) -> Option<Self> {
+        if let Some(event) = members.get("Event") {
+            return Some(serde_json::from_str(event.get()).map_or(Self::Other(event), Self::Event));
+        }
+        let holds = ["Attribute", "Object"].into_iter().any(|key| members.contains_key(key));
+        match members.get("Attribute") {
+            _ if holds && members.contains_key("info") => Some(Self::Event(members.clone())),
+            Some(attributes) if !members.contains_key("type") => Some(Self::Attributes(attributes)),
+            _ => None,
+        }
+    }
+}
+
+fn has_all<const N: usize>(members: &Members<'_>, keys: [&str; N]) -> bool {
+    keys.into_iter().all(|key| members.contains_key(key))
+}
+
+/// One item of an array of events.
+fn part(raw: &RawValue) -> Part<'_> {
+    serde_json::from_str(raw.get()).ok().and_then(|members| Part::of(&members)).unwrap_or(Part::Other(raw))
+}
+
+/// What the API's `response` holds: a list of events, one event, or attributes.
+fn answer(response: &RawValue) -> Option<Vec<Part<'_>>> {
+    match serde_json::from_str::<Vec<&RawValue>>(response.get()) {
+        Ok(items) => Some(items.into_iter().map(part).collect()),
+        Err(_) => Some(vec![Part::of(&serde_json::from_str(response.get()).ok()?)?]),
+    }
+}
+
+/// A feed's table of contents: events by UUID, without their attributes.
+fn is_manifest(members: &Members<'_>) -> bool {
+    let Some((key, raw)) = members.first_key_value() else { return false };
+    let is_summary =
+        || serde_json::from_str::<Members<'_>>(raw.get()).is_ok_and(|entry| has_all(&entry, ["info", "timestamp"]));
+    uuid::Uuid::try_parse(key).is_ok() && is_summary()
+}
+
+/// Where exports differ: numbers and truth values are also written as texts.
+impl Properties {
+    fn flag(&self, key: &str) -> bool {
+        match self.get(key) {
+            Some(Value::Bool(flag)) => *flag,
+            Some(Value::Number(number)) => number.as_u64() == Some(1),
+            Some(Value::String(text)) => text == "1" || text.eq_ignore_ascii_case("true"),
+            _ => false,
+        }
+    }
+
+    fn seconds(&self, key: &str) -> Option<Timestamp> {
+        let seconds = match self.get(key)? {
+            Value::String(text) => text.parse().ok(),
+            other => other.as_i64(),
+        };
+        seconds.filter(|seconds| *seconds > 0).and_then(|seconds| Timestamp::from_second(seconds).ok())
+    }
+
+    /// Tags, and galaxy clusters as the tags that stand for them.
+    fn tags(&self) -> Vec<String> {
+        let named = self.items("Tag").filter_map(|tag| tag.get("name")?.as_str()).map(str::to_owned);
+        let clusters = self.items("Galaxy").flat_map(|galaxy| {
+            let kind = galaxy.get("type").and_then(Value::as_str).unwrap_or_default();
+            let clusters = galaxy.get("GalaxyCluster").and_then(Value::as_array).into_iter().flatten();
+            let values = clusters.filter_map(|cluster| cluster.get("value")?.as_str());
+            values.map(move |value| format!("misp-galaxy:{kind}=\"{value}\""))
+        });
+        let mut tags: Vec<String> = named.chain(clusters).collect();
+        tags.sort();
+        tags.dedup();
+        tags
+    }
+}
+
+/// An attribute, as far as it is used.
+struct Attribute {
+    uuid: Option<Arc<str>>,
+    kind: String,
+    value: String,
+    comment: String,
+    to_ids: bool,
+    is_deleted: bool,
+    modified: Option<Timestamp>,
+    valid_from: Option<Timestamp>,
+    tags: Vec<String>,
+    /// The title of its event, where the API returns it without its event.
+    event: Option<String>,
+}
+
+impl Attribute {
+    fn parse(raw: &RawValue, in_deleted: bool) -> Result<Self, Dropped> {
+        let said = Properties::parse(raw)?;
+        let text = |key: &str| said.text(key).unwrap_or_default().to_owned();
+        let missing = |key: &'static str| Dropped::malformed(format!("an attribute without a {key}"));
+        Ok(Self {
+            uuid: said.text("uuid").map(Arc::from),
+            kind: said.text("type").ok_or_else(|| missing("type"))?.to_owned(),
+            value: said.text("value").ok_or_else(|| missing("value"))?.to_owned(),
+            comment: text("comment"),
+            to_ids: said.flag("to_ids"),
+            is_deleted: in_deleted || said.flag("deleted"),
+            modified: said.seconds("timestamp"),
+            valid_from: said.time("first_seen")?,
+            tags: said.tags(),
+            event: said.get("Event").and_then(|event| event.get("info")?.as_str()).map(str::to_owned),
+        })
+    }
+}
+
+/// What of an event concerns its attributes.
+#[derive(Default)]
+struct Event {
+    index: usize,
+    names: Names,
+    tlp: Option<Tlp>,
+}
+
+/// What was made of an attribute.
+struct Entry {
+    modified: Option<Timestamp>,
+    revocation: Option<Revocation>,
+    result: Result<Indicator, Skipped>,
+    trimmed: Vec<Skipped>,
+}
+
+struct Reader<'a> {
+    file: &'a Arc<str>,
+    to_ids: ToIds,
+    entries: Vec<Entry>,
+    /// Where in `entries` an attribute is; an older version is replaced by a newer.
+    newest: HashMap<Arc<str>, usize>,
+    superseded: u64,
+    known: Attributions<(usize, Vec<String>)>,
+}
+
+impl<'a> Reader<'a> {
+    fn new(file: &'a Arc<str>, to_ids: ToIds) -> Self {
+        let (entries, newest) = (Vec::new(), HashMap::new());
+        Self { file, to_ids, entries, newest, superseded: 0, known: Attributions::default() }
+    }
+
+    fn part(&mut self, index: usize, part: Part<'_>) {
+        let place = format!("event[{index}]");
+        match part {
+            Part::Event(members) => self.event(index, &place, &members),
+            Part::Attributes(raw) => {
+                let attributes = self.attributes(&place, Some(raw), false);
+                self.judge(&Event { index, ..Event::default() }, attributes);
+            }
+            Part::Other(raw) => self.broken(&place, raw.get(), Dropped::malformed("not a MISP event")),
+        }
+    }
+
+    fn event(&mut self, index: usize, place: &str, members: &Members<'_>) {
+        let mut attributes = self.attributes(place, members.get("Attribute").copied(), false);
+        for object in self.items(place, members.get("Object").copied()) {
+            let Ok(object) = serde_json::from_str::<Members<'_>>(object.get()) else {
+                self.broken(place, object.get(), Dropped::malformed("not a MISP object"));
+                continue;
+            };
+            let is_deleted = Properties::of(&object, ["deleted"]).flag("deleted");
+            attributes.extend(self.attributes(place, object.get("Attribute").copied(), is_deleted));
+        }
+        let head = Properties::of(members, ["info", "Tag", "Galaxy"]);
+        let mut names = Names::default();
+        names.report(head.text("info").unwrap_or_default());
+        let tags = head.tags();
+        tags.iter().for_each(|tag| names.label(tag));
+        for attribute in attributes.iter().filter(|attribute| !attribute.is_deleted) {
+            if !names.misp_attribute(&attribute.kind, &attribute.value) && attribute.kind == "link" {
+                names.reference(&attribute.value);
+            }
+        }
+        let tlp = tags.iter().filter_map(|tag| tlp::label(tag)).max();
+        self.judge(&Event { index, names, tlp }, attributes);
+    }
+
+    /// The items of a list, if there is one.
+    fn items<'r>(&mut self, place: &str, raw: Option<&'r RawValue>) -> Vec<&'r RawValue> {
+        let Some(raw) = raw.filter(|raw| raw.get() != "null") else { return Vec::new() };
+        serde_json::from_str(raw.get()).unwrap_or_else(|_| {
+            self.broken(place, raw.get(), Dropped::malformed("not a list of attributes or objects"));
+            Vec::new()
+        })
+    }
+
+    fn attributes(&mut self, place: &str, raw: Option<&RawValue>, in_deleted: bool) -> Vec<Attribute> {
+        let mut attributes = Vec::new();
+        for (index, raw) in self.items(place, raw).into_iter().enumerate() {
+            match Attribute::parse(raw, in_deleted) {
+                Ok(attribute) => attributes.push(attribute),
+                Err(reason) => self.broken(&format!("{place}.Attribute[{index}]"), raw.get(), reason),
+            }
+        }
+        attributes
+    }
+
+    fn origin(&self, place: &str) -> Origin {
+        Origin { file: Arc::clone(self.file), place: Place::Object(Arc::from(place)) }
+    }
+
+    fn broken(&mut self, place: &str, text: &str, reason: Dropped) {
+        let result = Err(reason.skipped(self.origin(place), text));
+        self.entries.push(Entry { modified: None, revocation: None, result, trimmed: Vec::new() });
+    }
+
+    fn judge(&mut self, event: &Event, attributes: Vec<Attribute>) {
+        for (index, attribute) in attributes.into_iter().enumerate() {
+            let origin = match &attribute.uuid {
+                Some(uuid) => self.origin(uuid),
+                None => self.origin(&format!("event[{}].attribute[{index}]", event.index)),
+            };
+            let mut trimmed = Vec::new();
+            let result = match self.reduce(&attribute) {
+                Ok(reduced) => {
+                    let left_out = reduced.dropped.into_iter();
+                    trimmed.extend(left_out.map(|part| part.skipped(origin.clone(), &attribute.value)));
+                    Ok(self.indicator(event, &attribute, reduced.observables, origin))
+                }
+                Err(reason) => Err(reason.skipped(origin, &attribute.value)),
+            };
+            let Attribute { uuid, modified, is_deleted, .. } = attribute;
+            let revocation = uuid.clone().filter(|_| is_deleted).map(|id| Revocation { id, modified });
+            self.keep(uuid, Entry { modified, revocation, result, trimmed });
+        }
+    }
+
+    fn reduce(&self, attribute: &Attribute) -> Result<Reduced, Dropped> {
+        if attribute.is_deleted {
+            return Err(Dropped::new(SkipReason::Revoked, "deleted by its publisher"));
+        }
+        if !attribute.to_ids && self.to_ids == ToIds::Honour {
+            return Err(Dropped::new(
+                SkipReason::NotToIds,
+                format!("to_ids is not set on this {}", excerpt(&attribute.kind)),
+            ));
+        }
+        values(&attribute.kind, &attribute.value)?.usable()
+    }
+
+    fn indicator(
+        &mut self,
+        event: &Event,
+        attribute: &Attribute,
+        observables: Vec<Observable>,
+        origin: Origin,
+    ) -> Indicator {
+        let mut own: Vec<String> =
+            attribute.tags.iter().filter(|tag| tag.starts_with("misp-galaxy:")).cloned().collect();
+        own.extend(attribute.event.clone());
+        let key = (event.index, own);
+        let attribution = self.known.get(&key).unwrap_or_else(|| {
+            let mut names = event.names.clone();
+            key.1.iter().for_each(|tag| names.label(tag));
+            names.report(attribute.event.as_deref().unwrap_or_default());
+            self.known.keep(key, names)
+        });
+        let own_tlp = attribute.tags.iter().filter_map(|tag| tlp::label(tag)).max();
+        Indicator {
+            id: attribute.uuid.clone(),
+            name: (!attribute.comment.is_empty()).then(|| Arc::from(excerpt(&attribute.comment))),
+            tlp: tlp::stricter(own_tlp, event.tlp),
+            valid_from: attribute.valid_from,
+            modified: attribute.modified,
+            attribution,
+            ..Indicator::new(observables, origin)
+        }
+    }
+
+    fn keep(&mut self, uuid: Option<Arc<str>>, entry: Entry) {
+        let known = uuid.as_ref().and_then(|uuid| self.newest.get(uuid)).copied();
+        match known.and_then(|slot| self.entries.get_mut(slot)) {
+            Some(known) => {
+                self.superseded += 1;
+                if entry.modified >= known.modified {
+                    *known = entry;
+                }
+            }
+            None => {
+                if let Some(uuid) = uuid {
+                    self.newest.insert(uuid, self.entries.len());
+                }
+                self.entries.push(entry);
+            }
+        }
+    }
+
+    fn finish(self) -> Parsed {
+        let mut parsed = Parsed { superseded: self.superseded, ..Parsed::of(&self.known.read_as("misp")) };
+        for entry in self.entries {
+            parsed.read += 1;
+            parsed.revocations.extend(entry.revocation);
+            parsed.trimmed.extend(entry.trimmed);
+            match entry.result {
+                Ok(indicator) => parsed.indicators.push(indicator),
+                Err(skipped) => parsed.skipped.push(skipped),
+            }
+        }
+        parsed
+    }
+}
+
+/// What an attribute stands for. A composite stands for both its parts, as MISP's own exports for blocking have it.
+pub(super) fn values(kind: &str, value: &str) -> Result<Reduced, Dropped> {
+    type Read = fn(&str) -> Result<Observable, Invalid>;
+    let mut reduced = Reduced::default();
+    let digest = |kind: &str| -> Option<Read> {
+        match kind {
+            "md5" => Some(normalise::md5),
+            "sha1" => Some(normalise::sha1),
+            "sha256" => Some(normalise::sha256),
+            _ => None,
+        }
+    };
+    let (first, second) = value.split_once('|').unwrap_or((value, ""));
+    match kind.split_once('|').unwrap_or((kind, "")) {
+        ("ip-src" | "ip-dst", "") => reduced.add(normalise::address(value)),
+        ("ip-src" | "ip-dst", "port") => reduced.add(endpoint(first, second)),
+        ("domain" | "hostname", "") => reduced.add(normalise::domain(value)),
+        ("domain", "ip") => {
+            reduced.add(normalise::domain(first));
+            reduced.add(normalise::address(second));
+        }
+        ("hostname", "port") => {
+            reduced.add(normalise::domain(first));
+            reduced.dropped.push(Dropped::unsupported_type("the port: a name is matched whatever the port"));
+        }
+        ("url", "") => reduced.add(normalise::url(value)),
+        ("filename", "") => reduced.add(file(value)),
+        // The value of a malware sample is its name and its MD5.
+        ("malware-sample", "") => reduced.add(normalise::md5(second)),
+        ("filename", algorithm) => {
+            let Some(read) = digest(algorithm) else {
+                return Err(Dropped::unsupported_type(format!(
+                    "`{}` is no digest that is compared",
+                    excerpt(algorithm)
+                )));
+            };
+            reduced.add(read(second));
+            reduced.add(file(first));
+        }
+        (kind, "") if digest(kind).is_some() => {
+            if let Some(read) = digest(kind) {
+                reduced.add(read(value));
+            }
+        }
+        _ => {
+            return Err(Dropped::unsupported_type(format!(
+                "`{}` is nothing that a connect or exec shows",
+                excerpt(kind)
+            )));
+        }
+    }
+    Ok(reduced)
+}
+
+fn endpoint(address: &str, port: &str) -> Result<Observable, Dropped> {
+    let port = normalise::port(port)?;
+    match normalise::address(address)? {
+        Observable::Ipv4(address) => Ok(Observable::Endpoint(address.into(), port)),
+        Observable::Ipv6(address) => Ok(Observable::Endpoint(address.into(), port)),
+        _ => Err(Dropped::new(SkipReason::UnsupportedPattern, "a prefix with a port")),
+    }
+}
+
+/// Publishers write paths into file names too.
+fn file(text: &str) -> Result<Observable, Invalid> {
+    if text.starts_with('/') { normalise::path(text) } else { normalise::file_name(text) }
+}
+
+#[cfg(test)]
+mod tests;
