@@ -5,6 +5,7 @@ use core::mem::MaybeUninit;
 use agent_common::wire::{Counter, Fold, FoldKey, Header, HitKey};
 use aya_ebpf::bindings::{BPF_ANY, BPF_NOEXIST};
 use aya_ebpf::btf_maps::ring_buf::RingBuf;
+use aya_ebpf::helpers::bpf_get_current_pid_tgid;
 use aya_ebpf::helpers::generated::{bpf_ringbuf_reserve, bpf_ringbuf_submit};
 
 use crate::maps::{COUNTERS, FOLDS, FoldWords, HIT_COUNTS, HITS};
@@ -39,11 +40,11 @@ pub fn damaged() {
     aya_log_ebpf::warn!((), "the image is damaged: an operation passed unjudged");
 }
 
-/// Counts a process that could not be killed, and says so.
+/// Counts the current process as one that could not be killed, and says so.
 #[inline(always)]
-pub fn not_killed(pid: u32) {
+pub fn not_killed() {
     count(Counter::KillFailed);
-    aya_log_ebpf::warn!((), "could not kill process {}: its program runs", pid);
+    aya_log_ebpf::warn!((), "could not kill process {}: its program runs", bpf_get_current_pid_tgid() >> 32);
 }
 
 /// Counts a hit of an entry.

@@ -3,6 +3,7 @@
 //! # Layout
 //! The rooms in the order in which things flow:
 //! - [`settings`]: one TOML file, validated once
+//! - [`http`]: asking servers, with caps, retries and TLS
 //! - [`intel`]: sources → [`intel::Indicator`]
 //! - [`policy`]: which indicator blocks, which reports, what is never blocked
 //! - [`tables`]: indicators and policy → image and provenance
@@ -26,6 +27,7 @@ pub mod enrich;
 pub mod event;
 pub mod health;
 pub mod host;
+pub mod http;
 pub mod intel;
 pub mod journal;
 pub mod kernel;

@@ -155,6 +155,7 @@ impl Settings {
             if said.source[..index].iter().any(|other| other.name == source.name) {
                 return Err(invalid(format!("source `{}` is there twice; rename one", source.name)));
             }
+            source.check().map_err(|why| invalid(format!("source `{}`: {why}", source.name)))?;
         }
         let never = said.never_block.unwrap_or(defaults);
         let exec = said.exec.unwrap_or_default();

@@ -1,7 +1,6 @@
 //! `cargo xtask check`: everything about the sources that a machine can judge. All checks run, so that one look shows all
 //! that is wrong.
 
-use std::path::PathBuf;
 use std::process::Command;
 use std::time::Instant;
 
@@ -91,26 +90,12 @@ fn documentation(workspace: &Workspace) -> Result<()> {
 
 /// Advisories are left out: they come from a git host that a build machine may not reach. deny.toml says how to run them.
 fn deny(workspace: &Workspace) -> Result<()> {
-    let program = cargo_deny(workspace)?;
+    let program = tool::installed(workspace, "cargo-deny", DENY_VERSION)?;
     for manifest in ["Cargo.toml", "agent-ebpf/Cargo.toml"] {
         let mut command = Command::new(&program);
-        command.current_dir(workspace.root()).args(["--manifest-path", manifest, "--locked", "check"]);
-        command.arg("--config").arg(workspace.path("deny.toml")).args(["licenses", "bans", "sources"]);
+        command.current_dir(workspace.root()).args(["--manifest-path", manifest, "--locked", "--config"]);
+        command.arg(workspace.path("deny.toml")).args(["check", "licenses", "bans", "sources"]);
         tool::run(&mut command, &format!("cargo-deny on {manifest}"))?;
     }
     Ok(())
-}
-
-fn cargo_deny(workspace: &Workspace) -> Result<PathBuf> {
-    let folder = workspace.target("toolchain");
-    let own = folder.join("bin/cargo-deny");
-    if let Some(program) =
-        [Some(own.clone()), tool::find("cargo-deny")].into_iter().flatten().find(|file| file.exists())
-    {
-        return Ok(program);
-    }
-    progress(format_args!("building cargo-deny {DENY_VERSION} (a few minutes, once)"));
-    let mut install = cargo(workspace, &["install", "cargo-deny", "--version", DENY_VERSION, "--locked", "--root"]);
-    tool::run(install.arg(&folder).env("CARGO_TARGET_DIR", folder.join("build")), "`cargo install cargo-deny`")?;
-    Ok(own)
 }

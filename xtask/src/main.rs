@@ -7,6 +7,7 @@ mod build;
 mod check;
 mod debian;
 mod ebpf;
+mod fuzz;
 mod layers;
 mod man;
 mod nspawn;

@@ -9,7 +9,7 @@ use std::{env, process};
 use anyhow::{Context, Result, bail};
 
 use crate::debian::{self, Mirrors};
-use crate::tally::Tally;
+use crate::tally::{Output, Tally};
 use crate::tool::{self, progress};
 use crate::workspace::Workspace;
 use crate::{ebpf, run, vm};
@@ -128,12 +128,12 @@ fn boot(workspace: &Workspace, place: &Path) -> Result<Tally> {
     command.args(["--private-network", "--capability=all", "--console=pipe", "--directory"]).arg(place);
     command.arg("--system-call-filter=bpf fanotify_init fanotify_mark perf_event_open");
     command.args(["systemd.unit=tests.target", "systemd.show_status=no"]);
-    let mut tally = Tally::default();
+    let mut output = Output::default();
     let mut whole = String::new();
     let status = tool::lines(command.stderr(Stdio::inherit()), "systemd-nspawn", |line| {
         whole.push_str(line);
         whole.push('\n');
-        tally.count(line);
+        output.line(line);
         println!("    {line}");
     })?;
     let folder = workspace.target("test");
@@ -142,5 +142,5 @@ fn boot(workspace: &Workspace, place: &Path) -> Result<Tally> {
     if !status.code().is_some_and(|code| END_REACHED.contains(&code)) {
         bail!("the container ended with {status} before its tests did");
     }
-    Ok(tally)
+    Ok(output.tally())
 }

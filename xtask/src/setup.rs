@@ -14,7 +14,7 @@ use crate::workspace::Workspace;
 /// The linker's version: the newest that links what rustc 1.96 emits with LLVM 22.
 const LINKER_VERSION: &str = "0.13.0";
 /// The nightly on which the kernel half is known to build where Debian's toolchain is not to be had.
-const NIGHTLY: &str = "nightly-2026-05-19";
+pub const NIGHTLY: &str = "nightly-2026-05-19";
 /// Debian's second Rust toolchain, which alone has a prebuilt `core` for BPF.
 const DEBIAN_RUST: [&str; 4] = ["rustc-web", "cargo-web", "libstd-rust-web-dev-bpf", "rust-web-src"];
 /// The LLVM of both toolchains' rustc, which bpf-linker is built with.
@@ -60,7 +60,12 @@ impl Toolchain {
                 command.env_remove(&name);
             }
         }
-        let path = tool::path_with(&workspace.target("toolchain/bin"))?;
+        let mut before = vec![workspace.target("toolchain/bin")];
+        if *self == Self::Debian {
+            // Of two `cargo-clippy`, cargo takes the first on the path, and rustup's knows another compiler's `core`.
+            before.push("/usr/bin".into());
+        }
+        let path = tool::path_with(&before)?;
         // aya-ebpf uses `asm_experimental_arch`, which stable compilers refuse without this.
         command.env("PATH", path).env("RUSTC_BOOTSTRAP", "1").env_remove("RUSTFLAGS").env_remove("RUSTC_WRAPPER");
         Ok(command)

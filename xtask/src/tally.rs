@@ -17,21 +17,6 @@ pub struct Tally {
 }
 
 impl Tally {
-    /// Counts what one line of test output says: libtest's result line, or a test's own `NOT RUN name: reason`.
-    pub fn count(&mut self, line: &str) {
-        if let Some(counts) = line.strip_prefix("test result: ") {
-            self.passed += number_before(counts, " passed");
-            self.failed += number_before(counts, " failed");
-            self.skipped += number_before(counts, " ignored");
-        } else if line.starts_with("NOT RUN ") {
-            self.skipped += 1;
-        } else if line.starts_with("TEST PASS ") {
-            self.passed += 1;
-        } else if line.starts_with("TEST FAIL ") {
-            self.failed += 1;
-        }
-    }
-
     /// One that could not run at all, with the reason where nobody can miss it.
     pub fn not_run(kind: &str, reason: &str) -> Self {
         eprintln!("\n*** NOT RUN: {kind}: {reason}\n");
@@ -44,7 +29,8 @@ impl Tally {
         Self { failed: 1, ..Self::default() }
     }
 
-    fn add(&mut self, other: Self) {
+    /// Adds what another run came to.
+    pub fn add(&mut self, other: Self) {
         self.passed += other.passed;
         self.failed += other.failed;
         self.skipped += other.skipped;
@@ -54,6 +40,80 @@ impl Tally {
 impl fmt::Display for Tally {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "{} passed, {} failed, {} skipped", self.passed, self.failed, self.skipped)
+    }
+}
+
+/// Reads what test programs print, line by line: counts it, and tells which lines are worth showing.
+///
+/// libtest knows no test that could not run: one that says `NOT RUN name: reason` and returns is `ok` to it. So its outputs,
+/// which `--show-output` prints test by test, are looked through, and such a test counts as skipped and not as passed.
+#[derive(Debug, Default)]
+pub struct Output {
+    tally: Tally,
+    part: Part,
+    /// Tests of the program at hand that libtest says passed, and that say themselves that they did not run.
+    not_run: u32,
+    /// Whether the test whose output this is has said so already.
+    has_said: bool,
+}
+
+/// Which part of libtest's output a line is in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Part {
+    #[default]
+    Other,
+    /// Outputs of tests that passed, which are not shown.
+    Successes,
+    /// Outputs of tests that failed.
+    Failures,
+}
+
+impl Output {
+    /// Takes the next line; whether it is worth showing.
+    pub fn line(&mut self, line: &str) -> bool {
+        if let Some(counts) = line.strip_prefix("test result: ") {
+            let not_run = std::mem::take(&mut self.not_run);
+            self.tally.passed += number_before(counts, " passed").saturating_sub(not_run);
+            self.tally.failed += number_before(counts, " failed");
+            self.tally.skipped += number_before(counts, " ignored") + not_run;
+            self.part = Part::Other;
+        } else if line.starts_with("NOT RUN ") {
+            return self.not_run();
+        } else if line.starts_with("TEST PASS ") {
+            self.tally.passed += 1;
+        } else if line.starts_with("TEST FAIL ") {
+            self.tally.failed += 1;
+        } else {
+            self.turn(line);
+        }
+        let says_little = line.is_empty() || (line.starts_with("test ") && line.ends_with(" ok"));
+        !says_little && self.part != Part::Successes
+    }
+
+    fn turn(&mut self, line: &str) {
+        match line {
+            "successes:" => self.part = Part::Successes,
+            "failures:" => self.part = Part::Failures,
+            _ if line.starts_with("running ") => self.part = Part::Other,
+            _ if line.starts_with("---- ") => self.has_said = false,
+            _ => {}
+        }
+    }
+
+    fn not_run(&mut self) -> bool {
+        match self.part {
+            Part::Other => self.tally.skipped += 1,
+            Part::Successes if !self.has_said => self.not_run += 1,
+            // Said twice, or by a test that failed after all.
+            Part::Successes | Part::Failures => {}
+        }
+        self.has_said = true;
+        true
+    }
+
+    /// What it came to so far.
+    pub fn tally(&self) -> Tally {
+        self.tally
     }
 }
 

@@ -6,13 +6,13 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
-use crate::tally::{Summary, Tally};
+use crate::tally::{Output, Summary, Tally};
 use crate::tool::{self, progress};
 use crate::workspace::Workspace;
 use crate::{ebpf, nspawn, vm};
 
 /// The integration tests of `agent` that hook a kernel: they need root here, and run again in other kernels.
-pub const KERNEL_TESTS: [&str; 2] = ["kernel", "end_to_end"];
+pub const KERNEL_TESTS: [&str; 3] = ["kernel", "exec_guard", "end_to_end"];
 
 /// Which tests.
 #[derive(clap::Args)]
@@ -35,11 +35,13 @@ enum Kind {
     Unit,
     /// The hooks of this machine's kernel, and root
     Kernel,
+    /// fanotify in this machine's kernel, and root
+    ExecGuard,
     /// The whole daemon on this machine's kernel, and root
     EndToEnd,
     /// The service under a real systemd, in a container
     Systemd,
-    /// The kernel and end-to-end tests in other kernels
+    /// The kernel, exec guard and end-to-end tests in other kernels
     Vm,
 }
 
@@ -50,13 +52,13 @@ pub fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
     let mut summary = Summary::default();
     let wanted = |kind: Kind| arguments.only.is_empty() || arguments.only.contains(&kind);
     if wanted(Kind::Unit) {
-        if data.is_none() {
-            summary.record("corpus", Tally::not_run("corpus", "no real intelligence was given: --data DIR"));
-        }
         summary.record("unit", unit(workspace, data.as_deref())?);
     }
     if wanted(Kind::Kernel) {
         summary.record("kernel", hooking(workspace, "kernel", data.as_deref())?);
+    }
+    if wanted(Kind::ExecGuard) {
+        summary.record("exec guard", hooking(workspace, "exec_guard", data.as_deref())?);
     }
     if wanted(Kind::EndToEnd) {
         summary.record("end to end", hooking(workspace, "end_to_end", data.as_deref())?);
@@ -65,7 +67,8 @@ pub fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
         summary.record("systemd", nspawn::test(workspace));
     }
     if wanted(Kind::Vm) {
-        vm::test(workspace, &arguments.vm, &[], &mut summary);
+        let wanted = vm::Arguments { series: arguments.vm.clone(), ..vm::Arguments::default() };
+        vm::test(workspace, &wanted, &mut summary);
     }
     println!("\n{summary}");
     if summary.total().failed > 0 {
@@ -115,24 +118,22 @@ fn cargo_test(workspace: &Workspace, data: Option<&Path>) -> Command {
 /// Runs libtest binaries; shows what failed or could not run, and keeps the rest in target/test.
 fn count(workspace: &Workspace, kind: &str, command: &mut Command) -> Result<Tally> {
     progress(format_args!("testing: {kind}"));
-    let mut tally = Tally::default();
+    let mut output = Output::default();
     let mut whole = String::new();
-    let mut part = Part::default();
     let status = tool::lines(command, "cargo test", |line| {
-        tally.count(line);
         whole.push_str(line);
         whole.push('\n');
-        if part.shows(line) {
+        if output.line(line) {
             println!("{line}");
         }
     })?;
+    let mut tally = output.tally();
     let folder = workspace.target("test");
     fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
     let log = folder.join(format!("{kind}.log"));
     fs::write(&log, whole).with_context(|| format!("cannot write {}", log.display()))?;
     if !status.success() && tally.failed == 0 {
-        let broken = Tally::failure(kind, &format!("cargo test ended with {status} and no test says it failed"));
-        tally.failed += broken.failed;
+        tally.add(Tally::failure(kind, &format!("cargo test ended with {status} and no test says it failed")));
     }
     if tally == Tally::default() {
         return Ok(Tally::failure(kind, "not one test ran"));
@@ -141,27 +142,8 @@ fn count(workspace: &Workspace, kind: &str, command: &mut Command) -> Result<Tal
     Ok(tally)
 }
 
-/// Which part of libtest's output a line is in: the outputs of tests that passed are kept but not shown.
-#[derive(Default)]
-struct Part {
-    is_success: bool,
-}
-
-impl Part {
-    fn shows(&mut self, line: &str) -> bool {
-        match line {
-            "successes:" => self.is_success = true,
-            "failures:" => self.is_success = false,
-            _ if line.starts_with("test result:") || line.starts_with("running ") => self.is_success = false,
-            _ => {}
-        }
-        let says_little = line.is_empty() || (line.starts_with("test ") && line.ends_with(" ok"));
-        line.starts_with("NOT RUN ") || !(self.is_success || says_little)
-    }
-}
-
 /// Whether `agent` has an integration test of this name.
-pub fn exists(workspace: &Workspace, test: &str) -> bool {
+fn exists(workspace: &Workspace, test: &str) -> bool {
     let folder = workspace.path("agent/tests");
     folder.join(format!("{test}.rs")).is_file() || folder.join(test).join("main.rs").is_file()
 }
@@ -187,6 +169,3 @@ fn integration_tests(workspace: &Workspace) -> Result<Vec<String>> {
     tests.dedup();
     Ok(tests)
 }
-
-#[cfg(test)]
-mod tests;

@@ -11,6 +11,8 @@ use std::{env, thread};
 
 use anyhow::{Context, Result, bail};
 
+use crate::workspace::Workspace;
+
 /// Says what is being done, so that nobody waits in the dark.
 pub fn progress(what: impl std::fmt::Display) {
     eprintln!("xtask: {what}");
@@ -101,11 +103,44 @@ fn check(status: ExitStatus, what: &str) -> Result<()> {
     Ok(())
 }
 
-/// `PATH` with a folder put before it.
-pub fn path_with(folder: &Path) -> Result<std::ffi::OsString> {
+/// A program of crates.io: the one that is installed, or one built into target/toolchain.
+pub fn installed(workspace: &Workspace, program: &str, version: &str) -> Result<PathBuf> {
+    let folder = workspace.target("toolchain");
+    let own = folder.join("bin").join(program);
+    if let Some(found) = [Some(own.clone()), find(program)].into_iter().flatten().find(|file| file.exists()) {
+        return Ok(found);
+    }
+    progress(format_args!("building {program} {version} (a few minutes, once)"));
+    let mut install = cargo();
+    install.args(["install", program, "--version", version, "--locked", "--root"]).arg(&folder);
+    install.env("CARGO_TARGET_DIR", folder.join("build")).current_dir(workspace.root());
+    run(&mut install, &format!("`cargo install {program}`"))?;
+    Ok(own)
+}
+
+/// `PATH` with folders put before it.
+pub fn path_with(before: &[PathBuf]) -> Result<std::ffi::OsString> {
     let old = env::var_os("PATH").unwrap_or_default();
-    let folders = std::iter::once(folder.to_path_buf()).chain(env::split_paths(&old));
+    let folders = before.iter().cloned().chain(env::split_paths(&old));
     env::join_paths(folders).context("PATH cannot be extended: a folder's name holds a colon")
+}
+
+/// The first file, not a link to one, below `folder` whose name `is_wanted`.
+pub fn find_file(folder: &Path, is_wanted: impl Fn(&str) -> bool + Copy) -> Result<Option<PathBuf>> {
+    for entry in fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))? {
+        let path = entry?.path();
+        if path.is_symlink() {
+            continue;
+        }
+        if path.is_dir() {
+            if let Some(found) = find_file(&path, is_wanted)? {
+                return Ok(Some(found));
+            }
+        } else if is_wanted(&name(&path)) {
+            return Ok(Some(path));
+        }
+    }
+    Ok(None)
 }
 
 /// A file's name as text, for messages.

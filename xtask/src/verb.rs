@@ -4,7 +4,7 @@ use anyhow::Result;
 use clap::Subcommand;
 
 use crate::workspace::Workspace;
-use crate::{abi, bench, build, check, ebpf, layers, man, nspawn, run, setup, test, vm};
+use crate::{abi, bench, build, check, ebpf, fuzz, layers, man, nspawn, run, setup, test, vm};
 
 /// What can be asked of xtask.
 #[derive(Subcommand)]
@@ -31,6 +31,8 @@ pub enum Verb {
     Abi(abi::Arguments),
     /// Write packaging/man/cordon.1 from the command line's own help
     Man(man::Arguments),
+    /// Feed the parsers of untrusted bytes what nobody thought of
+    Fuzz(fuzz::Arguments),
     /// Measure, in release mode
     Bench(bench::Arguments),
     #[command(flatten)]
@@ -52,6 +54,7 @@ impl Verb {
             Self::Layers(arguments) => layers::run(workspace, &arguments),
             Self::Abi(arguments) => abi::run(workspace, &arguments),
             Self::Man(arguments) => man::run(workspace, &arguments),
+            Self::Fuzz(arguments) => fuzz::run(workspace, &arguments),
             Self::Bench(arguments) => bench::run(workspace, &arguments),
             Self::Sandbox(hidden) => run::hidden(hidden),
         }

@@ -12,6 +12,7 @@ use anyhow::{Result, bail};
 
 use self::machine::Outcome;
 use crate::tally::{Summary, Tally};
+use crate::test::KERNEL_TESTS;
 use crate::tool::progress;
 use crate::workspace::Workspace;
 use crate::{debian, ebpf, tool};
@@ -20,21 +21,24 @@ use crate::{debian, ebpf, tool};
 pub const DEFAULT_SERIES: &str = "6.12";
 
 /// Which kernels, which tests.
-#[derive(clap::Args)]
+#[derive(Default, clap::Args)]
 pub struct Arguments {
     /// Kernel series: 5.10, 6.1, 6.12, 6.18, 7.3
     #[arg(default_value = DEFAULT_SERIES)]
-    series: Vec<String>,
+    pub series: Vec<String>,
+    /// Only this test binary: kernel, exec_guard or end_to_end; may be given several times
+    #[arg(long, value_name = "NAME", value_parser = KERNEL_TESTS)]
+    pub test: Vec<String>,
     /// Arguments for the test binaries, such as a part of a test's name
     #[arg(last = true)]
-    rest: Vec<String>,
+    pub rest: Vec<String>,
 }
 
 /// Boots each series and fails when a test failed in any.
 pub fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
     ebpf::run(workspace)?;
     let mut summary = Summary::default();
-    test(workspace, &arguments.series, &arguments.rest, &mut summary);
+    test(workspace, arguments, &mut summary);
     println!("\n{summary}");
     if summary.total().failed > 0 {
         bail!("tests failed; the consoles are in target/vm/*/console.log");
@@ -43,9 +47,13 @@ pub fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
 }
 
 /// Adds one tally a series to `summary`.
-pub fn test(workspace: &Workspace, series: &[String], arguments: &[String], summary: &mut Summary) {
-    let prepared = prepare(workspace).and_then(|()| payload::build(workspace, arguments));
-    for series in series {
+pub fn test(workspace: &Workspace, arguments: &Arguments, summary: &mut Summary) {
+    let tests: Vec<&str> = KERNEL_TESTS
+        .into_iter()
+        .filter(|name| arguments.test.is_empty() || arguments.test.iter().any(|test| test == name))
+        .collect();
+    let prepared = prepare(workspace).and_then(|()| payload::build(workspace, &tests, &arguments.rest));
+    for series in &arguments.series {
         let kind = format!("vm {series}");
         let tally = match &prepared {
             Ok(archive) => {

@@ -1,14 +1,17 @@
 //! What the control socket answers.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use agent_common::wire::Counter;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, oneshot};
+use tokio::time::timeout;
 
+use super::fetch::Wanted;
 use super::operator::{Off, Operator, observable};
 use super::reload;
 use super::shared::{Live, Shared, lock, read};
@@ -18,6 +21,9 @@ use crate::intel::{Observable, Skipped};
 use crate::kernel::{self, HookState};
 use crate::policy::{Action, Ruled};
 use crate::settings::{self, Mode, Places};
+
+/// A little less than whoever asks waits for the answer.
+const FETCH_PATIENCE: Duration = Duration::from_secs(110);
 
 /// Answers while the agent enforces.
 pub struct Answers(pub Arc<Shared>);
@@ -42,18 +48,7 @@ impl Handler for Answers {
             Request::Sources => Answer::Done(sources(shared).await),
             Request::Explain { value } => explain(shared, &value).await,
             Request::Reload => generation(reload(shared).await),
-            Request::Refresh { source } => {
-                let known = names(shared).await;
-                match &source {
-                    Some(name) if !known.contains(name) => Answer::failed(
-                        Failure::Failed,
-                        format!("there is no source `{name}`; `cordon intel list` names them"),
-                    ),
-                    _ => generation(
-                        shared.renew(move |known| source.as_ref().is_none_or(|name| *name == known.name)).await,
-                    ),
-                }
-            }
+            Request::Refresh { source } => refresh(shared, source).await,
             Request::Off { seconds, reason } => self.off(seconds, reason),
             Request::On => Answer::Done(json!({ "schema": 1, "off": false })),
             Request::AddRule { rule } => self.add(rule).await,
@@ -135,8 +130,40 @@ fn generation(renewed: anyhow::Result<u32>) -> Answer {
     }
 }
 
-async fn names(shared: &Shared) -> Vec<String> {
-    shared.intake.lock().await.suppliers().iter().map(|supplier| supplier.source.name.clone()).collect()
+/// Fetches and reads again one source, or all.
+async fn refresh(shared: &Arc<Shared>, source: Option<String>) -> Answer {
+    let is_asked_for = |name: &str| source.as_ref().is_none_or(|source| source == name);
+    let (mut local, mut remote) = (BTreeSet::new(), BTreeSet::new());
+    for supplier in shared.intake.lock().await.suppliers().iter().filter(|known| is_asked_for(&known.source.name)) {
+        let set = if supplier.source.remote().is_some() { &mut remote } else { &mut local };
+        set.insert(supplier.source.name.clone());
+    }
+    if let Some(name) = source.filter(|_| local.is_empty() && remote.is_empty()) {
+        let message = format!("there is no source `{name}`; `cordon intel list` names them");
+        return Answer::failed(Failure::Failed, message);
+    }
+    if !remote.is_empty() {
+        let (done, told) = oneshot::channel();
+        let asked = shared.fetch.send(Wanted { names: remote.clone(), done }).await;
+        if asked.is_err() || !matches!(timeout(FETCH_PATIENCE, told).await, Ok(Ok(()))) {
+            let message = "it is still being fetched; `cordon intel list` says how that goes";
+            return Answer::failed(Failure::Failed, message);
+        }
+    }
+    let failed: Vec<String> = lock(&shared.fetches)
+        .iter()
+        .filter(|(name, _)| remote.contains(*name))
+        .filter_map(|(name, progress)| progress.error.as_ref().map(|error| format!("{name}: {error}")))
+        .collect();
+    let renewed = if local.is_empty() {
+        Ok(shared.live().map_or(0, |live| live.generation))
+    } else {
+        shared.renew(move |known| local.contains(&known.name)).await
+    };
+    match (renewed, failed.is_empty()) {
+        (Ok(_), false) => Answer::failed(Failure::Failed, failed.join("\n")),
+        (renewed, _) => generation(renewed),
+    }
 }
 
 /// One line for `systemctl status`.
@@ -214,18 +241,27 @@ async fn sources(shared: &Shared) -> Value {
                 *reasons.entry(json!(skipped.reason).as_str().unwrap_or_default().to_owned()).or_default() += 1;
             }
             let load = supplier.load.as_deref();
+            let progress = lock(&shared.fetches).get(&supplier.source.name).cloned().unwrap_or_default();
+            let remote = supplier.source.remote();
+            let last_good = remote.map_or(load.map(|load| load.loaded_at), |_| progress.succeeded);
             let skipped = load.map_or(0, |load| load.skipped.len() as u64) + supplier.outcome.skipped;
             json!({
                 "name": supplier.source.name,
                 "path": supplier.source.path,
                 "action": supplier.source.action,
                 "loaded_at": load.map(|load| load.loaded_at),
-                "age_seconds": load.map(|load| now.duration_since(load.loaded_at).as_secs()),
+                "age_seconds": last_good.map(|last| now.duration_since(last).as_secs()),
                 "files": load.map(|load| load.files.len()),
                 "indicators": load.map(|load| load.read),
                 "outcome": { "block": supplier.outcome.block, "report": supplier.outcome.report, "skipped": skipped },
                 "skipped": reasons,
                 "error": supplier.error,
+                "fetch": remote.map(|remote| {
+                    let mut fetch = json!(progress);
+                    fetch["url"] = json!(remote.url());
+                    fetch["interval_seconds"] = json!(supplier.source.interval().as_secs());
+                    fetch
+                }),
             })
         })
         .collect();

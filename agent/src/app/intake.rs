@@ -1,5 +1,6 @@
 //! Sources, local rules and the clock → one generation, ready to be published.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,13 +10,15 @@ use agent_common::image::Seed;
 use anyhow::Context;
 use jiff::Timestamp;
 
+use super::fetch::{is_stale, stale_from};
 use super::operator::Operator;
 use super::own_files::OwnFiles;
 use super::shared::lock;
 use crate::health::{Fault, Health};
 use crate::host::{DPKG_INFO, network_identity};
+use crate::intel::fetch::State;
 use crate::intel::source::{self, Kept, Load};
-use crate::intel::{Skipped, Source, normalise};
+use crate::intel::{Action, Skipped, Source, normalise};
 use crate::policy::{self, LocalAction, NeverBlock, Rules, Supply, WarningList};
 use crate::settings::{Places, Settings};
 use crate::tables::Compilation;
@@ -57,7 +60,7 @@ impl Intake {
     /// No source has been read yet.
     #[must_use]
     pub fn new(settings: Arc<Settings>, places: Places, health: Health) -> Self {
-        let kept = Kept::new(places.state.join("sources"));
+        let kept = Kept::new(places.sources());
         Self { settings, places, health, kept, suppliers: Vec::new() }
     }
 
@@ -71,7 +74,9 @@ impl Intake {
     #[must_use]
     pub fn watched(&self) -> Vec<PathBuf> {
         let mut paths = vec![self.places.intel.clone()];
-        paths.extend(self.settings.sources.iter().map(|source| source.path.clone()));
+        // What is fetched changes by our own hand, which says so.
+        let local = self.settings.sources.iter().filter(|source| source.remote().is_none());
+        paths.extend(local.map(|source| source.path.clone()));
         paths.extend(self.settings.never_block.warninglists.iter().cloned());
         paths
     }
@@ -96,7 +101,7 @@ impl Intake {
             self.suppliers.push(supplier);
         }
         for gone in old.keys() {
-            for fault in [Fault::SourceInvalid, Fault::SourceUnreadable, Fault::SourceNotKept] {
+            for fault in [Fault::SourceInvalid, Fault::SourceUnreadable, Fault::SourceNotKept, Fault::SourceStale] {
                 self.health.clear(fault, gone);
             }
         }
@@ -114,13 +119,26 @@ impl Intake {
     }
 
     fn read_one(&self, source: Source, last_good: Option<Arc<Load>>, now: Timestamp) -> Supplier {
+        if source.remote().is_some() && !source.path.exists() {
+            // Not fetched yet: the stage that fetches says why, if it cannot.
+            return Supplier {
+                source,
+                load: None,
+                error: None,
+                outcome: policy::Outcome::default(),
+                skipped: Vec::new(),
+            };
+        }
         let read = source::load(&source, now);
         let is_whole = read.as_ref().is_ok_and(|load| load.refused.is_empty());
         let last_good = if is_whole { None } else { last_good.or_else(|| self.last_time(&source)) };
         let (load, error) = match read {
             Ok(load) => {
-                let kept = self.kept.keep(&load);
-                self.note(Fault::SourceNotKept, &source.name, kept.err().map(|error| error.to_string()));
+                // What is fetched is a copy already.
+                if source.remote().is_none() {
+                    let kept = self.kept.keep(&load);
+                    self.note(Fault::SourceNotKept, &source.name, kept.err().map(|error| error.to_string()));
+                }
                 let refused: Vec<String> = load.refused.iter().map(|refused| refused.error.to_string()).collect();
                 let load = Arc::new(carry_over(load, last_good.as_deref()));
                 (Some(load), (!refused.is_empty()).then(|| refused.join("; ")))
@@ -199,8 +217,10 @@ impl Intake {
         rules.local.retain(|rule| rule.action == LocalAction::Allow);
         for supplier in &mut self.suppliers {
             let Some(load) = &supplier.load else { continue };
-            let supply = Supply { source: &supplier.source, indicators: &load.indicators };
+            let (source, turns_stale) = as_old_as_it_is(&supplier.source, now, &self.health);
+            let supply = Supply { source: &source, indicators: &load.indicators };
             let ruling = policy::rule(&[supply], &rules, now);
+            whole.next_change = [whole.next_change, turns_stale].into_iter().flatten().min();
             supplier.outcome = ruling.outcome;
             supplier.skipped = ruling.skipped;
             whole.ruled.extend(ruling.ruled);
@@ -243,6 +263,19 @@ impl Intake {
             own_files: policy::OwnFiles::default(),
         })
     }
+}
+
+/// The source, which only reports if no fetch has succeeded for too long; and when it will come to that.
+fn as_old_as_it_is<'a>(source: &'a Source, now: Timestamp, health: &Health) -> (Cow<'a, Source>, Option<Timestamp>) {
+    let succeeded = source.stale_after.and_then(|_| State::read(&source.path).succeeded);
+    let turns_stale = stale_from(source, succeeded);
+    if !is_stale(source, now, succeeded) {
+        health.clear(Fault::SourceStale, &source.name);
+        return (Cow::Borrowed(source), turns_stale);
+    }
+    let detail = format!("last fetched {}", succeeded.map_or_else(|| "never".to_owned(), |time| time.to_string()));
+    health.raise(Fault::SourceStale, &source.name, detail);
+    (Cow::Owned(Source { action: Action::Report, ..source.clone() }), None)
 }
 
 /// The file itself, or the JSON files of a directory.

@@ -4,6 +4,7 @@
 mod answers;
 mod detect;
 mod examine;
+mod fetch;
 pub mod guard;
 mod intake;
 mod operator;
@@ -33,6 +34,7 @@ use crate::kernel::{HookState, Kernel, Options, Report, probe};
 use crate::settings::{Places, Settings};
 use answers::{Answers, Dormant};
 use detect::Detect;
+use fetch::Fetching;
 use intake::Intake;
 use operator::Operator;
 use own_files::OwnFiles;
@@ -47,6 +49,8 @@ const DIGESTS: NonZeroUsize = NonZeroUsize::MIN.saturating_add(65_535);
 const PROCESSES: NonZeroUsize = NonZeroUsize::MIN.saturating_add(16_383);
 /// Hits that user space found and that wait to be recorded.
 const FOUND: usize = 1024;
+/// Requests to fetch sources now that wait.
+const WANTED: usize = 16;
 /// Processes that wait to be hashed.
 const UNHASHED: usize = 1024;
 /// A stage that says nothing for this long, beyond its own period, has stalled.
@@ -158,6 +162,7 @@ async fn stay_on(orders: &Orders, settings: Settings, operator: Operator) -> any
     let own_files = Arc::new(Mutex::new(OwnFiles::open(places, Arc::clone(&digests))));
     let (found, found_here) = mpsc::channel(FOUND);
     let (unhashed, to_hash) = mpsc::channel(UNHASHED);
+    let (fetch, wanted) = mpsc::channel(WANTED);
     let shared = Arc::new(Shared {
         places: places.clone(),
         health: health.clone(),
@@ -176,6 +181,8 @@ async fn stay_on(orders: &Orders, settings: Settings, operator: Operator) -> any
             .filter(|rest| !rest.as_os_str().is_empty())
             .map(|rest| format!("/{}", rest.display())),
         found,
+        fetches: fetch::Fetches::default(),
+        fetch,
         renewed: Notify::new(),
         again: Notify::new(),
     });
@@ -202,6 +209,8 @@ async fn stay_on(orders: &Orders, settings: Settings, operator: Operator) -> any
     stages.spawn(async move { ("detect", detect.run(hits, execs, found_here).await) });
     stages.spawn(async move { ("examine", examine.await) });
     stages.spawn(async move { ("own files", own_files.await) });
+    let fetching = Fetching::new(Arc::clone(&shared), wanted).run(health.stage("fetch", second));
+    stages.spawn(async move { ("fetch", fetching.await) });
     stages.spawn(async move { ("control", server.serve(answers).await.map_err(Into::into)) });
     stages.spawn(async move { ("intake", keep_current(&renewing, watch).await) });
     say(&[NotifyState::Ready]);

@@ -13,6 +13,7 @@ use anyhow::Context;
 use jiff::Timestamp;
 use tokio::sync::{Notify, mpsc};
 
+use super::fetch::{Fetches, Wanted};
 use super::intake::Intake;
 use super::operator::Operator;
 use super::own_files::OwnFiles;
@@ -72,6 +73,10 @@ pub struct Shared {
     pub scope: Option<String>,
     /// Hits that user space found itself.
     pub found: mpsc::Sender<Event>,
+    /// How the fetching of sources goes.
+    pub fetches: Fetches,
+    /// Asks for sources to be fetched now.
+    pub fetch: mpsc::Sender<Wanted>,
     /// A new generation went live: who runs already is looked at again.
     pub renewed: Notify,
     /// The agent is to come up anew, as after `cordon off`.

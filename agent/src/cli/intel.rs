@@ -5,7 +5,7 @@ mod check;
 use jiff::Timestamp;
 use serde_json::Value;
 
-use super::table::{self, Terminal};
+use super::table::{self, Terminal, Tone, printable};
 use super::{Exit, ask};
 use crate::control::Request;
 use crate::host::{DPKG_INFO, Packages};
@@ -23,7 +23,7 @@ enum Verb {
     Check(check::Args),
     /// The sources of the running agent: when they were read, and what each gave
     List(ListArgs),
-    /// Have the running agent read a source again, or all
+    /// Have the running agent fetch and read a source now, or all
     Refresh(RefreshArgs),
 }
 
@@ -59,32 +59,56 @@ pub fn run(args: &Args, places: &Places) -> anyhow::Result<Exit> {
     };
     match ask(places, &request)? {
         Ok(document) if is_json => println!("{document}"),
+        Ok(document) if document["sources"].is_null() => {
+            println!("generation {} is live", cell(&document["generation"]))
+        }
         Ok(document) => print!("{}", list(&document, Terminal::stdout())),
         Err(exit) => return Ok(exit),
     }
     Ok(Exit::Done)
 }
 
-/// The sources as a table: one row for each entry of `sources`, one column for each of its plain fields.
+/// The sources as a table: where each comes from, what it gave, and how old that is.
 fn list(document: &Value, terminal: Terminal) -> String {
-    const FIRST: [&str; 4] = ["name", "path", "action", "loaded_at"];
-    let Some(sources) = document.get("sources").and_then(Value::as_array).filter(|sources| !sources.is_empty()) else {
+    const COLUMNS: [&str; 9] =
+        ["source", "from", "action", "indicators", "block", "report", "skipped", "last good", "next"];
+    let Some(sources) = document["sources"].as_array().filter(|sources| !sources.is_empty()) else {
         return "no source\n".to_owned();
     };
-    let mut columns: Vec<&str> =
-        FIRST.iter().copied().filter(|name| sources.iter().any(|s| s.get(name).is_some())).collect();
+    let rows = sources.iter().map(|source| {
+        let fetch = &source["fetch"];
+        let outcome = &source["outcome"];
+        let from = if fetch.is_null() { &source["path"] } else { &fetch["url"] };
+        let last_good = if fetch.is_null() { &source["loaded_at"] } else { &fetch["succeeded"] };
+        let next = if fetch["running"] == true { "now".to_owned() } else { time(&fetch["next"]) };
+        let counts = [&source["indicators"], &outcome["block"], &outcome["report"], &outcome["skipped"]].map(cell);
+        let mut row = vec![cell(&source["name"]), cell(from), cell(&source["action"])];
+        row.extend(counts);
+        row.extend([time(last_good), next]);
+        row
+    });
+    let mut text = terminal.table(&COLUMNS, rows);
     for source in sources {
-        for (name, value) in source.as_object().into_iter().flatten() {
-            if !columns.contains(&name.as_str()) && !value.is_object() && !value.is_array() {
-                columns.push(name);
-            }
+        for error in [&source["error"], &source["fetch"]["error"]].into_iter().filter_map(Value::as_str) {
+            let line = format!("{}: {}", cell(&source["name"]), printable(error));
+            text.push_str(&format!("{}\n", terminal.paint(Tone::Bad, &line)));
         }
     }
-    let cell = |value: Option<&Value>| match value {
-        None | Some(Value::Null) => "-".to_owned(),
-        Some(Value::String(text)) => text.clone(),
-        Some(other) => other.to_string(),
-    };
-    let rows = sources.iter().map(|source| columns.iter().map(|name| cell(source.get(*name))).collect());
-    terminal.table(&columns, rows)
+    text
+}
+
+fn cell(value: &Value) -> String {
+    match value {
+        Value::Null => "-".to_owned(),
+        Value::String(text) => printable(text).into_owned(),
+        other => other.to_string(),
+    }
+}
+
+/// A time to the second.
+fn time(value: &Value) -> String {
+    match value.as_str().and_then(|text| text.parse::<Timestamp>().ok()) {
+        Some(time) => time.strftime("%Y-%m-%d %H:%M:%SZ").to_string(),
+        None => cell(value),
+    }
 }

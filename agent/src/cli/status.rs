@@ -59,7 +59,9 @@ fn print(document: &Value) {
         println!("not enforced {} ({})", text(&unenforced["count"]), text(&unenforced["reason"]));
     }
     let counters = &document["counters"];
-    println!("blocked      {}, reported {}", text(&counters["blocked"]), text(&counters["reported"]));
+    let by_guard = document["losses"]["exec_guard.denied"].as_u64().unwrap_or(0);
+    let [blocked, reported] = ["blocked", "reported"].map(|key| text(&counters[key]));
+    println!("blocked      {blocked} by the kernel, {by_guard} by the exec guard; reported {reported}");
     let hits = &document["hits"];
     let [counted, recorded, unrecorded] = ["counted", "recorded", "unrecorded"].map(|key| text(&hits[key]));
     println!(

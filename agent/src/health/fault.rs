@@ -113,6 +113,20 @@ faults! {
         effect: "Nothing is missing now; a source that breaks while the agent is down is not in force after its start.",
         fix: "Make the state directory writable for the agent; the detail names the path and the error.",
     }
+    /// A server does not give what a source is to be fetched from it.
+    SourceNotFetched = "C014" {
+        title: "intelligence source not fetched",
+        cause: "The server does not answer, refuses the account, or sends what cannot be read; the detail says which.",
+        effect: "What was last fetched from this source stays in force and grows old; before a first fetch nothing of it is enforced.",
+        fix: "Mend what the detail names; it is tried again by itself, and at once by `cordon intel refresh NAME`.",
+    }
+    /// A source was not fetched for longer than its `stale_after`.
+    SourceStale = "C015" {
+        title: "intelligence source stale",
+        cause: "No fetch of this source has succeeded for longer than its `stale_after` allows.",
+        effect: "What it lists is reported and no longer blocked, until a fetch succeeds.",
+        fix: "See C014 for why it is not fetched, or set `stale_after` longer.",
+    }
     /// New settings were not accepted.
     SettingsRefused = "C020" {
         title: "settings refused on reload",

@@ -1,9 +1,11 @@
 //! Intelligence in: source → parse → normalise → [`Indicator`].
 
+pub mod fetch;
 pub mod indicator;
 pub mod normalise;
 pub mod parse;
 pub mod source;
+pub mod taxii;
 
 pub use indicator::{
     Action, Attribution, Indicator, Name, Observable, Origin, Path, Place, SkipReason, Skipped, Tlp, TlpOrigin,

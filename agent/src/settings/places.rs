@@ -52,14 +52,29 @@ impl Places {
         }
     }
 
-    /// A source's path as seen from `root`: one under `/etc/cordon` moves with it, any other is taken as written.
+    /// A source as seen from `root`; what is fetched is read from where it is kept.
     #[must_use]
     pub fn relocate(&self, mut source: Source) -> Source {
-        if let Some(root) = &self.root
-            && let Ok(rest) = source.path.strip_prefix("/etc/cordon")
-        {
-            source.path = root.join("etc/cordon").join(rest);
-        }
+        source.path = match source.remote() {
+            Some(remote) => remote.place(&self.sources(), &source.name),
+            None => self.path(source.path),
+        };
+        source.access = source.access.relocated(|path| self.path(path));
         source
+    }
+
+    /// A path of the settings as seen from `root`: one under `/etc/cordon` moves with it, any other is taken as written.
+    #[must_use]
+    pub fn path(&self, path: PathBuf) -> PathBuf {
+        match (&self.root, path.strip_prefix("/etc/cordon")) {
+            (Some(root), Ok(rest)) => root.join("etc/cordon").join(rest),
+            _ => path,
+        }
+    }
+
+    /// What sources said last, and what was fetched of them: a directory for each.
+    #[must_use]
+    pub fn sources(&self) -> PathBuf {
+        self.state.join("sources")
     }
 }

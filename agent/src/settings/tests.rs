@@ -52,6 +52,44 @@ fn a_source_twice_or_with_a_bad_name_is_refused() {
 }
 
 #[test]
+fn what_is_fetched_is_kept_below_the_state_directory_and_secrets_move_with_the_root() {
+    let text = "[[source]]\nname = \"isac\"\ninterval = \"15m\"\nstale_after = \"2d\"\n\
+                [source.taxii]\nurl = \"https://taxii.example/taxii2/\"\ncollection = \"feed\"\n\
+                [source.access]\nusername = \"agent\"\npassword = \"/etc/cordon/secret\"\nca = \"/etc/ssl/isac.pem\"\n";
+    let settings = load(&[("cordon.toml", text)]).unwrap();
+    let source = &settings.sources[0];
+    assert!(source.path.to_str().unwrap().contains("/var/lib/cordon/sources/isac/"), "{source:?}");
+    assert_eq!(source.interval(), Duration::from_secs(900));
+    assert_eq!(source.limits().time, Duration::from_secs(300));
+    let access = format!("{:?}", source.access);
+    assert!(access.contains("/etc/cordon/secret") && !access.contains("\"/etc/cordon/secret\""), "{access}");
+    assert!(access.contains("\"/etc/ssl/isac.pem\""), "{access}");
+}
+
+#[test]
+fn a_source_that_makes_no_sense_is_refused_in_words() {
+    for (keys, why) in [
+        ("", "exactly one of `path`, `url`"),
+        ("path = \"/a\"\nurl = \"https://a.example/\"", "exactly one of `path`, `url`"),
+        ("path = \"/a\"\ninterval = \"1h\"", "`interval` is for what is fetched"),
+        ("path = \"/a\"\naccess = { plain_http = true }", "`access` is for what is fetched"),
+        ("url = \"http://a.example/\"", "http://a.example/: over http://"),
+        ("url = \"https://u:p@a.example/\"", "a URL holds no credentials"),
+        ("url = \"/a\"", "relative URL"),
+        (
+            "misp = { url = \"https://a.example/\", uri = 1 }",
+            "unknown field `uri`, expected `url`; did you mean `url`?",
+        ),
+        ("taxii = { url = \"https://a.example/\" }", "missing field `collection`"),
+        ("url = \"https://a.example/\"\ninterval = \"0s\"", "no length of time"),
+        ("url = \"https://a.example/\"\nintervall = \"1h\"", "did you mean `interval`?"),
+    ] {
+        let error = load(&[("cordon.toml", &format!("[[source]]\nname = \"a\"\n{keys}\n"))]).unwrap_err().to_string();
+        assert!(error.contains(why), "{keys}: {error}");
+    }
+}
+
+#[test]
 fn what_others_can_write_is_refused() {
     let root = tempfile::tempdir().unwrap();
     let places = Places::new(Some(root.path()));

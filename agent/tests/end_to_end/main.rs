@@ -6,8 +6,10 @@
 
 mod bad_input;
 mod exec;
+mod fetch;
 mod intelligence;
 mod lifecycle;
 mod network;
 mod real;
 mod sandbox;
+mod web;

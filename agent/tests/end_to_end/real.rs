@@ -8,11 +8,12 @@ use std::process::Command;
 
 use crate::sandbox::Sandbox;
 
-/// `xtask` counts this as not run when there is no data.
+const NAME: &str = "a_real_talos_address_and_a_file_on_the_list_are_blocked_and_the_record_names_the_report";
+
 fn data() -> Option<PathBuf> {
     let data = std::env::var_os("CORDON_DATA").map(PathBuf::from);
     if data.is_none() {
-        println!("NOT RUN: CORDON_DATA names no directory with real intelligence");
+        println!("NOT RUN {NAME}: CORDON_DATA names no directory with real intelligence");
     }
     data
 }

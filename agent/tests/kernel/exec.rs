@@ -169,41 +169,70 @@ fn every_exec_in_the_scope_is_told_and_none_outside() {
     assert_eq!(outside.count(), 0);
 }
 
-#[test]
-fn the_lsm_hooks_load_and_decide_where_the_kernel_lets_them() {
+/// Whether the kernel calls LSM programs; without that it refuses to load or to attach them.
+fn lsm_is_active() -> bool {
+    fs::read_to_string("/sys/kernel/security/lsm").is_ok_and(|list| list.split(',').any(|name| name.trim() == "bpf"))
+}
+
+/// With the hook that is asked for, a listed program does not start: `execve` fails with `EPERM`.
+fn refused_by(test: &str, bprm: Bprm, hook: Hook) {
     let sandbox = Sandbox::new();
-    let lsm_is_there = fs::read_to_string("/sys/kernel/security/lsm").is_ok_and(|list| list.contains("bpf"));
-    for (bprm, hook) in [(Bprm::Ima, Hook::BprmCheckIma), (Bprm::Plain, Hook::BprmCheck)] {
-        let path = program(&sandbox, "evil");
-        let (key, known) = digests(&path);
-        let mut running = sandbox.load_with(|options| {
-            options.bprm = bprm;
-            options.ima_max_bytes = 16 << 20;
-        });
-        running.configure(Mode::Enforce);
-        running.publish(1, Rules::default().block(Observable::Sha256(known.sha256)));
-        running.attach();
-        match running.report.state(hook) {
-            Some(HookState::Attached { .. }) => {
-                if bprm == Bprm::Plain {
-                    running.kernel.set_digest(key, &known).unwrap();
-                }
-                let trace = sandbox.files.path().join("trace");
-                let refused = Command::new(&path).arg0("cp").arg("/etc/passwd").arg(&trace).status().unwrap_err();
-                assert_eq!(refused.kind(), std::io::ErrorKind::PermissionDenied);
-                let event = running.event();
-                assert_eq!((event.hook, event.verdict), (hook, Verdict::Blocked));
-            }
-            // A kernel without the BPF LSM refuses the program before it verifies it; then the exec is still killed.
-            Some(HookState::Unavailable { why }) if !lsm_is_there => {
-                println!("NOT RUN {hook:?}: this kernel has no BPF LSM ({why})");
-                running.kernel.set_digest(key, &known).unwrap();
-                assert_eq!(run(&sandbox, &path).0.signal(), Some(9));
-                assert_eq!(running.event().hook, Hook::SchedProcessExec);
-            }
-            other => panic!("{other:?}"),
-        }
-        drop(running);
-        agent::kernel::unpin_all(&sandbox.pins).unwrap();
+    let path = program(&sandbox, "evil");
+    let (key, known) = digests(&path);
+    let mut running = sandbox.load_with(|options| {
+        options.bprm = bprm;
+        options.ima_max_bytes = 16 << 20;
+    });
+    running.configure(Mode::Enforce);
+    running.publish(1, Rules::default().block(Observable::Sha256(known.sha256)));
+    running.attach();
+    if !lsm_is_active() {
+        let Some(HookState::Unavailable { why }) = running.report.state(hook) else { panic!("{:?}", running.report) };
+        println!("NOT RUN {test}: bpf is not among this kernel's security modules ({why})");
+        return;
     }
+    assert!(running.report.is_attached(hook), "{:?}", running.report);
+    // Only the kernel's own reading of the file can tell IMA; the other hook has to be told.
+    if bprm == Bprm::Plain {
+        running.kernel.set_digest(key, &known).unwrap();
+    }
+    let trace = sandbox.files.path().join("trace");
+    let refused = Command::new(&path).arg0("cp").arg("/etc/passwd").arg(&trace).status().unwrap_err();
+    assert_eq!((refused.kind(), trace.exists()), (std::io::ErrorKind::PermissionDenied, false));
+    let event = running.event();
+    assert_eq!((event.hook, event.verdict), (hook, Verdict::Blocked));
+    let Action::Exec { file, sha256, .. } = event.action else { panic!("{event:?}") };
+    assert_eq!((file, sha256), (key, Some(known.sha256)));
+    let (status, ran) = run(&sandbox, &program(&sandbox, "control"));
+    assert!(status.success() && ran);
+}
+
+#[test]
+fn an_lsm_program_refuses_by_the_digest_it_was_told() {
+    refused_by("an_lsm_program_refuses_by_the_digest_it_was_told", Bprm::Plain, Hook::BprmCheck);
+}
+
+#[test]
+fn an_lsm_program_refuses_by_the_digest_that_ima_takes() {
+    refused_by("an_lsm_program_refuses_by_the_digest_that_ima_takes", Bprm::Ima, Hook::BprmCheckIma);
+}
+
+#[test]
+fn where_no_lsm_program_can_be_the_exec_is_still_killed() {
+    const NAME: &str = "where_no_lsm_program_can_be_the_exec_is_still_killed";
+    if lsm_is_active() {
+        println!("NOT RUN {NAME}: this kernel has LSM programs");
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let path = program(&sandbox, "evil");
+    let (key, known) = digests(&path);
+    let mut running = sandbox.load_with(|options| options.bprm = Bprm::Ima);
+    running.configure(Mode::Enforce);
+    running.publish(1, Rules::default().block(Observable::Sha256(known.sha256)));
+    running.attach();
+    needs_tracing(&running);
+    running.kernel.set_digest(key, &known).unwrap();
+    assert_eq!(run(&sandbox, &path).0.signal(), Some(9));
+    assert_eq!(running.event().hook, Hook::SchedProcessExec);
 }

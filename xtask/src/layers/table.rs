@@ -40,12 +40,13 @@ const fn room(name: &'static str, kind: Kind, uses: &'static [&'static str], doe
 /// All rooms, in the order in which things flow.
 pub const ROOMS: &[Room] = &[
     room("health", Kind::World, &[], "counters, numbered faults, liveness of the stages"),
-    room("intel", Kind::World, &["health"], "sources → `Indicator`"),
+    room("http", Kind::World, &[], "asking servers: caps on size and time, retries, TLS"),
+    room("intel", Kind::World, &["http", "health"], "sources → `Indicator`"),
     room("policy", Kind::Pure, &["intel"], "which indicator blocks, which reports, what is never blocked"),
     room(
         "settings",
         Kind::World,
-        &["intel", "policy", "journal", "report"],
+        &["http", "intel", "policy", "journal", "report"],
         "one TOML file → `Settings`, validated once",
     ),
     room("tables", Kind::Pure, &["intel", "policy"], "indicators and policy → image and provenance"),
@@ -68,7 +69,7 @@ pub const ROOMS: &[Room] = &[
     room(
         "report",
         Kind::World,
-        &["journal", "attribute", "enrich", "intel", "policy", "health"],
+        &["http", "journal", "attribute", "enrich", "intel", "policy", "health"],
         "journal → JSON, OCSF, ECS",
     ),
     room(

@@ -1,9 +1,13 @@
-use super::{Summary, Tally};
+use super::{Output, Summary, Tally};
 
-fn tally_of(output: &str) -> Tally {
-    let mut tally = Tally::default();
-    output.lines().for_each(|line| tally.count(line));
-    tally
+fn read(text: &str) -> (Tally, Vec<&str>) {
+    let mut output = Output::default();
+    let shown = text.lines().filter(|line| output.line(line)).collect();
+    (output.tally(), shown)
+}
+
+fn tally_of(text: &str) -> Tally {
+    read(text).0
 }
 
 #[test]
@@ -17,9 +21,69 @@ test result: ok. 12 passed; 0 failed; 0 ignored; 0 measured; 3 filtered out; fin
     assert_eq!(tally_of(output), Tally { passed: 14, failed: 1, skipped: 4 });
 }
 
+const PARTLY: &str = "\
+running 3 tests
+test a ... ok
+test b ... FAILED
+test c ... ok
+
+successes:
+
+---- a stdout ----
+chatter
+NOT RUN a: no LSM
+NOT RUN a: nor fanotify
+
+---- c stdout ----
+chatter
+
+successes:
+    a
+    c
+
+failures:
+
+---- b stdout ----
+NOT RUN b: half of it
+why it failed
+
+failures:
+    b
+
+test result: FAILED. 2 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.01s
+running 1 test
+test d ... ok
+test result: ok. 1 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.01s
+";
+
 #[test]
-fn a_test_that_could_not_run_is_counted() {
+fn a_test_that_could_not_run_is_skipped_once_and_has_not_passed() {
+    assert_eq!(tally_of(PARTLY), Tally { passed: 2, failed: 1, skipped: 1 });
+}
+
+#[test]
+fn what_could_not_run_outside_of_libtest_is_skipped() {
     assert_eq!(tally_of("NOT RUN lsm_denies: the kernel has no BPF LSM"), Tally { skipped: 1, ..Tally::default() });
+}
+
+#[test]
+fn what_passed_is_quiet_and_what_failed_or_could_not_run_is_shown() {
+    let expected = [
+        "running 3 tests",
+        "test b ... FAILED",
+        "NOT RUN a: no LSM",
+        "NOT RUN a: nor fanotify",
+        "failures:",
+        "---- b stdout ----",
+        "NOT RUN b: half of it",
+        "why it failed",
+        "failures:",
+        "    b",
+        "test result: FAILED. 2 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.01s",
+        "running 1 test",
+        "test result: ok. 1 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.01s",
+    ];
+    assert_eq!(read(PARTLY).1, expected);
 }
 
 #[test]

@@ -72,26 +72,13 @@ fn fetch(folder: &Path, suite: &str, series: &str, image: &Path, cached: Option<
         fs::remove_dir_all(&unpacked).with_context(|| format!("cannot remove {}", unpacked.display()))?;
     }
     apt.unpack(package, &unpacked)?;
-    let found = find_image(&unpacked)?.with_context(|| format!("{package} holds no vmlinuz"))?;
+    let found = tool::find_file(&unpacked, |name| name.starts_with("vmlinuz"))?
+        .with_context(|| format!("{package} holds no vmlinuz"))?;
     fs::copy(&found, image).with_context(|| format!("cannot copy {}", found.display()))?;
     // The modules are not needed: all that the tests use is built in, and an initramfs needs no disk.
     fs::remove_dir_all(&unpacked).with_context(|| format!("cannot remove {}", unpacked.display()))?;
     ensure!(image.exists(), "{} is missing", image.display());
     Ok(package.to_owned())
-}
-
-fn find_image(folder: &Path) -> Result<Option<PathBuf>> {
-    for entry in fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))? {
-        let path = entry?.path();
-        if path.is_dir() && !path.is_symlink() {
-            if let Some(found) = find_image(&path)? {
-                return Ok(Some(found));
-            }
-        } else if tool::name(&path).starts_with("vmlinuz") {
-            return Ok(Some(path));
-        }
-    }
-    Ok(None)
 }
 
 /// The newest by number. Since 6.19 the image is in `linux-binary-…` and `linux-image-…` is empty; unsigned packages

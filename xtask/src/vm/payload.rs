@@ -1,4 +1,4 @@
-//! What runs inside: the two kernel test binaries and `cordon`, linked statically so that no distribution is needed.
+//! What runs inside: the tests that hook a kernel and `cordon`, linked statically so that no distribution is needed.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,38 +13,30 @@ use crate::tool::{self, progress};
 use crate::workspace::Workspace;
 
 const TARGET: &str = "x86_64-unknown-linux-gnu";
-/// Where busybox is known to a shell script.
-const APPLETS: [&str; 16] = [
-    "sh", "cat", "cp", "echo", "env", "false", "grep", "id", "ip", "ls", "mkdir", "mount", "nc", "rm", "sleep", "true",
-];
+/// What the tests and /init start by name.
+const APPLETS: [&str; 9] = ["cat", "cp", "ip", "kill", "mount", "sh", "sha256sum", "umount", "unshare"];
 
 /// The static binaries, by what they are for.
 #[derive(Debug, Default)]
-pub struct Binaries {
+struct Binaries {
     /// The daemon; where cargo left it, which is where the tests look for it.
-    pub cordon: PathBuf,
+    cordon: PathBuf,
     /// `/init` of the guest.
-    pub guest: PathBuf,
+    guest: PathBuf,
     /// Test binaries with their names.
-    pub tests: Vec<(String, PathBuf)>,
+    tests: Vec<(String, PathBuf)>,
 }
 
-/// Builds the static binaries: `cordon`, the guest's init and the tests that hook a kernel, as far as there are any.
-pub fn binaries(workspace: &Workspace) -> Result<Binaries> {
+/// Builds the static binaries: `cordon`, the guest's init and the named tests of `agent`, which stay in this order.
+fn binaries(workspace: &Workspace, tests: &[&str]) -> Result<Binaries> {
     progress("building the static test binaries");
     let mut found = Binaries::default();
     collect(&mut static_cargo(workspace, &["build", "--package", "xtask", "--bin", "guest"]), &mut found)?;
     collect(&mut static_cargo(workspace, &["build", "--package", "agent", "--bin", "cordon"]), &mut found)?;
     let mut command = static_cargo(workspace, &["test", "--no-run", "--package", "agent"]);
-    let mut any = false;
-    for test in crate::test::KERNEL_TESTS {
-        if crate::test::exists(workspace, test) {
-            any = true;
-            command.args(["--test", test]);
-        }
-    }
-    ensure!(any, "agent has none of the tests {:?}", crate::test::KERNEL_TESTS);
+    command.args(tests.iter().flat_map(|test| ["--test", test]));
     collect(&mut command, &mut found)?;
+    found.tests.sort_by_key(|(name, _)| tests.iter().position(|test| test == name));
     Ok(found)
 }
 
@@ -60,6 +52,8 @@ fn static_cargo(workspace: &Workspace, arguments: &[&str]) -> Command {
     command.args(arguments).args(["--locked", "--target", TARGET, "--message-format", "json-render-diagnostics"]);
     // Naming the target keeps build scripts and procedural macros dynamic, which they must be.
     command.env("RUSTFLAGS", "-C target-feature=+crt-static").env("CARGO_PROFILE_DEV_DEBUG", "false");
+    // What takes a blink here takes seconds under emulation.
+    command.env("CARGO_PROFILE_DEV_OPT_LEVEL", "1");
     command.current_dir(workspace.root());
     command
 }
@@ -81,14 +75,14 @@ fn collect(command: &mut Command, found: &mut Binaries) -> Result<()> {
 }
 
 /// Writes target/vm/initramfs.cpio.
-pub fn build(workspace: &Workspace, arguments: &[String]) -> Result<PathBuf> {
-    let binaries = binaries(workspace)?;
+pub fn build(workspace: &Workspace, tests: &[&str], arguments: &[String]) -> Result<PathBuf> {
+    let binaries = binaries(workspace, tests)?;
     let mut archive = Archive::default();
     for folder in ["dev", "etc", "proc", "root", "run", "sys", "tmp", "usr/bin", "var"] {
         archive.folder(folder)?;
     }
     archive.copy("init", &binaries.guest)?;
-    busybox(workspace, &mut archive)?;
+    programs(workspace, &mut archive)?;
     archive.file("etc/passwd", 0o644, b"root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/sh\n")?;
     archive.file("etc/group", 0o644, b"root:x:0:\nnogroup:x:65534:\n")?;
     // Tests know the binary and their data by the paths that cargo compiled into them.
@@ -112,20 +106,39 @@ fn path_text(path: &Path) -> Result<&str> {
     path.to_str().with_context(|| format!("{} is not UTF-8", path.display()))
 }
 
-/// A shell for tests that start one; taken from Debian's archive like the kernels, not installed.
-fn busybox(workspace: &Workspace, archive: &mut Archive) -> Result<()> {
-    let folder = workspace.target("vm/busybox");
-    let program = folder.join("bin/busybox");
-    if !program.exists() {
-        let suite = debian::release()?;
-        PrivateApt::open(&workspace.target("vm/apt").join(&suite), &[&suite])?.unpack("busybox-static", &folder)?;
-    }
-    let listed = Command::new(&program).arg("--list").stdin(Stdio::null()).output().context("cannot run busybox")?;
+/// Programs for the tests to start, from Debian's archive like the kernels. A copy of an applet of busybox would ask which
+/// applet it is, so what tests copy is coreutils' own, with the C library that it is linked with.
+fn programs(workspace: &Workspace, archive: &mut Archive) -> Result<()> {
+    let busybox = debian(workspace, "busybox-static")?.join("bin/busybox");
+    let listed = Command::new(&busybox).arg("--list").stdin(Stdio::null()).output().context("cannot run busybox")?;
     let listed = String::from_utf8_lossy(&listed.stdout);
-    archive.copy("bin/busybox", &program)?;
+    archive.copy("bin/busybox", &busybox)?;
     for applet in APPLETS {
         ensure!(listed.lines().any(|line| line == applet), "Debian's busybox has no `{applet}` any more");
         archive.link(&format!("bin/{applet}"), "busybox")?;
     }
+    archive.link("usr/bin/env", "/bin/busybox")?;
+    for (package, file, place) in [
+        ("coreutils", "true", "bin"),
+        ("coreutils", "sleep", "bin"),
+        ("libc6", "libc.so.6", "lib/x86_64-linux-gnu"),
+        ("libc6", "ld-linux-x86-64.so.2", "lib64"),
+    ] {
+        let found = tool::find_file(&debian(workspace, package)?, |name| name == file)?;
+        let found = found.with_context(|| format!("Debian's {package} has no `{file}` any more"))?;
+        archive.copy(&format!("{place}/{file}"), &found)?;
+    }
     Ok(())
+}
+
+/// Where a package of this machine's own release is unpacked, not installed.
+fn debian(workspace: &Workspace, package: &str) -> Result<PathBuf> {
+    let folder = workspace.target("vm").join(package);
+    if folder.exists() {
+        return Ok(folder);
+    }
+    let (suite, part) = (debian::release()?, folder.with_extension("part"));
+    PrivateApt::open(&workspace.target("vm/apt").join(&suite), &[&suite])?.unpack(package, &part)?;
+    fs::rename(&part, &folder).with_context(|| format!("cannot rename {}", part.display()))?;
+    Ok(folder)
 }

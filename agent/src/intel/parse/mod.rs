@@ -1,4 +1,4 @@
-//! Bytes → indicators (pure): one file per format. A new format is its file, its fixture and a line in [`FORMATS`].
+//! Bytes → indicators (pure): one file per format. A new format is its file, its fixture and a line in the list `FORMATS`.
 
 mod csv;
 mod document;

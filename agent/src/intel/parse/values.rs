@@ -44,7 +44,7 @@ impl From<Invalid> for Dropped {
 /// What of an indicator can be decided by one observation.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Reduced {
-    /// Any of these is a match. Distinct once [`usable`](Self::usable).
+    /// Any of these is a match. Distinct once `usable` has gone over them.
     pub observables: Vec<Observable>,
     /// The alternatives that are left out.
     pub dropped: Vec<Dropped>,

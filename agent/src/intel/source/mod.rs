@@ -2,21 +2,27 @@
 
 mod files;
 mod kept;
+mod remote;
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use url::Url;
 
 pub use files::{FileError, MAX_DEPTH, MAX_FILES, read};
 pub use kept::Kept;
+pub use remote::{Feed, Remote};
 
 use super::parse::{Columns, Format, Parsed, Reading, ToIds};
+use super::taxii::Address;
 use super::{Action, Indicator, Skipped, Tlp, TlpOrigin};
+use crate::http::Access;
 
 /// A length of time as settings write it: `90d`, `12h`, `2w 3d`. A day has 24 hours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -27,6 +33,12 @@ impl Age {
     #[must_use]
     pub const fn duration(self) -> SignedDuration {
         self.0
+    }
+
+    /// The same, for what takes no sign.
+    #[must_use]
+    pub fn unsigned(self) -> Duration {
+        self.0.unsigned_abs()
     }
 }
 
@@ -70,7 +82,8 @@ impl Serialize for Age {
 pub struct Source {
     /// Its name: in a record `indicator.source`, and the rule `feeds.<name>`.
     pub name: String,
-    /// A file, or a directory of which every file below is read.
+    /// A file, or a directory of which every file below is read. For what is fetched it is where that is kept.
+    #[serde(default)]
     pub path: PathBuf,
     /// How it is written.
     #[serde(default)]
@@ -96,6 +109,30 @@ pub struct Source {
     /// Which column of its CSV files holds what.
     #[serde(default)]
     pub csv: Columns,
+    /// A file to fetch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub url: Option<Url>,
+    /// A TAXII collection to read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub taxii: Option<Address>,
+    /// A MISP feed to fetch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub misp: Option<Feed>,
+    /// How its server is reached.
+    #[serde(default)]
+    pub access: Access,
+    /// Between two fetches; an hour unless said otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interval: Option<Age>,
+    /// For one fetch in all; five minutes unless said otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<Age>,
+    /// Bytes of one fetch in all, after decompression; 256 MiB unless said otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_bytes: Option<u64>,
+    /// After this long without a fetch that succeeded, what it lists is reported, not blocked; never unless said so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stale_after: Option<Age>,
 }
 
 const fn amber() -> Tlp {
@@ -122,6 +159,14 @@ impl Source {
             default_tlp: Tlp::Amber,
             to_ids: ToIds::Honour,
             csv: Columns::default(),
+            url: None,
+            taxii: None,
+            misp: None,
+            access: Access::default(),
+            interval: None,
+            timeout: None,
+            max_bytes: None,
+            stale_after: None,
         }
     }
 
@@ -196,7 +241,7 @@ pub fn load(source: &Source, now: Timestamp) -> Result<Load, LoadError> {
 }
 
 /// As [`load`], from a copy of the source at `place`; what is read says that it comes from the source's own path.
-fn load_from(source: &Source, place: &Path, now: Timestamp) -> Result<Load, LoadError> {
+pub(super) fn load_from(source: &Source, place: &Path, now: Timestamp) -> Result<Load, LoadError> {
     let failed = |error| LoadError { source_name: source.name.clone(), error };
     let named = |file: &Path| match file.strip_prefix(place) {
         Ok(below) if !below.as_os_str().is_empty() => source.path.join(below),

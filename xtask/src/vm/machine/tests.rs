@@ -2,7 +2,8 @@ use super::{FAIL, Guest, Outcome, PASS};
 
 fn outcome(console: &str, code: Option<i32>) -> Outcome {
     let mut guest = Guest::default();
-    console.lines().for_each(|line| guest.line(line));
+    guest.hear(console.as_bytes());
+    guest.hear(b"\r\n");
     guest.outcome(code)
 }
 
@@ -31,4 +32,14 @@ fn failed_tests_are_a_verdict_too() {
 fn what_the_kernel_prints_before_the_tests_counts_nothing() {
     let console = format!("test result: ok. 99 passed; 0 failed; 0 ignored;\n{GOOD}");
     assert!(matches!(outcome(&console, Some(PASS)), Outcome::Finished(tally) if tally.passed == 5));
+}
+
+#[test]
+fn a_hang_names_its_test() {
+    let mut guest = Guest::default();
+    assert!(guest.unfinished().contains("the kernel"));
+    guest.hear(b"GUEST tests begin\r\ntest a ... ok\r\n");
+    assert!(guest.unfinished().contains("between"));
+    guest.hear(b"test exec::b ... ");
+    assert_eq!(guest.unfinished(), "test exec::b ...");
 }
