@@ -22,7 +22,7 @@ use crate::event::{Action, Event};
 use crate::health::{Fault, Health};
 use crate::host::DigestCache;
 use crate::intel::Observable;
-use crate::kernel::{Kernel, Report, Switches};
+use crate::kernel::{DigestKinds, Kernel, Report, Switches};
 use crate::settings::{Mode, Places, Settings};
 use crate::tables::{self, Bearing, Provenance, Summary};
 
@@ -34,6 +34,8 @@ pub struct Live {
     pub provenance: Provenance,
     /// What it holds.
     pub summary: Summary,
+    /// Of which digests it has any.
+    pub digest_kinds: DigestKinds,
     /// When it went live.
     pub published: Timestamp,
     /// When the clock alone makes another one necessary.
@@ -139,10 +141,12 @@ impl Shared {
         kernel.publish(blocks, generation, |memory: &mut [Block]| {
             prepared.compilation.write(memory).map(|outcome| written = Some(outcome))
         })?;
+        let digest_kinds = DigestKinds::of(&kernel.mapped_image()?).unwrap_or_default();
         let (provenance, summary) = written.context("the image was not written")?;
         tracing::info!(generation, entries = summary.entries(), bytes = summary.bytes, "a generation is live");
         let next_change = prepared.next_change;
-        let live = Live { generation, provenance, summary, published: now, next_change, recorded: AtomicU64::new(0) };
+        let recorded = AtomicU64::new(0);
+        let live = Live { generation, provenance, summary, digest_kinds, published: now, next_change, recorded };
         let mut generations = write(&self.generations);
         generations.push_front(Arc::new(live));
         generations.truncate(REMEMBERED);

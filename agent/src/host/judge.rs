@@ -35,9 +35,8 @@ pub trait DigestVerdicts: Send + Sync + 'static {
 
 impl DigestVerdicts for Verdicts {
     fn wanted(&self) -> Result<Option<Algorithms>, String> {
-        // An image does not say of which kind its digests are, and the file is read once for all three.
-        let holds = self.holds_digests().map_err(|error| error.to_string())?;
-        Ok(holds.then_some(Algorithms { sha1: true, md5: true }))
+        let kinds = self.digest_kinds().map_err(|error| error.to_string())?;
+        Ok(Algorithms::for_kinds(kinds))
     }
 
     fn keep(&self, file: FileKey, digests: &FileDigests) -> Result<(), String> {

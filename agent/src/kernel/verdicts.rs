@@ -4,7 +4,7 @@ use std::os::fd::AsFd;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use agent_common::image::{self, Action, Hit, Space};
+use agent_common::image::{self, Action, Block, Damaged, DigestKind, Hit};
 use agent_common::wire::{Config, FileDigests, FileKey, Mode};
 
 use super::bpf::{self, Table};
@@ -32,6 +32,34 @@ pub struct Verdicts {
     current: Mutex<Option<(u32, Arc<MappedImage>)>>,
 }
 
+/// Of which digests there are indicators.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DigestKinds {
+    /// SHA-256.
+    pub sha256: bool,
+    /// SHA-1.
+    pub sha1: bool,
+    /// MD5.
+    pub md5: bool,
+}
+
+impl DigestKinds {
+    /// Those in an image.
+    ///
+    /// # Errors
+    /// It is damaged.
+    pub fn of(image: &[Block]) -> Result<Self, Damaged> {
+        let holds = |kind| image::holds_digest(image, kind);
+        Ok(Self { sha256: holds(DigestKind::Sha256)?, sha1: holds(DigestKind::Sha1)?, md5: holds(DigestKind::Md5)? })
+    }
+
+    /// Whether there are any.
+    #[must_use]
+    pub const fn any(self) -> bool {
+        self.sha256 || self.sha1 || self.md5
+    }
+}
+
 impl Verdicts {
     /// Opens the pinned maps below `pin_dir`.
     ///
@@ -47,13 +75,13 @@ impl Verdicts {
         })
     }
 
-    /// Whether any indicator is a digest; without one no file need be read.
+    /// Which digests any indicator is of; without one no file need be read.
     ///
     /// # Errors
     /// The image cannot be read or is damaged.
-    pub fn holds_digests(&self) -> Result<bool, Error> {
-        let Some(image) = self.image()? else { return Ok(false) };
-        image::holds(&**image, Space::Digest).map_err(|_| damaged())
+    pub fn digest_kinds(&self) -> Result<DigestKinds, Error> {
+        let Some(image) = self.image()? else { return Ok(DigestKinds::default()) };
+        DigestKinds::of(&image).map_err(|_| damaged())
     }
 
     /// Tells the exec hooks what a file contains. Only for digests that hold as long as their stamp.
@@ -113,7 +141,8 @@ impl Verdicts {
 }
 
 /// An exception ends the matter, block comes before report.
-fn weightier(one: Hit, other: Hit) -> Hit {
+#[must_use]
+pub fn weightier(one: Hit, other: Hit) -> Hit {
     let weight = |hit: &Hit| match hit.action {
         Action::Allow => 2,
         Action::Block => 1,

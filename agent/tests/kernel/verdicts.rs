@@ -25,11 +25,11 @@ fn the_guard_decides_by_the_published_generation_and_the_switches() {
     running.configure(Mode::Enforce);
     let verdicts = Verdicts::open(&sandbox.pins).unwrap();
     let listed = digests(SHA256, None);
-    assert!(!verdicts.holds_digests().unwrap());
+    assert!(!verdicts.digest_kinds().unwrap().any());
     assert_eq!(verdicts.denial(&listed, None).unwrap(), None, "nothing is published yet");
 
     running.publish(1, Rules::default().block(Observable::Sha256(SHA256)));
-    assert!(verdicts.holds_digests().unwrap());
+    assert!(verdicts.digest_kinds().unwrap().any());
     let Some(Denial { generation: 1, entry }) = verdicts.denial(&listed, Some(PATH)).unwrap() else {
         panic!("not denied")
     };
