@@ -5,6 +5,7 @@
 
 pub mod file;
 pub mod places;
+pub mod sightings;
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -14,6 +15,7 @@ use std::time::Duration;
 use thiserror::Error;
 
 use crate::intel::source::Source;
+use crate::report::sightings::Sightings;
 pub use file::{Mode, SettingsFile};
 pub use places::Places;
 
@@ -30,6 +32,8 @@ pub struct Settings {
     pub exec: Exec,
     /// The local log.
     pub journal: Journal,
+    /// What is told to others; `None` unless somebody is named.
+    pub sightings: Option<Sightings>,
     /// cgroup2 directory that is enforced; `None` for the root of the hierarchy.
     pub cgroup: Option<PathBuf>,
     /// `tracing` filter directives.
@@ -157,13 +161,19 @@ impl Settings {
             }
             source.check().map_err(|why| invalid(format!("source `{}`: {why}", source.name)))?;
         }
+        let sources: Vec<Source> = said.source.into_iter().map(|source| places.relocate(source)).collect();
+        let sightings = said.sightings.filter(|said| !said.to.is_empty());
+        let sightings = sightings
+            .map(|said| said.meaning(&sources, places))
+            .transpose()
+            .map_err(|message| Error::Meaning { path: places.settings.clone(), message })?;
         let never = said.never_block.unwrap_or(defaults);
         let exec = said.exec.unwrap_or_default();
         let journal = said.journal.unwrap_or_default();
         let total_bytes = journal.total_bytes.unwrap_or(256 << 20);
         Ok(Self {
             mode: said.mode.unwrap_or(Mode::Monitor),
-            sources: said.source.into_iter().map(|source| places.relocate(source)).collect(),
+            sources,
             never_block: NeverBlock {
                 values: never.values,
                 warninglists: never.warninglists,
@@ -185,6 +195,7 @@ impl Settings {
                 max_age: journal.max_age_days.map(|days| Duration::from_secs(u64::from(days) * 86_400)),
                 mirror: journal.mirror,
             },
+            sightings,
             cgroup: said.cgroup,
             log: said.log.unwrap_or_else(|| "info".to_owned()),
         })

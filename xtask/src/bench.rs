@@ -14,11 +14,11 @@ pub struct Arguments {
     rest: Vec<String>,
 }
 
-/// Runs the agent's benches; those that hook the kernel need root and say so themselves.
+/// Runs the agent's benches, which leave target/bench/kernel.json. They hook the kernel, which needs root.
 pub fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
     ebpf::run(workspace)?;
     progress("building the benches (release)");
     let mut cargo = tool::cargo();
-    cargo.args(["bench", "--locked", "--package", "agent", "--benches", "--"]).args(&arguments.rest);
+    cargo.args(["bench", "--locked", "--package", "agent", "--bench", "kernel", "--"]).args(&arguments.rest);
     tool::run(cargo.current_dir(workspace.root()), "`cargo bench`")
 }

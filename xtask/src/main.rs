@@ -1,9 +1,10 @@
 //! `cargo xtask`: everything that is done to the project, one file per verb.
-//! They stand on [`workspace`] (where things are), [`tool`] (running programs), [`debian`] (packages) and [`tally`] (counting).
+//! They stand on [`workspace`] (where things are), [`tool`] (running programs), [`debian`] (packages), [`cgroup`] and [`tally`] (counting).
 
 mod abi;
 mod bench;
 mod build;
+mod cgroup;
 mod check;
 mod debian;
 mod ebpf;

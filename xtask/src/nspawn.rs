@@ -8,6 +8,7 @@ use std::{env, process};
 
 use anyhow::{Context, Result, bail};
 
+use crate::cgroup::Cgroup;
 use crate::debian::{self, Mirrors};
 use crate::tally::{Output, Tally};
 use crate::tool::{self, progress};
@@ -19,10 +20,11 @@ const UNIT: &str = "[Unit]\nDescription=Drive the tests\nAfter=multi-user.target
                     StandardOutput=tty\nStandardError=tty\nTTYPath=/dev/console\n";
 const TARGET: &str =
     "[Unit]\nDescription=Tests\nRequires=basic.target driver.service\nAfter=basic.target\nAllowIsolate=yes\n";
-const PACKAGES: &str = "systemd,systemd-sysv,dbus,iproute2,procps";
+/// strace makes one thread stand still, which nothing else can from outside.
+const PACKAGES: &str = "systemd,systemd-sysv,dbus,iproute2,procps,strace";
 /// The driver ends with `systemctl exit`: so much plus the number of its failures, capped at one.
 const END_REACHED: [i32; 2] = [10, 11];
-const LIMIT: &str = "180";
+const LIMIT: &str = "300";
 
 /// Runs the tests of the kind `systemd`.
 pub fn run(workspace: &Workspace) -> Result<()> {
@@ -52,7 +54,8 @@ fn prepare(workspace: &Workspace) -> Result<PathBuf> {
     debian::ensure_installed(&["systemd-container", "mmdebstrap"], "tests under systemd")?;
     let release = debian::release()?;
     let base = workspace.target("nspawn").join(&release);
-    if base.join("complete").exists() {
+    let made_of = base.with_extension("packages");
+    if fs::read_to_string(&made_of).is_ok_and(|packages| packages == PACKAGES) {
         return Ok(base);
     }
     if base.exists() {
@@ -70,17 +73,28 @@ fn prepare(workspace: &Workspace) -> Result<PathBuf> {
     command.args(["--dpkgopt=path-exclude=/usr/share/doc/*", "--dpkgopt=path-exclude=/usr/share/man/*"]);
     command.arg(&release).arg(&base).arg(&sources);
     tool::run(command.stdin(Stdio::null()), "`mmdebstrap`")?;
-    fs::write(base.join("complete"), "").context("cannot mark the system as complete")?;
+    fs::write(&made_of, PACKAGES).with_context(|| format!("cannot write {}", made_of.display()))?;
     Ok(base)
 }
 
 fn drive(workspace: &Workspace, base: &Path) -> Result<Tally> {
     let cordon = vm::static_cordon(workspace)?;
-    let place = workspace.target("nspawn").join(format!("run-{}", process::id()));
+    let name = format!("cordon-tests-{}", process::id());
+    let place = workspace.target("nspawn").join(&name);
     tool::run(Command::new("cp").args(["-a", "--reflink=auto"]).arg(base).arg(&place), "copying the Debian system")?;
-    let outcome = install(workspace, &cordon, &place).and_then(|()| boot(workspace, &place));
+    let outcome = install(workspace, &cordon, &place).and_then(|()| contain(workspace, &place, &name));
     fs::remove_dir_all(&place).with_context(|| format!("cannot remove {}", place.display()))?;
     outcome
+}
+
+/// Boots in cgroups of its own, below which the container sees nothing of the machine's, and cleans up behind systemd-nspawn.
+fn contain(workspace: &Workspace, place: &Path, name: &str) -> Result<Tally> {
+    let cgroups = Cgroup::make_for_systemd(name)?;
+    let outcome = boot(workspace, place, &cgroups);
+    let removed = cgroups.into_iter().try_for_each(Cgroup::remove);
+    // systemd-nspawn leaves this behind where /run is no tmpfs; elsewhere it is gone already.
+    let _ = fs::remove_dir(Path::new("/run/systemd/nspawn/propagate").join(name));
+    removed.and(outcome)
 }
 
 /// What a package would install, plus the driver.
@@ -89,6 +103,9 @@ fn install(workspace: &Workspace, cordon: &Path, place: &Path) -> Result<()> {
     let files = [
         (cordon.to_path_buf(), "usr/bin/cordon"),
         (packaging.join("cordon.service"), "usr/lib/systemd/system/cordon.service"),
+        (packaging.join("cordon-lsm.service"), "usr/lib/systemd/system/cordon-lsm.service"),
+        (packaging.join("deb/prerm"), "driver/prerm"),
+        (packaging.join("deb/postrm"), "driver/postrm"),
         (packaging.join("sysusers/cordon.conf"), "usr/lib/sysusers.d/cordon.conf"),
         (packaging.join("tmpfiles/cordon.conf"), "usr/lib/tmpfiles.d/cordon.conf"),
         (packaging.join("cordon.toml"), "etc/cordon/cordon.toml"),
@@ -121,12 +138,20 @@ fn executable(path: &Path) -> Result<()> {
         .with_context(|| format!("cannot change {}", path.display()))
 }
 
-fn boot(workspace: &Workspace, place: &Path) -> Result<Tally> {
+fn boot(workspace: &Workspace, place: &Path, cgroups: &[Cgroup]) -> Result<Tally> {
     progress("booting systemd in a container");
-    let mut command = Command::new("timeout");
-    command.args(["--kill-after=10", LIMIT, "systemd-nspawn", "--quiet", "--boot", "--register=no", "--keep-unit"]);
-    command.args(["--private-network", "--capability=all", "--console=pipe", "--directory"]).arg(place);
-    command.arg("--system-call-filter=bpf fanotify_init fanotify_mark perf_event_open");
+    let mut command = Command::new("sh");
+    // The shell enters each cgroup and becomes the command after `--`.
+    command.args([
+        "-ec",
+        "until [ \"$1\" = -- ]; do echo $$ > \"$1/cgroup.procs\"; shift; done; shift; exec \"$@\"",
+        "sh",
+    ]);
+    command.args(cgroups.iter().map(Cgroup::path)).args(["--", "timeout", "--kill-after=10", LIMIT, "systemd-nspawn"]);
+    command.args(["--quiet", "--boot", "--register=no", "--keep-unit", "--private-network", "--capability=all"]);
+    // The driver prints on the console, which must be a terminal for that: not `pipe`.
+    command.args(["--console=read-only", "--directory"]).arg(place);
+    command.arg("--system-call-filter=bpf fanotify_init fanotify_mark");
     command.args(["systemd.unit=tests.target", "systemd.show_status=no"]);
     let mut output = Output::default();
     let mut whole = String::new();

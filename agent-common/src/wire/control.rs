@@ -21,7 +21,7 @@ pub struct Config {
     pub wall_minus_boot_ns: u64,
     /// cgroup2 id that exec hooks are narrowed to; 0 for the whole host.
     pub scope_cgroup_id: u64,
-    /// Level of that cgroup, the root being 0; what `bpf_get_current_ancestor_cgroup_id` is asked for.
+    /// Least level of that cgroup, the root being 0: from here on `bpf_get_current_ancestor_cgroup_id` is asked.
     pub scope_level: u32,
     /// A [`Mode`].
     pub mode: u32,

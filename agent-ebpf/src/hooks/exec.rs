@@ -25,6 +25,8 @@ use crate::kmem::{Address, MISSING, blurred, path};
 use crate::maps::{EXECS, FILE_DIGESTS};
 
 const SIGKILL: u32 = 9;
+/// Levels that cgroup namespaces may hide: containers in containers are a dozen deep.
+const DEPTH_MAX: u32 = 32;
 /// What an LSM hook returns: 0, or `-EPERM`, which is -1.
 // verifier: before 6.14 it wants the whole register in -4095..=0, where a 32-bit -1 is 4294967295; so the programs return
 // 64 bits, which the macros of aya do not, and the range comes from two instructions. Seen on 6.12.
@@ -81,13 +83,24 @@ fn argument(context: *mut c_void, index: u64) -> Address {
     Address::new(Address::new(context as u64).plus(index * 8).read())
 }
 
+/// Whether the current task is in the enforced cgroup or below. In a cgroup namespace user space cannot see how deep its own
+/// root lies, so the level that it gives is the least one.
 #[inline(always)]
 fn in_scope(config: &Config) -> bool {
     if config.scope_cgroup_id == 0 {
         return true;
     }
-    // SAFETY: the helper takes any level and answers 0 for one that does not exist.
-    unsafe { bpf_get_current_ancestor_cgroup_id(config.scope_level as i32) == config.scope_cgroup_id }
+    for below in 0..DEPTH_MAX {
+        // SAFETY: the helper takes any level and answers 0 for one that does not exist.
+        let ancestor = unsafe { bpf_get_current_ancestor_cgroup_id(config.scope_level.wrapping_add(below) as i32) };
+        if ancestor == config.scope_cgroup_id {
+            return true;
+        }
+        if ancestor == 0 {
+            return false;
+        }
+    }
+    false
 }
 
 #[inline(always)]

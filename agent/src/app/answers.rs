@@ -14,10 +14,11 @@ use tokio::time::timeout;
 use super::fetch::Wanted;
 use super::operator::{Off, Operator, observable};
 use super::reload;
-use super::shared::{Live, Shared, lock, read};
+use super::shared::{Live, Shared, lock, look_up, read};
 use crate::attribute::{attribution, hook_name, indicator};
 use crate::control::{Answer, Failure, Handler, LocalRule, Request};
 use crate::intel::{Observable, Skipped};
+use crate::kernel::probe::ExecPath;
 use crate::kernel::{self, HookState};
 use crate::policy::{Action, Ruled};
 use crate::settings::{self, Mode, Places};
@@ -191,6 +192,7 @@ async fn status(shared: &Shared) -> Value {
             HookState::Unused { why } => json!({ "hook": hook_name(*hook), "state": "unused", "why": why }),
         })
         .collect();
+    let exec = ExecPath::in_force(&read(&shared.report), shared.guard_works.load(Ordering::Relaxed));
     let health = shared.health.snapshot();
     let named: BTreeMap<&str, u64> = counters.iter().flat_map(kernel::Counters::named).collect();
     let sources = sources(shared).await;
@@ -205,11 +207,13 @@ async fn status(shared: &Shared) -> Value {
         "published": live.as_ref().map(|live| live.published),
         "policy": { "serial": null },
         "sources": sources["sources"],
+        "sightings": sightings(shared),
         "tables": live.as_ref().map(|live| json!({
             "entries": live.summary.entries(), "bytes": live.summary.bytes, "spaces": live.summary.tables,
             "excepted": live.summary.excepted, "not_enforced": live.summary.unenforced,
         })),
         "hooks": hooks,
+        "exec": exec,
         "counters": named,
         "hits": hits(shared, live.as_deref()),
         "stages": health.stages,
@@ -226,6 +230,25 @@ fn hits(shared: &Shared, live: Option<&Live>) -> Value {
     let counted: u64 = counts.iter().map(|(_, count)| count).sum();
     let unrecorded = counted.saturating_sub(recorded);
     json!({ "counted": counted, "recorded": recorded, "unrecorded": unrecorded, "indicators": counts.len() })
+}
+
+/// How it goes with those who are told of hits; null when nobody is.
+fn sightings(shared: &Shared) -> Value {
+    let settings = Arc::clone(&read(&shared.settings));
+    let Some(sightings) = &settings.sightings else { return Value::Null };
+    let told = lock(&shared.told);
+    let destinations: Vec<Value> = sightings
+        .to
+        .iter()
+        .map(|destination| {
+            let mut document = json!(told.get(&destination.name).cloned().unwrap_or_default());
+            document["name"] = json!(destination.name);
+            document["audience"] = json!(destination.audience);
+            document["max_tlp"] = json!(destination.ceiling);
+            document
+        })
+        .collect();
+    json!({ "identity": sightings.identity.id, "name": sightings.identity.name, "destinations": destinations })
 }
 
 async fn sources(shared: &Shared) -> Value {
@@ -273,9 +296,11 @@ async fn explain(shared: &Shared, text: &str) -> Answer {
         let message = format!("`{text}` is no address, endpoint, prefix, domain, URL, hash or absolute path");
         return Answer::failed(Failure::Failed, message);
     };
-    let Some(live) = shared.live() else { return Answer::failed(Failure::Failed, "no generation is live") };
+    let Some((image, live)) = shared.deciding() else {
+        return Answer::failed(Failure::Failed, "no generation is live");
+    };
     let mode = read(&shared.settings).mode;
-    let hit = shared.look_up(&value);
+    let hit = look_up(&image, &value);
     let matched = hit.and_then(|hit| live.provenance.get(hit.entry));
     let behind: Vec<&Ruled> =
         matched.iter().flat_map(|matched| matched.primary().into_iter().chain(matched.others())).collect();

@@ -9,11 +9,13 @@ pub mod guard;
 mod intake;
 mod operator;
 pub mod own_files;
+mod share;
 mod shared;
 mod watch;
 
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
 
@@ -27,18 +29,21 @@ use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use crate::control::Server;
 use crate::enrich::{Enricher, HostView};
+use crate::event::ProcessKey;
 use crate::health::{Fault, Health};
 use crate::host::{CgroupPaths, DigestCache, Users, cgroup, group_id, missing_capabilities, running_processes};
 use crate::journal::{Journal, Limits, MirrorSettings, QUEUE, Sink, Writer};
-use crate::kernel::{HookState, Kernel, Options, Report, probe};
+use crate::kernel::probe::Plan;
+use crate::kernel::{HookState, Kernel, Options, probe};
 use crate::settings::{Places, Settings};
 use answers::{Answers, Dormant};
 use detect::Detect;
-use fetch::Fetching;
+use fetch::{Fetching, Wanted};
 use intake::Intake;
-use operator::Operator;
+pub use operator::{Off, Operator};
 use own_files::OwnFiles;
-use shared::Shared;
+use share::Sharing;
+use shared::{Shared, read};
 use watch::Watch;
 
 /// Whose members may ask what changes nothing.
@@ -75,6 +80,9 @@ pub struct Orders {
     pub cgroup: Option<PathBuf>,
 }
 
+/// Which stage ended, and how.
+type Ended = (&'static str, anyhow::Result<()>);
+
 /// Why the agent comes down.
 enum Next {
     /// It was told to.
@@ -94,8 +102,9 @@ pub fn run(orders: &Orders) -> anyhow::Result<()> {
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let outcome = runtime.block_on(async {
+        let mut stop = Stop::new()?;
         loop {
-            if let Next::Stop = once(orders).await? {
+            if let Next::Stop = once(orders, &mut stop).await? {
                 return Ok(());
             }
         }
@@ -105,20 +114,20 @@ pub fn run(orders: &Orders) -> anyhow::Result<()> {
     outcome
 }
 
-async fn once(orders: &Orders) -> anyhow::Result<Next> {
+async fn once(orders: &Orders, stop: &mut Stop) -> anyhow::Result<Next> {
     let settings = Settings::load(&orders.places)?;
     let operator = Operator::open(&orders.places.state)?;
     match operator.off(Timestamp::now()).cloned() {
-        Some(off) => stay_off(orders, operator, off).await,
-        None => stay_on(orders, settings, operator).await,
+        Some(off) => stay_off(orders, operator, off, stop).await,
+        None => stay_on(orders, settings, operator, stop).await,
     }
 }
 
 /// Serves the socket and waits until break-glass ends. Nothing of ours is in the kernel meanwhile.
-async fn stay_off(orders: &Orders, operator: Operator, off: operator::Off) -> anyhow::Result<Next> {
+async fn stay_off(orders: &Orders, operator: Operator, off: Off, stop: &mut Stop) -> anyhow::Result<Next> {
     crate::kernel::unpin_all(&orders.places.pins)?;
     tracing::warn!(until = %off.until, reason = off.reason, "switched off by the operator");
-    let server = Server::bind(&orders.places.socket, group_id(GROUP), 0).context("the control socket")?;
+    let server = Server::bind(&orders.places.socket, group_id(GROUP)).context("the control socket")?;
     let again = Arc::new(Notify::new());
     let dormant = Dormant {
         places: orders.places.clone(),
@@ -132,7 +141,6 @@ async fn stay_off(orders: &Orders, operator: Operator, off: operator::Off) -> an
     let mut feed = interval(Duration::from_secs(5));
     let end = sleep(left);
     tokio::pin!(end);
-    let mut stop = Stop::new()?;
     let next = loop {
         tokio::select! {
             () = &mut end => break Next::Again,
@@ -147,14 +155,16 @@ async fn stay_off(orders: &Orders, operator: Operator, off: operator::Off) -> an
     Ok(next)
 }
 
-async fn stay_on(orders: &Orders, settings: Settings, operator: Operator) -> anyhow::Result<Next> {
+async fn stay_on(orders: &Orders, settings: Settings, operator: Operator, stop: &mut Stop) -> anyhow::Result<Next> {
     let places = &orders.places;
     let health = Health::new();
     let settings = Arc::new(settings);
-    let server = Server::bind(&places.socket, group_id(GROUP), 0).context("the control socket")?;
+    let server = Server::bind(&places.socket, group_id(GROUP)).context("the control socket")?;
     let mount = cgroup::mount_point()?;
     let cgroup = orders.cgroup.clone().or_else(|| settings.cgroup.clone()).unwrap_or_else(|| mount.clone());
-    let mut kernel = load(places, &settings, &cgroup)?;
+    let facts = probe::probe();
+    let plan = probe::plan(&facts);
+    let mut kernel = load(places, &settings, &cgroup, &plan)?;
     let hits = kernel.take_hits()?.context("the ring of hits is taken")?;
     let execs = kernel.take_execs()?.context("the ring of execs is taken")?;
     let (sink, writer) = open_journal(places, &settings, &health)?;
@@ -168,20 +178,18 @@ async fn stay_on(orders: &Orders, settings: Settings, operator: Operator) -> any
         health: health.clone(),
         started: Timestamp::now(),
         kernel: RwLock::new(kernel),
-        report: RwLock::new(Report::default()),
+        report: RwLock::default(),
+        guard_works: AtomicBool::new(false),
         generations: RwLock::default(),
         intake: tokio::sync::Mutex::new(Intake::new(Arc::clone(&settings), places.clone(), health.clone())),
         operator: Arc::new(Mutex::new(operator)),
         settings: RwLock::new(settings),
         digests: Arc::clone(&digests),
         own_files,
-        scope: cgroup
-            .strip_prefix(&mount)
-            .ok()
-            .filter(|rest| !rest.as_os_str().is_empty())
-            .map(|rest| format!("/{}", rest.display())),
+        scope: scope(&cgroup, &mount),
         found,
         fetches: fetch::Fetches::default(),
+        told: share::Told::default(),
         fetch,
         renewed: Notify::new(),
         again: Notify::new(),
@@ -189,9 +197,16 @@ async fn stay_on(orders: &Orders, settings: Settings, operator: Operator) -> any
     shared.configure()?;
     let mut watch = Watch::new()?;
     follow(&shared, &mut watch).await;
-    shared.renew(|_| true).await?;
+    tokio::select! {
+        renewed = shared.renew(|_| true) => renewed?,
+        () = stop.told() => return Ok(Next::Stop),
+    };
     attach(&shared)?;
-    let guard = guard::start(&shared, &sink)?;
+    let guard = guard::start(&shared, &sink, &facts.fanotify)?;
+    let decides = |state: &HookState| matches!(state, HookState::Attached { .. });
+    if guard.is_none() && !read(&shared.report).hooks.iter().any(|(_, state)| decides(state)) {
+        bail!("this kernel refuses every hook; `cordon doctor` says why");
+    }
 
     let mut enricher = Enricher::new(
         HostView::new(Users::new(PathBuf::from("/etc/passwd")), CgroupPaths::new(mount), digests),
@@ -201,20 +216,16 @@ async fn stay_on(orders: &Orders, settings: Settings, operator: Operator) -> any
     let second = Duration::from_secs(1);
     let detect =
         Detect { shared: Arc::clone(&shared), enricher, sink, unhashed, stage: health.stage("detect", second) };
-    let mut stages: JoinSet<(&'static str, anyhow::Result<()>)> = JoinSet::new();
-    let examine = examine::run(Arc::clone(&shared), to_hash, health.stage("examine", second));
-    let own_files = own_files::run(Arc::clone(&shared), health.stage("own files", second));
+    let mut stages: JoinSet<Ended> = JoinSet::new();
     let answers = Arc::new(Answers(Arc::clone(&shared)));
     let renewing = Arc::clone(&shared);
     stages.spawn(async move { ("detect", detect.run(hits, execs, found_here).await) });
-    stages.spawn(async move { ("examine", examine.await) });
-    stages.spawn(async move { ("own files", own_files.await) });
-    let fetching = Fetching::new(Arc::clone(&shared), wanted).run(health.stage("fetch", second));
-    stages.spawn(async move { ("fetch", fetching.await) });
+    look_at_files(&shared, to_hash, &mut stages);
+    talk_to_others(&shared, wanted, &mut stages);
     stages.spawn(async move { ("control", server.serve(answers).await.map_err(Into::into)) });
     stages.spawn(async move { ("intake", keep_current(&renewing, watch).await) });
     say(&[NotifyState::Ready]);
-    let outcome = supervise(&shared, &writer, &mut stages).await;
+    let outcome = supervise(&shared, &writer, &mut stages, stop).await;
     say(&[NotifyState::Stopping]);
     drop(guard);
     stages.shutdown().await;
@@ -222,9 +233,32 @@ async fn stay_on(orders: &Orders, settings: Settings, operator: Operator) -> any
     outcome
 }
 
+/// The path of the enforced cgroup below the mount point; `None` for the whole host.
+fn scope(cgroup: &Path, mount: &Path) -> Option<String> {
+    let rest = cgroup.strip_prefix(mount).ok().filter(|rest| !rest.as_os_str().is_empty());
+    rest.map(|rest| format!("/{}", rest.display()))
+}
+
+/// Starts the stages that read programs: those that run, and those that packages installed.
+fn look_at_files(shared: &Arc<Shared>, to_hash: mpsc::Receiver<ProcessKey>, stages: &mut JoinSet<Ended>) {
+    let period = Duration::from_secs(1);
+    let examine = examine::run(Arc::clone(shared), to_hash, shared.health.stage("examine", period));
+    stages.spawn(async move { ("examine", examine.await) });
+    let own_files = own_files::run(Arc::clone(shared), shared.health.stage("own files", period));
+    stages.spawn(async move { ("own files", own_files.await) });
+}
+
+/// Starts the stages that talk to servers elsewhere; nothing here waits for them.
+fn talk_to_others(shared: &Arc<Shared>, wanted: mpsc::Receiver<Wanted>, stages: &mut JoinSet<Ended>) {
+    let period = Duration::from_secs(1);
+    let fetching = Fetching::new(Arc::clone(shared), wanted).run(shared.health.stage("fetch", period));
+    stages.spawn(async move { ("fetch", fetching.await) });
+    let sharing = Sharing::new(Arc::clone(shared)).run(shared.health.stage("share", period));
+    stages.spawn(async move { ("share", sharing.await) });
+}
+
 /// Loads the kernel half as this kernel allows it.
-fn load(places: &Places, settings: &Settings, cgroup: &Path) -> anyhow::Result<Kernel> {
-    let plan = probe::plan(&probe::probe());
+fn load(places: &Places, settings: &Settings, cgroup: &Path, plan: &Plan) -> anyhow::Result<Kernel> {
     if !plan.can_enforce() {
         bail!(NotPossible);
     }
@@ -233,7 +267,7 @@ fn load(places: &Places, settings: &Settings, cgroup: &Path) -> anyhow::Result<K
         cgroup: cgroup.to_owned(),
         bprm: plan.bprm,
         ima_max_bytes: settings.exec.max_file_bytes,
-        exec_hooks: plan.exec_hooks && settings.exec.hooks,
+        exec_hooks: settings.exec.hooks,
     })?)
 }
 
@@ -249,7 +283,7 @@ fn open_journal(places: &Places, settings: &Settings, health: &Health) -> anyhow
     Ok(Writer::start(journal, mirror, QUEUE, health)?)
 }
 
-/// Attaches the hooks. At least one must decide, or there is no agent.
+/// Attaches the hooks; each that this kernel refuses is a fault.
 fn attach(shared: &Shared) -> anyhow::Result<()> {
     let report = shared::write(&shared.kernel).attach()?;
     for (hook, state) in &report.hooks {
@@ -260,9 +294,6 @@ fn attach(shared: &Shared) -> anyhow::Result<()> {
             HookState::Unavailable { why } => shared.health.raise(Fault::HookMissing, name, why.clone()),
         }
     }
-    if !report.hooks.iter().any(|(_, state)| matches!(state, HookState::Attached { .. })) {
-        return Err(anyhow!("this kernel refuses every hook; `cordon doctor` says why"));
-    }
     *shared::write(&shared.report) = report;
     Ok(())
 }
@@ -271,10 +302,10 @@ fn attach(shared: &Shared) -> anyhow::Result<()> {
 async fn supervise(
     shared: &Arc<Shared>,
     writer: &Writer,
-    stages: &mut JoinSet<(&'static str, anyhow::Result<()>)>,
+    stages: &mut JoinSet<Ended>,
+    stop: &mut Stop,
 ) -> anyhow::Result<Next> {
     let mut hangup = signal(SignalKind::hangup())?;
-    let mut stop = Stop::new()?;
     let mut feed = interval(Duration::from_secs(1));
     feed.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -359,7 +390,7 @@ async fn reload(shared: &Arc<Shared>) -> anyhow::Result<u32> {
     shared.renew(|_| true).await
 }
 
-/// The signals to stop. They are listened to from the beginning: one that came between two listeners would be lost.
+/// The signals that end the agent. Listened to from start to end: one that comes while nobody waits is kept.
 struct Stop {
     terminate: Signal,
     interrupt: Signal,

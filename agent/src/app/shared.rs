@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::fs::File;
 use std::io::Read;
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use agent_common::image::Block;
@@ -17,12 +17,13 @@ use super::fetch::{Fetches, Wanted};
 use super::intake::Intake;
 use super::operator::Operator;
 use super::own_files::OwnFiles;
+use super::share::Told;
 use crate::attribute::Behind;
 use crate::event::{Action, Event};
 use crate::health::{Fault, Health};
 use crate::host::DigestCache;
 use crate::intel::Observable;
-use crate::kernel::{DigestKinds, Kernel, Report, Switches};
+use crate::kernel::{DigestKinds, Kernel, MappedImage, Report, Switches};
 use crate::settings::{Mode, Places, Settings};
 use crate::tables::{self, Bearing, Provenance, Summary};
 
@@ -59,6 +60,8 @@ pub struct Shared {
     pub kernel: RwLock<Kernel>,
     /// What became of each hook.
     pub report: RwLock<Report>,
+    /// Whether the exec guard answers.
+    pub guard_works: AtomicBool,
     /// Newest first.
     pub generations: RwLock<VecDeque<Arc<Live>>>,
     /// Sources. A tokio mutex: it is held while files are read.
@@ -77,6 +80,8 @@ pub struct Shared {
     pub found: mpsc::Sender<Event>,
     /// How the fetching of sources goes.
     pub fetches: Fetches,
+    /// How it goes with those who are told of sightings.
+    pub told: Told,
     /// Asks for sources to be fetched now.
     pub fetch: mpsc::Sender<Wanted>,
     /// A new generation went live: who runs already is looked at again.
@@ -137,19 +142,25 @@ impl Shared {
         let prepared = intake.prepare(&operator, &self.own_files, now, generation, seed()?)?;
         drop(operator);
         let blocks = u32::try_from(prepared.compilation.blocks()).context("the image is larger than a map can be")?;
-        let mut written = None;
-        kernel.publish(blocks, generation, |memory: &mut [Block]| {
-            prepared.compilation.write(memory).map(|outcome| written = Some(outcome))
-        })?;
-        let digest_kinds = DigestKinds::of(&kernel.mapped_image()?).unwrap_or_default();
-        let (provenance, summary) = written.context("the image was not written")?;
-        tracing::info!(generation, entries = summary.entries(), bytes = summary.bytes, "a generation is live");
-        let next_change = prepared.next_change;
-        let recorded = AtomicU64::new(0);
-        let live = Live { generation, provenance, summary, digest_kinds, published: now, next_change, recorded };
+        let mut unwritten = Some(prepared);
+        let published = kernel.publish(blocks, generation, |memory: &mut [Block]| {
+            let prepared = unwritten.take().context("an image is written once")?;
+            let (provenance, summary) = prepared.compilation.write(memory)?;
+            tracing::info!(generation, entries = summary.entries(), bytes = summary.bytes, "a generation is ready");
+            let digest_kinds = DigestKinds::of(memory).unwrap_or_default();
+            let (next_change, recorded) = (prepared.next_change, AtomicU64::new(0));
+            // Before the kernel switches to it: a hit may come the moment it does.
+            let live = Live { generation, provenance, summary, digest_kinds, published: now, next_change, recorded };
+            write(&self.generations).push_front(Arc::new(live));
+            anyhow::Ok(())
+        });
         let mut generations = write(&self.generations);
-        generations.push_front(Arc::new(live));
+        if published.is_err() {
+            generations.retain(|known| known.generation != generation);
+        }
         generations.truncate(REMEMBERED);
+        drop(generations);
+        published?;
         Ok(generation)
     }
 
@@ -186,10 +197,11 @@ impl Shared {
             let live = generations.iter().find(|live| live.generation == matched.generation)?;
             live.provenance.get(matched.entry)
         });
+        let deciding = if by_entry.is_some() { None } else { self.deciding() };
         let found = by_entry.or_else(|| {
             let value = observable_of(&event.action)?;
-            let live = generations.front()?;
-            live.provenance.get(self.look_up(&value)?.entry)
+            let (image, live) = &deciding.as_ref()?;
+            live.provenance.get(look_up(image, &value)?.entry)
         });
         match found {
             Some(found) => with(&Behind { primary: found.primary(), others: found.others().collect() }),
@@ -200,9 +212,12 @@ impl Shared {
         }
     }
 
-    /// What the live image says of a value now, by the code that the kernel runs.
-    pub fn look_up(&self, value: &Observable) -> Option<agent_common::image::Hit> {
-        look_up(&read(&self.kernel).mapped_image().ok()?, value)
+    /// What decides now: the image, and the generation that it is of. `None` before the first.
+    pub fn deciding(&self) -> Option<(Arc<MappedImage>, Arc<Live>)> {
+        let image = read(&self.kernel).mapped_image().ok()?;
+        let number = image.generation().ok()?;
+        let live = read(&self.generations).iter().find(|live| live.generation == number).cloned()?;
+        Some((image, live))
     }
 }
 

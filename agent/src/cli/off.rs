@@ -4,9 +4,11 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
+use jiff::Timestamp;
 
 use super::rules::parse_duration;
 use super::{Exit, ask};
+use crate::app::{Off, Operator};
 use crate::control::{self, Answer, Request};
 use crate::kernel;
 use crate::settings::Places;
@@ -17,7 +19,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// `cordon off`
 #[derive(Debug, clap::Args)]
 pub struct OffArgs {
-    /// How long; the agent then switches itself on again, after a restart too. One that has died has to be started
+    /// How long; the agent then switches itself on again. It stays off across restarts, also when none is running now
     #[arg(long = "for", value_name = "DURATION", default_value = "10m", value_parser = parse_duration)]
     duration: Duration,
     /// Why; it goes into the log
@@ -48,30 +50,44 @@ pub fn off(args: &OffArgs, places: &Places) -> anyhow::Result<Exit> {
             document
         }
         Ok(Err(exit)) => return Ok(exit),
-        Err(error) if matches!(error.downcast_ref(), Some(control::Error::NotRunning(_))) => {
-            let removed = kernel::unpin_all(&places.pins).with_context(|| format!("{}", places.pins.display()))?;
-            eprintln!("cordon: no agent is running; enforcement stays off until one is started");
-            serde_json::json!({ "schema": 1, "off": true, "until": null, "pins_removed": removed.links + removed.maps })
-        }
+        Err(error) if is_not_running(&error) => off_without_agent(args, places)?,
         Err(error) => return Err(error),
     };
     if args.json {
         println!("{document}");
     } else {
-        match document["until"].as_str() {
-            Some(until) => println!("off until {until}"),
-            None => println!("off; removed {} pins", document["pins_removed"]),
-        }
+        println!("off until {}; removed {} pins", document["until"].as_str().unwrap_or("?"), document["pins_removed"]);
     }
     Ok(Exit::Done)
+}
+
+/// Written down before the pins go: systemd may be about to start the agent that died.
+fn off_without_agent(args: &OffArgs, places: &Places) -> anyhow::Result<serde_json::Value> {
+    let until = Timestamp::now().checked_add(args.duration).unwrap_or(Timestamp::MAX);
+    Operator::open(&places.state)?.set_off(Some(Off { until, reason: args.reason.clone() }))?;
+    let removed = kernel::unpin_all(&places.pins).with_context(|| format!("{}", places.pins.display()))?;
+    eprintln!("cordon: no agent is running; one that is started before then stays off until then");
+    let pins = removed.links + removed.maps;
+    Ok(serde_json::json!({ "schema": 1, "off": true, "until": until, "pins_removed": pins }))
+}
+
+fn is_not_running(error: &anyhow::Error) -> bool {
+    matches!(error.downcast_ref(), Some(control::Error::NotRunning(_)))
 }
 
 /// Ends `cordon off` early.
 ///
 /// # Errors
-/// No agent is running.
+/// No agent is running; the next one that is started is on.
 pub fn on(args: &OnArgs, places: &Places) -> anyhow::Result<Exit> {
-    match ask(places, &Request::On)? {
+    let answer = match ask(places, &Request::On) {
+        Err(error) if is_not_running(&error) => {
+            Operator::open(&places.state)?.set_off(None)?;
+            return Err(error);
+        }
+        answer => answer?,
+    };
+    match answer {
         Ok(document) => {
             settle(places, State::On)?;
             if args.json {

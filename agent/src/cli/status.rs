@@ -1,10 +1,13 @@
 //! `cordon status`.
 
+use serde::Deserialize;
 use serde_json::Value;
 
+use super::doctor::exec_words;
 use super::table::{Terminal, Tone, printable};
 use super::{Exit, ask};
 use crate::control::Request;
+use crate::kernel::probe::ExecPath;
 use crate::settings::Places;
 
 /// `cordon status`
@@ -58,6 +61,10 @@ fn print(document: &Value) {
     for unenforced in rows(&document["tables"]["not_enforced"]) {
         println!("not enforced {} ({})", text(&unenforced["count"]), text(&unenforced["reason"]));
     }
+    if let Ok(exec) = ExecPath::deserialize(&document["exec"]) {
+        let (tone, words) = exec_words(exec);
+        println!("exec         {}", terminal.paint(tone, words));
+    }
     let counters = &document["counters"];
     let by_guard = document["losses"]["exec_guard.denied"].as_u64().unwrap_or(0);
     let [blocked, reported] = ["blocked", "reported"].map(|key| text(&counters[key]));
@@ -81,6 +88,19 @@ fn print(document: &Value) {
         ]
     });
     println!("{}", terminal.table(&["source", "action", "read", "block", "report", "skipped", "age"], sources));
+    if !document["sightings"].is_null() {
+        let told = rows(&document["sightings"]["destinations"]).iter().map(|destination| {
+            let withheld = destination["withheld"].as_object().into_iter().flatten();
+            let withheld: Vec<String> = withheld.map(|(why, count)| format!("{why} {count}")).collect();
+            let mut row =
+                vec![text(&destination["name"]), text(&destination["audience"]), text(&destination["max_tlp"])];
+            row.extend(["sent", "waiting", "refused", "dropped"].map(|name| text(&destination[name])));
+            row.push(if withheld.is_empty() { "0".to_owned() } else { withheld.join(", ") });
+            row
+        });
+        let heading = ["sightings to", "audience", "max tlp", "sent", "waiting", "refused", "dropped", "withheld"];
+        println!("{}", terminal.table(&heading, told));
+    }
     let hooks =
         rows(&document["hooks"]).iter().map(|hook| vec![text(&hook["hook"]), text(&hook["state"]), text(&hook["why"])]);
     println!("{}", terminal.table(&["hook", "state", "why"], hooks));

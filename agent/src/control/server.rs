@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,15 +27,16 @@ pub trait Handler: Send + Sync + 'static {
 pub struct Server {
     listener: UnixListener,
     path: PathBuf,
+    /// The agent's own user may do what root may: its unit reloads it.
     own_uid: u32,
 }
 
 impl Server {
-    /// Listens on `path`, readable and writable by root and by `group`.
+    /// Listens on `path`, readable and writable by its owner and by `group`.
     ///
     /// # Errors
     /// The directory cannot be made, another agent listens already, or the socket cannot be bound.
-    pub fn bind(path: &Path, group: Option<u32>, own_uid: u32) -> io::Result<Self> {
+    pub fn bind(path: &Path, group: Option<u32>) -> io::Result<Self> {
         if super::is_running(path) {
             return Err(io::Error::new(
                 io::ErrorKind::AddrInUse,
@@ -50,6 +51,7 @@ impl Server {
             _ => {}
         }
         let listener = UnixListener::bind(path)?;
+        let own_uid = fs::metadata(path)?.uid();
         let mode = match group {
             Some(group) => {
                 chown(path, None, Some(group))?;

@@ -21,7 +21,7 @@ async fn an_answer_comes_back_and_the_socket_goes_with_the_server() {
     let path = directory.path().join("run/cordon.sock");
     assert!(matches!(ask(&path, &Request::Status), Err(Error::NotRunning(_))));
 
-    let server = Server::bind(&path, None, 0).unwrap();
+    let server = Server::bind(&path, None).unwrap();
     let serving = tokio::spawn(server.serve(Arc::new(Echo)));
     let socket = path.clone();
     let answers = tokio::task::spawn_blocking(move || {
@@ -30,7 +30,7 @@ async fn an_answer_comes_back_and_the_socket_goes_with_the_server() {
     let (explained, refused) = answers.await.unwrap();
     assert_eq!(explained, Answer::Done(json!({ "value": "192.0.2.1" })));
     assert_eq!(refused, Answer::failed(Failure::Invalid, "no"));
-    assert!(Server::bind(&path, None, 0).is_err(), "a second agent on the same socket must be refused");
+    assert!(Server::bind(&path, None).is_err(), "a second agent on the same socket must be refused");
 
     serving.abort();
     assert!(serving.await.unwrap_err().is_cancelled());

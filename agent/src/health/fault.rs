@@ -127,6 +127,20 @@ faults! {
         effect: "What it lists is reported and no longer blocked, until a fetch succeeds.",
         fix: "See C014 for why it is not fetched, or set `stale_after` longer.",
     }
+    /// A destination does not take the sightings that are due to it.
+    SightingsNotDelivered = "C016" {
+        title: "sightings not delivered",
+        cause: "The destination does not answer, refuses the account, or will not take an object; the detail says which.",
+        effect: "Blocking goes on. The sightings wait in the spool, which is bounded; others are not told of them yet.",
+        fix: "Mend what the detail names; they are sent then by themselves.",
+    }
+    /// The spool of sightings cannot be written, or the journal not be read.
+    SightingsNotKept = "C017" {
+        title: "sightings not kept",
+        cause: "The state directory is full or not writable, the spool is damaged, or the journal cannot be read.",
+        effect: "Blocking goes on. Others are not told of new hits while it lasts; the hits are in the journal.",
+        fix: "Mend what the detail names; it goes on from where it stopped.",
+    }
     /// New settings were not accepted.
     SettingsRefused = "C020" {
         title: "settings refused on reload",

@@ -40,7 +40,7 @@ pub fn id_of(directory: &Path) -> Result<u64, Error> {
         .map_err(|source| Error::Read { path: directory.to_owned(), source })
 }
 
-/// How deep `directory` lies below the mount point, which has level 0: what `Config.scope_level` asks for.
+/// How deep `directory` lies below the mount point, which has level 0 (outside cgroup namespaces).
 /// `None` when it does not lie there.
 #[must_use]
 pub fn level_of(mount_point: &Path, directory: &Path) -> Option<u32> {

@@ -24,7 +24,7 @@ use serde::{Deserialize, Serialize};
 
 pub use mirror::MirrorSettings;
 pub use query::{Destination, DestinationParseError, Order, Query};
-pub use reader::{Follow, Followed, Reader, Records};
+pub use reader::{Cursor, Follow, Followed, Reader, Records};
 pub use store::Journal;
 pub use writer::{Offered, QUEUE, STAGE, Sink, Writer};
 

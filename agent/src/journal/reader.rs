@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 use rusqlite::{Connection, ErrorCode, OpenFlags, params_from_iter};
+use serde::{Deserialize, Serialize};
 
 use super::query::{Filter, Order, Query};
 use super::row::timestamp;
@@ -98,13 +99,46 @@ impl Reader {
     /// # Errors
     /// The journal cannot be read.
     pub fn follow(&self, query: &Query) -> Result<Follow, JournalError> {
-        let mut follow =
-            Follow { reader: self.clone(), query: query.clone(), sequence: 0, connection: None, revision: 0, loss: 0 };
+        let mut follow = Follow {
+            reader: self.clone(),
+            query: query.clone(),
+            sequence: 0,
+            connection: None,
+            revision: 0,
+            loss: 0,
+            has_gap: false,
+        };
         if let Some(newest) = self.segments()?.last() {
             // Should the newest be only just begun, all of it comes from now on.
             follow.sequence = newest.saturating_sub(1);
             follow.enter(*newest)?;
             follow.skip_to_end()?;
+        }
+        Ok(follow)
+    }
+
+    /// What `query` finds from `cursor` on. Where the segment of the cursor was given up meanwhile it is what follows; records
+    /// in between are then gone, and [`Follow::has_gap`] says so.
+    ///
+    /// # Errors
+    /// The journal cannot be read.
+    pub fn follow_from(&self, query: &Query, cursor: Cursor) -> Result<Follow, JournalError> {
+        let Cursor { sequence, revision, loss } = cursor;
+        let mut follow = Follow {
+            reader: self.clone(),
+            query: query.clone(),
+            sequence,
+            connection: open_if_there(&segment::path_of(&self.dir, sequence))?,
+            revision,
+            loss,
+            has_gap: false,
+        };
+        if follow.connection.is_none() {
+            follow.has_gap = sequence > 0;
+            if self.segments()?.last().is_none_or(|newest| *newest < sequence) {
+                // Another journal in its place: all of it is new.
+                follow.sequence = 0;
+            }
         }
         Ok(follow)
     }
@@ -323,7 +357,16 @@ pub enum Followed {
     Loss(Loss),
 }
 
-/// The tail of the journal; made by [`Reader::follow`].
+/// How far the journal was followed, to go on from there after a restart.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cursor {
+    /// The segment; records of a segment before it change no more.
+    pub sequence: u64,
+    revision: i64,
+    loss: i64,
+}
+
+/// The tail of the journal; made by [`Reader::follow`] or [`Reader::follow_from`].
 pub struct Follow {
     reader: Reader,
     query: Query,
@@ -332,6 +375,7 @@ pub struct Follow {
     connection: Option<Connection>,
     revision: i64,
     loss: i64,
+    has_gap: bool,
 }
 
 impl Follow {
@@ -342,17 +386,43 @@ impl Follow {
     pub fn poll(&mut self) -> Result<Vec<Followed>, JournalError> {
         let mut followed = Vec::new();
         loop {
+            let mut some = self.poll_some()?;
+            if some.is_empty() {
+                return Ok(followed);
+            }
+            followed.append(&mut some);
+        }
+    }
+
+    /// The next of what [`Follow::poll`] gives, at most some hundred records of one segment; empty when there is no more yet.
+    ///
+    /// # Errors
+    /// The journal cannot be read.
+    pub fn poll_some(&mut self) -> Result<Vec<Followed>, JournalError> {
+        loop {
             // Listed before reading, so that what was written to the old segment before the new one began is not missed.
             let next = self.reader.segments()?.into_iter().find(|sequence| *sequence > self.sequence);
-            self.read_on(&mut followed)?;
+            let followed = self.page()?;
             match next {
-                Some(next) => self.enter(next)?,
-                None => return Ok(followed),
+                Some(next) if followed.is_empty() => self.enter(next)?,
+                _ => return Ok(followed),
             }
             if self.connection.is_none() {
                 return Ok(followed);
             }
         }
+    }
+
+    /// How far it got: what was given by the last call counts as taken.
+    #[must_use]
+    pub const fn cursor(&self) -> Cursor {
+        Cursor { sequence: self.sequence, revision: self.revision, loss: self.loss }
+    }
+
+    /// Whether records between the cursor it was made from and the first it gives are gone.
+    #[must_use]
+    pub const fn has_gap(&self) -> bool {
+        self.has_gap
     }
 
     fn enter(&mut self, sequence: u64) -> Result<(), JournalError> {
@@ -376,26 +446,21 @@ impl Follow {
         Ok(())
     }
 
-    fn read_on(&mut self, followed: &mut Vec<Followed>) -> Result<(), JournalError> {
-        let Some(connection) = &self.connection else { return Ok(()) };
+    fn page(&mut self) -> Result<Vec<Followed>, JournalError> {
+        let mut followed = Vec::new();
+        let Some(connection) = &self.connection else { return Ok(followed) };
         let path = segment::path_of(&self.reader.dir, self.sequence);
         for (row, loss) in fetch_losses(connection, &path, self.loss)? {
             self.loss = row;
             followed.push(Followed::Loss(loss));
         }
-        loop {
-            let mut filter = self.query.filter();
-            let number = filter.parameter(self.revision);
-            filter.clause(format!("revision > ?{number}"));
-            let page = fetch(connection, &path, &filter, "revision", PAGE)?;
-            let is_last = page.len() < PAGE;
-            for found in page {
-                self.revision = found.revision;
-                followed.push(Followed::Record(Box::new(found.finding)));
-            }
-            if is_last {
-                return Ok(());
-            }
+        let mut filter = self.query.filter();
+        let number = filter.parameter(self.revision);
+        filter.clause(format!("revision > ?{number}"));
+        for found in fetch(connection, &path, &filter, "revision", PAGE)? {
+            self.revision = found.revision;
+            followed.push(Followed::Record(Box::new(found.finding)));
         }
+        Ok(followed)
     }
 }

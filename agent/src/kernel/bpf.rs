@@ -12,6 +12,8 @@ use std::path::Path;
 use agent_common::image::Block;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
+use super::Error;
+
 const MAP_CREATE: libc::c_long = 0;
 const MAP_LOOKUP_ELEM: libc::c_long = 1;
 const MAP_UPDATE_ELEM: libc::c_long = 2;
@@ -199,11 +201,18 @@ where
     K: FromBytes + IntoBytes + Immutable + KnownLayout + Copy,
     V: FromBytes + IntoBytes + Immutable + KnownLayout,
 {
-    /// The map, or what shape it has instead.
-    pub(super) fn open(map: OwnedFd) -> io::Result<Result<Self, MapShape>> {
-        let shape = map_shape(std::os::fd::AsFd::as_fd(&map))?;
-        let fits = shape.key as usize == size_of::<K>() && shape.value as usize == size_of::<V>();
-        Ok(if fits { Ok(Self { map, kinds: PhantomData }) } else { Err(shape) })
+    /// The map called `name`, if it has this shape.
+    pub(super) fn open(map: OwnedFd, name: &str) -> Result<Self, Error> {
+        let shape = map_shape(std::os::fd::AsFd::as_fd(&map));
+        let shape = shape.map_err(|source| Error::Bpf { what: format!("map {name}"), source })?;
+        if shape.key as usize == size_of::<K>() && shape.value as usize == size_of::<V>() {
+            return Ok(Self { map, kinds: PhantomData });
+        }
+        Err(Error::Shape {
+            name: name.to_owned(),
+            found: format!("{}+{}", shape.key, shape.value),
+            expected: format!("{}+{}", size_of::<K>(), size_of::<V>()),
+        })
     }
 
     pub(super) fn descriptor(&self) -> BorrowedFd<'_> {
@@ -339,6 +348,16 @@ pub(super) fn file_system(path: &Path) -> io::Result<i64> {
     }
     // SAFETY: the call succeeded, so it is filled; it was zeroed before in any case.
     Ok(unsafe { answer.assume_init() }.f_type)
+}
+
+/// Lifts the limit that maps and programs are charged to before Linux 5.11, as far as it may be lifted. Where it is too low
+/// still, what is refused for it says so; later kernels charge the memory cgroup.
+pub(super) fn lift_memlock_limit() {
+    let limit = libc::rlimit { rlim_cur: libc::RLIM_INFINITY, rlim_max: libc::RLIM_INFINITY };
+    // SAFETY: `limit` is live and initialised.
+    if unsafe { libc::setrlimit(libc::RLIMIT_MEMLOCK, &raw const limit) } != 0 {
+        tracing::debug!(error = %io::Error::last_os_error(), "the limit of locked memory stays as it is");
+    }
 }
 
 /// Mounts a bpf file system at its usual place if nobody has, as systemd does at boot. Where it cannot be, what needs it

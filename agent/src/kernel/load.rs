@@ -1,11 +1,10 @@
 //! Loading the kernel half: offsets from BTF, maps new or adopted, each program for itself.
 
 use std::fs;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
-use agent_common::limits::FOLDS;
 use agent_common::wire::{Config, Counter, FileDigests, FileKey, FileStamp, Fold, FoldKey, HitKey, Mode};
 use aya::maps::{Map, MapData, PerCpuArray};
 use aya::{Btf, Ebpf, EbpfLoader};
@@ -13,13 +12,17 @@ use aya_log::EbpfLogger;
 use tracing::level_filters::LevelFilter;
 
 use super::bpf::{self, Table};
-use super::btf::Structures;
+use super::btf::{self, Structures};
+use super::folds::Folds;
+use super::publish::Generations;
 use super::rings::EventRing;
 use super::{Counters, Error, Switches, clock, pin};
 
 /// The eBPF object, built by `cargo xtask ebpf`; empty in a build without one.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/cordon.o"));
 
+/// Inode of the root of cgroup2 (`cgroup_setup_root` makes it first).
+const CGROUP2_ROOT: u64 = 1;
 /// The kernel's own type information.
 pub(super) const VMLINUX: &str = "/sys/kernel/btf/vmlinux";
 /// What a field that the kernel does not have is told to the programs as.
@@ -123,11 +126,17 @@ pub(super) struct Offsets {
     pub(super) missing: Vec<String>,
     /// Of those, the ones without which an exec cannot be judged.
     pub(super) fatal_for_exec: Vec<String>,
+    /// Whether the kernel has the loops that the exec programs are written with.
+    pub(super) has_loops: bool,
 }
+
+/// Why exec programs do not load where there are no loops.
+pub(super) const NO_LOOPS: &str = "this kernel has no bpf_loop, which exec programs need and Linux has since 5.17";
 
 impl Offsets {
     pub(super) fn read(structures: &Structures<'_>) -> Self {
-        let mut found = Self { values: Vec::new(), missing: Vec::new(), fatal_for_exec: Vec::new() };
+        let has_loops = structures.id(btf::FUNC, "bpf_loop").is_some();
+        let mut found = Self { values: Vec::new(), missing: Vec::new(), fatal_for_exec: Vec::new(), has_loops };
         for (global, members) in FIELDS {
             let offset =
                 members.iter().find_map(|(structure, member, plus)| Some(structures.offset(structure, member)? + plus));
@@ -154,8 +163,8 @@ pub struct Kernel {
     /// cgroup2 id and level of the scope.
     pub(super) scope: (u64, u32),
     pub(super) config: Table<u32, Config>,
-    pub(super) generations: Table<u32, u32>,
-    pub(super) folds: Table<u32, u32>,
+    pub(super) generations: Generations,
+    folds: Folds,
     pub(super) hit_counts: Table<HitKey, u64>,
     pub(super) file_digests: Table<FileKey, FileDigests>,
 }
@@ -175,15 +184,11 @@ where
     K: zerocopy::FromBytes + zerocopy::IntoBytes + zerocopy::Immutable + zerocopy::KnownLayout + Copy,
     V: zerocopy::FromBytes + zerocopy::IntoBytes + zerocopy::Immutable + zerocopy::KnownLayout,
 {
-    let opened = Table::open(descriptor(ebpf, name)?);
-    opened.map_err(|source| Error::Bpf { what: format!("map {name}"), source })?.map_err(|shape| Error::Shape {
-        name: name.to_owned(),
-        found: format!("{}+{}", shape.key, shape.value),
-        expected: format!("{}+{}", size_of::<K>(), size_of::<V>()),
-    })
+    Table::open(descriptor(ebpf, name)?, name)
 }
 
-/// The id of a cgroup2 directory and its depth below the root of the hierarchy; `(0, 0)` for the root.
+/// The id of a cgroup2 directory and its depth below the highest one that can be seen from here, which in a cgroup namespace
+/// is not the root of the hierarchy; `(0, 0)` for the root.
 pub(super) fn scope(cgroup: &Path) -> Result<(u64, u32), Error> {
     use std::os::unix::fs::MetadataExt;
     let refused = || Error::NotCgroup2 { path: cgroup.to_owned() };
@@ -196,7 +201,7 @@ pub(super) fn scope(cgroup: &Path) -> Result<(u64, u32), Error> {
     let above =
         path.ancestors().skip(1).take_while(|parent| inspect(parent).is_some_and(|data| data.dev() == own.dev()));
     let level = u32::try_from(above.count()).map_err(|_| refused())?;
-    Ok(if level == 0 { (0, 0) } else { (own.ino(), level) })
+    Ok(if own.ino() == CGROUP2_ROOT { (0, 0) } else { (own.ino(), level) })
 }
 
 impl Kernel {
@@ -231,11 +236,11 @@ impl Kernel {
                 None
             }
         };
-        let kernel = Self {
+        Ok(Self {
             log,
             config: table(&ebpf, "CONFIG")?,
-            generations: table(&ebpf, "GENERATIONS")?,
-            folds: table(&ebpf, "FOLDS")?,
+            generations: Generations::new(table(&ebpf, "GENERATIONS")?),
+            folds: Folds::open(table(&ebpf, "FOLDS")?, &maps)?,
             hit_counts: table(&ebpf, "HIT_COUNTS")?,
             file_digests: table(&ebpf, "FILE_DIGESTS")?,
             btf: Btf::from_sys_fs().ok(),
@@ -243,24 +248,7 @@ impl Kernel {
             options,
             offsets,
             scope,
-        };
-        kernel.ensure_folds()?;
-        Ok(kernel)
-    }
-
-    fn ensure_folds(&self) -> Result<(), Error> {
-        let failed = |source| Error::Bpf { what: "map FOLDS: cannot read its slot".to_owned(), source };
-        if self.folds.get(&0).map_err(failed)?.is_none_or(|id| id == 0) {
-            self.swap_folds()?;
-        }
-        Ok(())
-    }
-
-    fn swap_folds(&self) -> Result<(), Error> {
-        let failed =
-            |what| move |source| Error::Bpf { what: format!("map FOLDS: cannot {what} a fresh table"), source };
-        let fresh = bpf::create_hash::<FoldKey, Fold>(FOLDS, "cordon_folds").map_err(failed("make"))?;
-        self.folds.set(&0, &(fresh.as_raw_fd().cast_unsigned())).map_err(failed("switch to"))
+        })
     }
 
     fn current_config(&self) -> Result<Config, Error> {
@@ -373,28 +361,7 @@ impl Kernel {
     /// When the maps cannot be used; nothing is lost then.
     pub fn take_folds(&self) -> Result<Vec<(FoldKey, Fold)>, Error> {
         self.forward_messages();
-        let failed = |source| Error::Bpf { what: "map FOLDS".to_owned(), source };
-        let Some(id) = self.folds.get(&0).map_err(failed)? else {
-            self.swap_folds()?;
-            return Ok(Vec::new());
-        };
-        let opened = Table::<FoldKey, Fold>::open(bpf::map_by_id(id).map_err(failed)?).map_err(failed)?;
-        let old = opened.map_err(|shape| Error::Shape {
-            name: "FOLDS".to_owned(),
-            found: format!("{}+{}", shape.key, shape.value),
-            expected: format!("{}+{}", size_of::<FoldKey>(), size_of::<Fold>()),
-        })?;
-        if old.is_empty().map_err(failed)? {
-            return Ok(Vec::new());
-        }
-        self.swap_folds()?;
-        let mut folds = Vec::new();
-        for key in old.keys(FOLDS).map_err(failed)? {
-            if let Some(fold) = old.get(&key).map_err(failed)? {
-                folds.push((key, fold));
-            }
-        }
-        Ok(folds)
+        self.folds.take()
     }
 
     /// Tells the hooks a file's digests.

@@ -9,6 +9,7 @@ mod bpf;
 mod btf;
 pub mod clock;
 pub mod fanotify;
+mod folds;
 mod load;
 mod pin;
 pub mod probe;
@@ -28,7 +29,7 @@ pub use pin::{Removed, unpin_all};
 pub use publish::MappedImage;
 pub use rings::{Batch, EventRing};
 pub use signal::kill;
-pub use verdicts::{Denial, DigestKinds, Verdicts, weightier};
+pub use verdicts::{DigestKinds, ExecHit, Verdicts, weightier};
 
 /// Where the pins are when the settings say nothing.
 pub const DEFAULT_PIN_DIR: &str = "/sys/fs/bpf/cordon";

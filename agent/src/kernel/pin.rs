@@ -87,6 +87,15 @@ fn remove_directory(directory: &Path) -> Result<(), Error> {
     }
 }
 
+/// Removes the pin directory itself. Under systemd it is a mount of its own in a read-only /sys and stays; empty, it holds nothing.
+fn remove_pin_dir(pin_dir: &Path) -> Result<(), Error> {
+    let is_empty = || fs::read_dir(pin_dir).is_ok_and(|mut entries| entries.next().is_none());
+    match remove_directory(pin_dir) {
+        Err(_) if is_empty() => Ok(()),
+        outcome => outcome,
+    }
+}
+
 /// Removes one version's directory, links first.
 pub(super) fn remove_version(version: &Path) -> Result<Removed, Error> {
     let links = remove_files(&version.join("links"))?;
@@ -118,6 +127,6 @@ pub fn unpin_all(pin_dir: &Path) -> Result<Removed, Error> {
     for version in &versions {
         removed.maps += remove_version(version)?.maps;
     }
-    remove_directory(pin_dir)?;
+    remove_pin_dir(pin_dir)?;
     Ok(removed)
 }

@@ -11,12 +11,13 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::path::{Path, PathBuf};
 
 use super::btf::Structures;
-use super::load::{Offsets, VMLINUX};
+use super::load::{NO_LOOPS, Offsets, VMLINUX};
 use super::pin::BPF_FS_MAGIC;
 use super::{bpf, fanotify};
 
 pub use advice::{Capability, State, advise};
 pub use plan::{ExecPath, Plan, plan};
+pub use program::attach_empty_connect4;
 
 /// Where bpffs is mounted everywhere.
 const BPFFS: &str = "/sys/fs/bpf";
@@ -108,36 +109,38 @@ const NETWORK_HOOKS: [u32; 4] = [10, 11, 14, 15];
 /// Tries everything. Nothing stays behind.
 #[must_use]
 pub fn probe() -> Facts {
+    bpf::lift_memlock_limit();
     let vmlinux = fs::read(VMLINUX);
     let structures = match &vmlinux {
         Ok(bytes) => Structures::parse(bytes).map_err(Refusal::new),
         Err(error) => Err(Refusal { errno: error.raw_os_error(), why: format!("{VMLINUX}: {error}") }),
     };
     let offsets = structures.as_ref().ok().map(Offsets::read);
-    let with_types = |attempt: fn(&Structures<'_>) -> Attempt| match &structures {
-        Ok(structures) => attempt(structures),
-        Err(refusal) => Err(refusal.clone()),
+    let exec = |attempt: fn(&Structures<'_>) -> Attempt| match (&structures, &offsets) {
+        (Ok(_), Some(offsets)) if !offsets.has_loops => Err(Refusal::new(NO_LOOPS)),
+        (Ok(structures), _) => attempt(structures),
+        (Err(refusal), _) => Err(refusal.clone()),
     };
     let lsm_list = text("/sys/kernel/security/lsm");
     Facts {
         kernel: text("/proc/sys/kernel/osrelease").unwrap_or_default(),
         capabilities: capabilities().unwrap_or(0),
         missing_fields: offsets.as_ref().map(|found| found.missing.clone()).unwrap_or_default(),
-        missing_exec_fields: offsets.map(|found| found.fatal_for_exec).unwrap_or_default(),
+        missing_exec_fields: offsets.as_ref().map(|found| found.fatal_for_exec.clone()).unwrap_or_default(),
         cgroup2: cgroup2(),
         bpffs: bpffs(),
         ring_buffer: ring_buffer(),
         image_maps: image_maps(),
         network: NETWORK_HOOKS.map(program::network),
-        exec_tracing: with_types(program::exec_tracing),
-        send_signal: with_types(program::send_signal),
-        lsm: with_types(program::lsm),
+        exec_tracing: exec(program::exec_tracing),
+        send_signal: exec(program::send_signal),
+        lsm: exec(program::lsm),
         lsm_is_active: lsm_list
             .as_ref()
             .map(|list| list.split(',').any(|name| name == "bpf"))
             .or_else(program::lsm_is_listed),
         lsm_list,
-        lsm_ima: with_types(program::lsm_ima),
+        lsm_ima: exec(program::lsm_ima),
         ima_is_built_in: ima_is_built_in(),
         fanotify: fanotify::probe().map_err(Refusal::from),
         lockdown: lockdown(),
@@ -183,7 +186,7 @@ fn image_maps() -> Attempt {
     let attr = bpf::Attr::new().u32(0, ARRAY_OF_MAPS).u32(4, 4).u32(8, 4).u32(12, 1);
     // SAFETY: BPF_MAP_CREATE (0) follows no address of the attribute and returns a descriptor.
     let outer = unsafe { attr.fd(INNER_MAP_FD, template.as_fd()).open(0) }?;
-    let outer = bpf::Table::<u32, u32>::open(outer)?.map_err(|_| Refusal::new("a map of another shape was made"))?;
+    let outer = bpf::Table::<u32, u32>::open(outer, "outer").map_err(|error| Refusal::new(error.to_string()))?;
     outer.set(&0, &larger.as_raw_fd().cast_unsigned()).map_err(Refusal::from)
 }
 

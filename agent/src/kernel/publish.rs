@@ -2,15 +2,16 @@
 
 use std::ops::Deref;
 use std::os::fd::{AsFd, AsRawFd};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use agent_common::image::{self, Block};
 
-use super::bpf::{self, Mapping};
+use super::bpf::{self, Mapping, Table};
 use super::{Error, Kernel};
 
 /// The image that decides at present, as the kernel sees it. Frozen: it never changes.
 #[derive(Debug)]
-pub struct MappedImage(pub(super) Mapping);
+pub struct MappedImage(Mapping);
 
 impl Deref for MappedImage {
     type Target = [Block];
@@ -21,7 +22,7 @@ impl Deref for MappedImage {
 }
 
 impl MappedImage {
-    pub(super) fn of(map: std::os::fd::BorrowedFd<'_>) -> std::io::Result<Self> {
+    fn of(map: std::os::fd::BorrowedFd<'_>) -> std::io::Result<Self> {
         Ok(Self(Mapping::readable(map, bpf::map_shape(map)?.entries)?))
     }
 
@@ -31,6 +32,45 @@ impl MappedImage {
     /// The image is of another ABI version, or damaged.
     pub fn generation(&self) -> Result<u32, image::Damaged> {
         image::generation(self.0.blocks())
+    }
+}
+
+/// The slot of the current image, and that image once it is known.
+#[derive(Debug)]
+pub(super) struct Generations {
+    slot: Table<u32, u32>,
+    /// With the id of its map. Kept, because opening a map by its id takes `CAP_SYS_ADMIN`.
+    known: Mutex<Option<(u32, Arc<MappedImage>)>>,
+}
+
+impl Generations {
+    pub(super) fn new(slot: Table<u32, u32>) -> Self {
+        Self { slot, known: Mutex::default() }
+    }
+
+    /// The image that decides at present; `None` before the first one.
+    pub(super) fn current(&self) -> Result<Option<Arc<MappedImage>>, Error> {
+        let failed = |source| Error::Bpf { what: "the current generation".to_owned(), source };
+        let Some(id) = self.slot.get(&0).map_err(failed)?.filter(|id| *id != 0) else { return Ok(None) };
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((own, image)) = &*known
+            && *own == id
+        {
+            return Ok(Some(Arc::clone(image)));
+        }
+        let map = bpf::map_by_id(id).map_err(failed)?;
+        let image = Arc::new(MappedImage::of(map.as_fd()).map_err(failed)?);
+        *known = Some((id, Arc::clone(&image)));
+        Ok(Some(image))
+    }
+
+    /// Makes `map` the current image; whether it is. When this returns, no program uses the one before.
+    fn switch_to(&self, map: std::os::fd::BorrowedFd<'_>) -> std::io::Result<bool> {
+        let id = bpf::map_shape(map)?.id;
+        let image = Arc::new(MappedImage::of(map)?);
+        self.slot.set(&0, &map.as_raw_fd().cast_unsigned())?;
+        *self.known.lock().unwrap_or_else(PoisonError::into_inner) = Some((id, image));
+        Ok(self.slot.get(&0)? == Some(id))
     }
 }
 
@@ -58,22 +98,18 @@ impl Kernel {
         }
         drop(memory);
         bpf::freeze(map.as_fd()).map_err(failed("cannot freeze it"))?;
-        let id = bpf::map_shape(map.as_fd()).map_err(failed("cannot read its id"))?.id;
-        // The kernel waits here until no program can be using the old image.
-        self.generations.set(&0, &map.as_raw_fd().cast_unsigned()).map_err(failed("cannot switch to it"))?;
-        let current = self.generations.get(&0).map_err(failed("cannot read back the switch"))?;
-        if current == Some(id) { Ok(()) } else { Err(Error::NotPublished { generation }) }
+        if self.generations.switch_to(map.as_fd()).map_err(failed("cannot switch to it"))? {
+            Ok(())
+        } else {
+            Err(Error::NotPublished { generation })
+        }
     }
 
     /// The image that decides at present: what `cordon explain` asks, and what an adopting daemon starts from.
     ///
     /// # Errors
-    /// [`Error::NoGeneration`] before the first one, or what the kernel says.
-    pub fn mapped_image(&self) -> Result<MappedImage, Error> {
-        let failed = |source| Error::Bpf { what: "the current generation".to_owned(), source };
-        let id = self.generations.get(&0).map_err(failed)?.ok_or(Error::NoGeneration)?;
-        let map = bpf::map_by_id(id).map_err(failed)?;
-        let blocks = bpf::map_shape(map.as_fd()).map_err(failed)?.entries;
-        Ok(MappedImage(Mapping::readable(map.as_fd(), blocks).map_err(failed)?))
+    /// [`Error::NoGeneration`] before the first one, or what the kernel says: a predecessor's takes `CAP_SYS_ADMIN`.
+    pub fn mapped_image(&self) -> Result<Arc<MappedImage>, Error> {
+        self.generations.current()?.ok_or(Error::NoGeneration)
     }
 }

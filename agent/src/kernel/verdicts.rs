@@ -1,35 +1,33 @@
 //! The verdict on a file as the exec hooks would give it, for the exec guard: a process of its own that has only the pins.
 
-use std::os::fd::AsFd;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
 
-use agent_common::image::{self, Action, Block, Damaged, DigestKind, Hit};
-use agent_common::wire::{Config, FileDigests, FileKey, Mode};
+use agent_common::image::{self, Action, Block, Damaged, DigestKind, Hit, Space};
+use agent_common::wire::{Config, FileDigests, FileKey, Mode, Verdict};
 
 use super::bpf::{self, Table};
-use super::publish::MappedImage;
+use super::publish::Generations;
 use super::{Error, clock, pin};
 use crate::intel::Observable;
 use crate::tables::{Bearing, look_up};
 
-/// What the guard is to do about a file.
+/// What is listed about a file that is about to be executed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Denial {
+pub struct ExecHit {
     /// Generation of the image that says so.
     pub generation: u32,
     /// Entry in it.
     pub entry: u32,
+    /// What it comes to: `Blocked`, `WouldBlock` or `Reported`.
+    pub verdict: Verdict,
 }
 
 /// Image, switches and digests of a running or former daemon, found by their pins.
 #[derive(Debug)]
 pub struct Verdicts {
     config: Table<u32, Config>,
-    generations: Table<u32, u32>,
+    generations: Generations,
     file_digests: Table<FileKey, FileDigests>,
-    /// The image in use, by the id of its map.
-    current: Mutex<Option<(u32, Arc<MappedImage>)>>,
 }
 
 /// Of which digests there are indicators.
@@ -69,19 +67,19 @@ impl Verdicts {
         let maps = pin::layout(pin_dir).maps;
         Ok(Self {
             config: open(&maps, "CONFIG")?,
-            generations: open(&maps, "GENERATIONS")?,
+            generations: Generations::new(open(&maps, "GENERATIONS")?),
             file_digests: open(&maps, "FILE_DIGESTS")?,
-            current: Mutex::default(),
         })
     }
 
-    /// Which digests any indicator is of; without one no file need be read.
+    /// Of which digests there are indicators, without which no file need be read, and whether there are any of paths.
     ///
     /// # Errors
     /// The image cannot be read or is damaged.
-    pub fn digest_kinds(&self) -> Result<DigestKinds, Error> {
-        let Some(image) = self.image()? else { return Ok(DigestKinds::default()) };
-        DigestKinds::of(&image).map_err(|_| damaged())
+    pub fn hold(&self) -> Result<(DigestKinds, bool), Error> {
+        let Some(image) = self.generations.current()? else { return Ok((DigestKinds::default(), false)) };
+        let paths = image::holds(&**image, Space::Path).map_err(|_| damaged())?;
+        Ok((DigestKinds::of(&image).map_err(|_| damaged())?, paths))
     }
 
     /// Tells the exec hooks what a file contains. Only for digests that hold as long as their stamp.
@@ -92,18 +90,18 @@ impl Verdicts {
         self.file_digests.set(&file, digests).map_err(failed("map FILE_DIGESTS"))
     }
 
-    /// Whether the exec of a file of these contents, at `path` if that is known, is to be denied: the mode is enforce, the
-    /// agent is not switched off, and the weightiest entry says block. The same decision as the exec hooks make.
+    /// What the weightiest entry says of the exec of a file of these contents, at `path` if that is known: the same decision
+    /// as the exec hooks make. `None` when nothing is listed, an exception is, or the agent is switched off.
     ///
     /// # Errors
     /// A map cannot be read, or the image is damaged.
-    pub fn denial(&self, digests: &FileDigests, path: Option<&str>) -> Result<Option<Denial>, Error> {
+    pub fn judge(&self, digests: &FileDigests, path: Option<&str>) -> Result<Option<ExecHit>, Error> {
         let config = self.config.get(&0).map_err(failed("map CONFIG"))?.unwrap_or_default();
         let boot_ns = clock::boot_ns().map_err(failed("clock"))?;
-        if config.mode != Mode::Enforce as u32 || boot_ns < config.off_until_boot_ns {
+        if boot_ns < config.off_until_boot_ns {
             return Ok(None);
         }
-        let Some(image) = self.image()? else { return Ok(None) };
+        let Some(image) = self.generations.current()? else { return Ok(None) };
         // 2106 is the last year that an expiry can name.
         let now = u32::try_from(config.wall_minus_boot_ns.saturating_add(boot_ns) / 1_000_000_000).unwrap_or(u32::MAX);
         let has = |flag: u32| digests.flags & flag != 0;
@@ -119,24 +117,15 @@ impl Verdicts {
                 best = Some(best.map_or(hit, |best| weightier(best, hit)));
             }
         }
-        let generation = image.generation().map_err(|_| damaged())?;
-        Ok(best.filter(|hit| hit.action == Action::Block).map(|hit| Denial { generation, entry: hit.entry }))
-    }
-
-    fn image(&self) -> Result<Option<Arc<MappedImage>>, Error> {
-        let Some(id) = self.generations.get(&0).map_err(failed("map GENERATIONS"))?.filter(|id| *id != 0) else {
-            return Ok(None);
+        let Some(hit) = best else { return Ok(None) };
+        let verdict = match hit.action {
+            Action::Allow => return Ok(None),
+            Action::Report => Verdict::Reported,
+            Action::Block if config.mode == Mode::Enforce as u32 => Verdict::Blocked,
+            Action::Block => Verdict::WouldBlock,
         };
-        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((known, image)) = &*current
-            && *known == id
-        {
-            return Ok(Some(Arc::clone(image)));
-        }
-        let map = bpf::map_by_id(id).map_err(failed("the current generation"))?;
-        let image = Arc::new(MappedImage::of(map.as_fd()).map_err(failed("the current generation"))?);
-        *current = Some((id, Arc::clone(&image)));
-        Ok(Some(image))
+        let generation = image.generation().map_err(|_| damaged())?;
+        Ok(Some(ExecHit { generation, entry: hit.entry, verdict }))
     }
 }
 
@@ -158,11 +147,7 @@ where
 {
     let path = maps.join(name);
     let map = bpf::open_pin(&path).map_err(|source| Error::Path { what: "cannot open the pin", path, source })?;
-    Table::open(map).map_err(failed(name))?.map_err(|shape| Error::Shape {
-        name: name.to_owned(),
-        found: format!("{}+{}", shape.key, shape.value),
-        expected: format!("{}+{}", size_of::<K>(), size_of::<V>()),
-    })
+    Table::open(map, name)
 }
 
 fn failed(what: &'static str) -> impl Fn(std::io::Error) -> Error {

@@ -1,7 +1,8 @@
-//! Findings in the words of others: OCSF and ECS (pure).
+//! Findings in the words of others: OCSF and ECS (pure), and sightings for those who may know.
 
 mod ecs;
 mod ocsf;
+pub mod sightings;
 
 #[cfg(test)]
 mod tests;

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::Error;
+use super::sightings::SightingsFile;
 use crate::intel::source::Source;
 
 /// Whether a matching `block` indicator blocks.
@@ -43,6 +44,8 @@ pub struct SettingsFile {
     pub exec: Option<ExecFile>,
     /// `[journal]`.
     pub journal: Option<JournalFile>,
+    /// `[sightings]`.
+    pub sightings: Option<SightingsFile>,
     /// cgroup2 directory to enforce.
     pub cgroup: Option<PathBuf>,
     /// `tracing` filter directives, as in `info,agent::kernel=debug`.
@@ -143,6 +146,9 @@ impl SettingsFile {
             lay(&mut under.deadline_ms, over.deadline_ms);
             lay(&mut under.guard, over.guard);
             lay(&mut under.hooks, over.hooks);
+        }
+        if let Some(over) = later.sightings {
+            self.sightings.get_or_insert_default().merge(over);
         }
         if let Some(over) = later.journal {
             let under = self.journal.get_or_insert_default();

@@ -31,7 +31,10 @@ fn a_drop_in_overrides_keys_and_adds_sources() {
     assert!(!settings.exec.guard);
     assert_eq!(settings.sources.len(), 2);
     assert_eq!(settings.sources[0].path, Path::new("/a"), "only what is below /etc/cordon moves with --root");
-    assert!(settings.sources[1].path.ends_with("etc/cordon/intel.d/b") && settings.sources[1].path.starts_with("/tmp"));
+    assert!(
+        settings.sources[1].path.ends_with("etc/cordon/intel.d/b")
+            && settings.sources[1].path.starts_with(std::env::temp_dir())
+    );
 }
 
 #[test]
@@ -86,6 +89,48 @@ fn a_source_that_makes_no_sense_is_refused_in_words() {
     ] {
         let error = load(&[("cordon.toml", &format!("[[source]]\nname = \"a\"\n{keys}\n"))]).unwrap_err().to_string();
         assert!(error.contains(why), "{keys}: {error}");
+    }
+}
+
+const SIGHTINGS: &str = "[[source]]\nname = \"isac\"\npath = \"/a\"\n[sightings]\nname = \"Member 17\"\n";
+
+#[test]
+fn nobody_is_told_of_sightings_unless_somebody_is_named() {
+    assert!(load(&[("cordon.toml", SIGHTINGS)]).unwrap().sightings.is_none());
+    let one = "[[sightings.to]]\nname = \"x\"\naudience = \"community\"\ndirectory = \"/etc/cordon/out\"\n";
+    let settings = load(&[("cordon.toml", SIGHTINGS), ("cordon.d/x.toml", one)]).unwrap();
+    let sightings = settings.sightings.unwrap();
+    assert_eq!(sightings.window, Duration::from_secs(3600));
+    assert_eq!(sightings.to[0].ceiling, crate::intel::Tlp::Green);
+    let again = load(&[("cordon.toml", SIGHTINGS), ("cordon.d/x.toml", one)]).unwrap().sightings.unwrap();
+    assert_eq!(again.identity, sightings.identity, "made of the name");
+    assert!(
+        matches!(&sightings.to[0].to, crate::report::sightings::To::Directory(path) if path.starts_with(std::env::temp_dir()))
+    );
+}
+
+#[test]
+fn sightings_that_make_no_sense_are_refused_in_words() {
+    let to = |keys: &str| format!("{SIGHTINGS}[[sightings.to]]\nname = \"x\"\n{keys}\n");
+    for (text, why) in [
+        (to("audience = \"world\""), "exactly one of `taxii`, `directory` and `misp`"),
+        (to("audience = \"world\"\ndirectory = \"/a\"\nmisp = \"/b\""), "exactly one of"),
+        (
+            to("audience = \"world\"\ndirectory = \"/a\"\nmax_tlp = \"green\""),
+            "may see up to \"clear\", and `max_tlp` is \"green\"",
+        ),
+        (to("audience = \"origin\"\ndirectory = \"/a\""), "needs `sources`"),
+        (to("audience = \"world\"\ndirectory = \"/a\"\nsources = [\"isack\"]"), "no source `isack`"),
+        (to("audience = \"word\"\ndirectory = \"/a\""), "unknown variant `word`"),
+        (to("audience = \"world\"\ntaxii = { url = \"http://a.example/\", collection = \"x\" }"), "over http://"),
+        (to("audience = \"world\"\ndirectory = \"/a\"").replace("name = \"Member 17\"", ""), "needs a `name`"),
+        (
+            to("audience = \"world\"\ndirectory = \"/a\"").replace("[sightings]", "[sightings]\nid = \"me\""),
+            "no STIX id",
+        ),
+    ] {
+        let error = load(&[("cordon.toml", &text)]).unwrap_err().to_string();
+        assert!(error.contains(why), "{error}");
     }
 }
 

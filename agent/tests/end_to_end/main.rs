@@ -10,6 +10,9 @@ mod fetch;
 mod intelligence;
 mod lifecycle;
 mod network;
+#[path = "../taxii/python.rs"]
+mod python;
 mod real;
 mod sandbox;
+mod sharing;
 mod web;

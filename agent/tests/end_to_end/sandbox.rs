@@ -5,6 +5,7 @@ use std::io::{self, Read};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -21,8 +22,8 @@ pub struct Sandbox {
     pub root: TempDir,
     pub cgroup: PathBuf,
     agent: Option<Child>,
-    home: PathBuf,
-    _turn: MutexGuard<'static, ()>,
+    /// Where this process came from, and that no other test is in a sandbox; `None` for a second agent.
+    home: Option<(PathBuf, MutexGuard<'static, ()>)>,
 }
 
 /// The mount point of the cgroup2 hierarchy.
@@ -36,16 +37,36 @@ impl Sandbox {
     /// A root with `settings` in its `cordon.toml`, and this process inside the sandbox's cgroup.
     pub fn new(settings: &str) -> Self {
         let turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
-        let root = tempfile::tempdir().unwrap();
-        fs::create_dir_all(root.path().join("etc/cordon/intel.d")).unwrap();
-        fs::write(root.path().join("etc/cordon/cordon.toml"), settings).unwrap();
+        let mut sandbox = Self::without_us(settings, "");
         let mount = cgroup2();
         let own = fs::read_to_string("/proc/self/cgroup").unwrap();
         let own = own.lines().find_map(|line| line.strip_prefix("0::/")).unwrap_or_default().to_owned();
-        let cgroup = mount.join(format!("cordon-test-{}", std::process::id()));
+        fs::write(sandbox.cgroup.join("cgroup.procs"), std::process::id().to_string()).unwrap();
+        sandbox.home = Some((mount.join(own), turn));
+        sandbox
+    }
+
+    /// A second agent beside one of [`Sandbox::new`]; this process is not in its cgroup, see [`Sandbox::is_blocked_inside`].
+    pub fn second(settings: &str) -> Self {
+        Self::without_us(settings, "-second")
+    }
+
+    fn without_us(settings: &str, suffix: &str) -> Self {
+        let root = tempfile::tempdir().unwrap();
+        fs::create_dir_all(root.path().join("etc/cordon/intel.d")).unwrap();
+        fs::write(root.path().join("etc/cordon/cordon.toml"), settings).unwrap();
+        let cgroup = cgroup2().join(format!("cordon-test-{}{suffix}", std::process::id()));
         fs::create_dir_all(&cgroup).expect("these tests need root: run them with `cargo xtask test`");
-        fs::write(cgroup.join("cgroup.procs"), std::process::id().to_string()).unwrap();
-        Self { root, cgroup, agent: None, home: mount.join(own), _turn: turn }
+        Self { root, cgroup, agent: None, home: None }
+    }
+
+    /// Whether a program in the sandbox's cgroup fails to connect with `EPERM`; nobody listens there.
+    pub fn is_blocked_inside(&self, address: &str, port: u16) -> bool {
+        let script = format!("echo $$ >{}/cgroup.procs; exec 3<>/dev/tcp/{address}/{port}", self.cgroup.display());
+        let output = Command::new("bash").args(["-c", &script]).env("LC_ALL", "C").output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(said.contains("Operation not permitted") || said.contains("Connection refused"), "{said}");
+        said.contains("Operation not permitted")
     }
 
     /// Adds intelligence to the watched directory.
@@ -145,22 +166,32 @@ impl Sandbox {
         self.wait_for(what, |sandbox| sandbox.log(&[]).into_iter().find(|record| wanted(record)))
     }
 
-    /// Polls for at most 20 s.
+    /// Polls for at most a minute: under emulation an agent alone takes seconds to start.
     pub fn wait_for<T>(&mut self, what: &str, mut poll: impl FnMut(&mut Self) -> Option<T>) -> T {
-        let end = Instant::now() + Duration::from_secs(20);
+        let end = Instant::now() + Duration::from_secs(60);
         loop {
             if let Some(value) = poll(self) {
                 return value;
             }
-            assert!(Instant::now() < end, "waited 20 s for {what}; the agent said:\n{}", self.agent_log());
+            assert!(Instant::now() < end, "waited 60 s for {what}; the agent said:\n{}", self.agent_log());
             sleep(Duration::from_millis(50));
         }
     }
 
-    /// A copy of `/bin/true` that no other file has the contents of, and its SHA-256.
+    /// How execs are judged, as `cordon status` says.
+    pub fn exec_path(&self) -> String {
+        self.json(&["status", "--json"])["exec"].as_str().unwrap().to_owned()
+    }
+
+    /// A copy of `/bin/true`, see [`Self::copy_of`].
     pub fn program(&self, name: &str) -> (PathBuf, String) {
+        self.copy_of("/bin/true", name)
+    }
+
+    /// A copy of a program that no other file has the contents of, and its SHA-256.
+    pub fn copy_of(&self, program: &str, name: &str) -> (PathBuf, String) {
         let path = self.root.path().join(name);
-        let mut bytes = fs::read("/bin/true").unwrap();
+        let mut bytes = fs::read(program).unwrap();
         bytes.extend_from_slice(format!("{name} {}", self.root.path().display()).as_bytes());
         fs::write(&path, bytes).unwrap();
         let mut permissions = fs::metadata(&path).unwrap().permissions();
@@ -179,7 +210,9 @@ impl Drop for Sandbox {
         }
         // Without an agent this removes the pins; a test may have removed them already.
         self.cordon(&["off", "--reason", "the test is over"]);
-        fs::write(self.home.join("cgroup.procs"), std::process::id().to_string()).ok();
+        if let Some((home, _)) = &self.home {
+            fs::write(home.join("cgroup.procs"), std::process::id().to_string()).ok();
+        }
         // Killed children leave the cgroup a moment later.
         for _ in 0..100 {
             if fs::remove_dir(&self.cgroup).is_ok() {
@@ -215,4 +248,13 @@ pub fn connect(address: &str) -> io::Result<()> {
 /// Whether the operation failed with `EPERM`, as a block does.
 pub fn is_blocked<T>(result: &io::Result<T>) -> bool {
     result.as_ref().is_err_and(|error| error.raw_os_error() == Some(1))
+}
+
+/// Tells the threads of a scope to stop, even when what they watch panics: the scope waits for them.
+pub struct StopOnDrop<'a>(pub &'a AtomicBool);
+
+impl Drop for StopOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }

@@ -37,3 +37,20 @@ fn records_and_folds_are_the_count() {
     assert_eq!(records as u64 + folded, tried);
     assert!((records as u64) < tried / 10, "{records} of {tried} were told one by one");
 }
+
+#[test]
+fn what_a_dead_daemon_had_not_taken_the_next_one_takes() {
+    const TRIES: u64 = 100;
+    let sandbox = Sandbox::new();
+    let running = sandbox.start(Mode::Enforce, Rules::default().block_ip("127.0.0.9"));
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let try_often = || (0..TRIES).for_each(|_| assert!(socket.connect("127.0.0.9:53").is_err()));
+    try_often();
+    drop(running);
+    try_often();
+    let mut next = sandbox.load();
+    next.attach();
+    let folded = next.kernel.take_folds().unwrap();
+    assert_eq!(folded.iter().map(|(_, fold)| fold.repeats).sum::<u64>(), 2 * TRIES - 1);
+    assert_eq!(next.kernel.take_folds().unwrap(), []);
+}

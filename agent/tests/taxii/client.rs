@@ -4,11 +4,15 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use agent::http::{Access, Client, Credential, Limits, Stop};
+use agent::intel::Source;
+use agent::intel::fetch::fetch;
+use agent::intel::source::load;
 use agent::intel::taxii::{Address, Collection, Error, Outgoing, PAGE, Run, Sent};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use crate::python::{Server, collection, medallion, opentaxii, root};
+use crate::opentaxii::opentaxii;
+use crate::python::{Server, collection, medallion, root};
 
 const STAMP: &str = "2026-05-01T00:00:00.000Z";
 
@@ -131,6 +135,18 @@ fn opentaxii_with_a_relative_root_takes_and_gives_objects_by_pages() {
     assert_eq!((again.accepted.len(), again.refused.len()), (2, 0), "{again:?}");
     // What was added within the last minutes is read again; nothing else would be certain not to miss any.
     assert_eq!(read(&server, "feed", run.added_after, 10).unwrap().1.len(), 50);
+    // It gives the type where `spec_version` belongs; the indicators are read all the same.
+    let directory = tempfile::tempdir().unwrap();
+    let address = Address { url: server.url.clone(), collection: "feed".to_owned() };
+    let mut source = Source { taxii: Some(address), ..Source::new("feed", directory.path()) };
+    source.access = Access {
+        username: Some("agent".to_owned()),
+        password: Some(Credential::new(server.password().to_str().unwrap())),
+        ..Access::default()
+    };
+    assert!(fetch(&source, source.remote().unwrap(), Timestamp::now(), &Stop::default()).unwrap().is_changed);
+    let loaded = load(&source, Timestamp::now()).unwrap();
+    assert_eq!((loaded.indicators.len(), loaded.skipped.len()), (50, 0), "{:?}", loaded.skipped);
     let late = Some("2100-01-01T00:00:00Z".parse().unwrap());
     assert_eq!(read(&server, "feed", late, 10).unwrap().0, Run { objects: 0, added_after: late });
 }

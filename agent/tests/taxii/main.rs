@@ -1,6 +1,8 @@
 //! Against real TAXII servers, installed from PyPI and started on loopback by the test.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod client;
+mod opentaxii;
 mod python;
+mod sightings;

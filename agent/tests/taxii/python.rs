@@ -35,11 +35,6 @@ pub fn environment(test: &str, name: &str) -> Option<PathBuf> {
     Some(place)
 }
 
-/// A script beside this file.
-pub fn script(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/taxii/python").join(name)
-}
-
 /// What the command printed, or why it failed.
 pub fn run(command: &mut Command) -> Result<Output, String> {
     let output = command.stdin(Stdio::null()).output().map_err(|error| format!("{command:?}: {error}"))?;
@@ -156,14 +151,4 @@ pub fn collection(title: &str, can_write: bool, objects: &[serde_json::Value]) -
         "id": uuid::Uuid::new_v4().to_string(), "title": title, "description": "a test", "can_read": true, "can_write": can_write,
         "media_types": ["application/stix+json;version=2.1"], "objects": objects, "manifest": manifest,
     })
-}
-
-/// OpenTAXII 0.9.3 with the empty collections `feed` and `sightings`; `None` where it cannot be installed.
-pub fn opentaxii(test: &str) -> Option<Server> {
-    let environment = environment(test, "opentaxii")?;
-    Some(Server::start(|directory, port| {
-        let mut command = Command::new(environment.join("bin/python"));
-        command.arg(script("serve_opentaxii.py")).arg(directory).arg(port.to_string());
-        command
-    }))
 }

@@ -70,7 +70,7 @@ pub const ROOMS: &[Room] = &[
         "report",
         Kind::World,
         &["http", "journal", "attribute", "enrich", "intel", "policy", "health"],
-        "journal → JSON, OCSF, ECS",
+        "journal → JSON, OCSF, ECS; sightings out",
     ),
     room(
         "control",

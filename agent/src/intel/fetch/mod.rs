@@ -110,7 +110,6 @@ pub fn fetch(source: &Source, remote: Remote<'_>, now: Timestamp, stop: &Stop) -
     };
     state.succeeded(now, fetched.is_changed);
     place.remember(&state)?;
-    place.forget_others()?;
     Ok(fetched)
 }
 
@@ -154,20 +153,6 @@ impl Place<'_> {
             return Err(http::Error::Stopped.into());
         }
         state.write(&self.source.path).map_err(cannot_keep(&self.source.path))
-    }
-
-    /// Removes what was fetched from elsewhere for a source of this name.
-    fn forget_others(&self) -> Result<(), Error> {
-        let Some(own) = self.source.path.parent() else { return Ok(()) };
-        for entry in fs::read_dir(own).map_err(cannot_keep(own))? {
-            let path = entry.map_err(cannot_keep(own))?.path();
-            if path == self.source.path {
-                continue;
-            }
-            let removed = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
-            removed.map_err(cannot_keep(&path))?;
-        }
-        Ok(())
     }
 }
 

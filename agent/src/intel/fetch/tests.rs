@@ -132,7 +132,9 @@ fn a_source_that_is_fetched_from_elsewhere_does_not_inherit() {
     fixture.source.path = fixture.source.remote().unwrap().place(old.parent().unwrap().parent().unwrap(), "feed");
     assert!(!fixture.source.path.exists());
     fixture.fetch().unwrap();
-    assert!(!old.exists(), "what the other place said is gone once this one is there");
+    let kept = source::Kept::new(old.parent().unwrap().parent().unwrap().to_owned());
+    kept.keep_only([&fixture.source].into_iter()).unwrap();
+    assert!(!old.exists() && fixture.source.path.exists());
 }
 
 #[test]

@@ -68,12 +68,17 @@ impl Kept {
         Ok(())
     }
 
-    /// Removes the copies of sources that are no longer there.
+    /// Removes the copies of sources that are no longer there, and what was fetched from where a source is no longer fetched.
     ///
     /// # Errors
     /// With the path: a copy that cannot be removed.
     pub fn keep_only<'a>(&self, sources: impl Iterator<Item = &'a Source>) -> Result<(), FileError> {
-        let own: Vec<PathBuf> = sources.map(|source| self.directory.join(&source.name)).collect();
+        let own: Vec<PathBuf> = sources
+            .map(|source| match source.remote() {
+                Some(remote) => remote.place(&self.directory, &source.name),
+                None => self.directory.join(&source.name),
+            })
+            .collect();
         let is_wanted = |path: &Path| own.iter().any(|own| path.starts_with(own));
         remove_all_but(&self.directory, &is_wanted).map(drop).map_err(files::failed(&self.directory))
     }

@@ -17,7 +17,7 @@ use url::Url;
 
 pub use files::{FileError, MAX_DEPTH, MAX_FILES, read};
 pub use kept::Kept;
-pub use remote::{Feed, Remote};
+pub use remote::{Feed, Remote, Share};
 
 use super::parse::{Columns, Format, Parsed, Reading, ToIds};
 use super::taxii::Address;
@@ -109,6 +109,9 @@ pub struct Source {
     /// Which column of its CSV files holds what.
     #[serde(default)]
     pub csv: Columns,
+    /// What of it goes out as sightings.
+    #[serde(default)]
+    pub share: Share,
     /// A file to fetch.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub url: Option<Url>,
@@ -159,6 +162,7 @@ impl Source {
             default_tlp: Tlp::Amber,
             to_ids: ToIds::Honour,
             csv: Columns::default(),
+            share: Share::Sightings,
             url: None,
             taxii: None,
             misp: None,

@@ -25,6 +25,19 @@ pub struct Feed {
     pub url: Url,
 }
 
+/// What may be told to others of what a source lists and this host has seen, if its marking permits that.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Share {
+    /// Nothing.
+    Nothing,
+    /// That an indicator was seen, by its id.
+    #[default]
+    Sightings,
+    /// The value as well, in an indicator of our own: who has not got the source can then block it.
+    Indicators,
+}
+
 /// Where a source is fetched from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Remote<'a> {

@@ -55,7 +55,10 @@ impl Collection<'_> {
             return Err(Error::NotPermitted { title: self.info.title.clone(), what: "write" });
         }
         let mut sent = Sent::default();
-        let mut waiting: Vec<&[Outgoing]> = self.batches(objects, &mut sent);
+        let (versioned, unversioned): (Vec<_>, Vec<_>) =
+            objects.iter().cloned().partition(|object| object.modified.is_some());
+        let mut waiting: Vec<&[Outgoing]> = self.batches(&unversioned, &mut sent);
+        waiting.extend(self.batches(&versioned, &mut sent));
         waiting.reverse();
         while let Some(batch) = waiting.pop() {
             match self.post(batch) {
@@ -73,6 +76,12 @@ impl Collection<'_> {
                         waiting.extend([second, first]);
                     }
                 },
+                // OpenTAXII 0.9.3 breaks on whatever has no versions: markings and observables. The rest does without them.
+                Err(Error::Http(http::Error::Status { status: StatusCode::INTERNAL_SERVER_ERROR, .. }))
+                    if batch.iter().all(|object| object.modified.is_none()) =>
+                {
+                    batch.iter().for_each(|object| sent.refuse(object, "the server breaks on it"));
+                }
                 Err(error) => return Err(error),
             }
         }

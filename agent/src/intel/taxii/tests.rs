@@ -211,6 +211,21 @@ fn one_object_that_spoils_an_envelope_is_found_by_halves() {
 }
 
 #[test]
+fn a_server_that_breaks_on_what_has_no_versions_gets_the_rest() {
+    let server = server(|got| {
+        if got.body.contains("marking") {
+            return reply("500 KeyError", "", "");
+        }
+        reply("202 x", TYPE, r#"{"id": "s", "status": "complete"}"#)
+    });
+    let marking = Outgoing { modified: None, ..outgoing("marking", 1) };
+    let sent = send(&server, &[outgoing("a", 1), marking.clone(), outgoing("b", 1)]).unwrap();
+    assert_eq!((sent.accepted.len(), sent.refused.len()), (2, 1));
+    let broken = self::server(|_| reply("500 x", "", ""));
+    assert!(send(&broken, &[outgoing("a", 1), marking]).is_err(), "broken is broken");
+}
+
+#[test]
 fn a_status_is_waited_for_and_each_failure_told_unless_it_is_a_duplicate() {
     let asked = AtomicUsize::new(0);
     let server = server(move |got| {

@@ -1,11 +1,13 @@
 //! Programs of a few instructions, assembled by hand (`Documentation/bpf/standardization/instruction-set.rst`).
 
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
 
 use super::{Attempt, Refusal};
-use crate::kernel::bpf::{Attr, address, address_mut};
-use crate::kernel::btf::Structures;
+use crate::kernel::bpf::{Attr, address, address_mut, attach_cgroup};
+use crate::kernel::btf::{self, Structures};
 
 const PROG_LOAD: libc::c_long = 5;
 const RAW_TRACEPOINT_OPEN: libc::c_long = 17;
@@ -19,9 +21,6 @@ const LSM_MAC: u32 = 27;
 
 /// `BPF_F_SLEEPABLE`.
 const SLEEPABLE: u32 = 16;
-
-const BTF_TYPEDEF: u32 = 8;
-const BTF_FUNC: u32 = 12;
 
 const SEND_SIGNAL: i32 = 109;
 const IMA_FILE_HASH: i32 = 193;
@@ -102,22 +101,37 @@ fn attach(program: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     unsafe { Attr::new().fd(8, program).open(RAW_TRACEPOINT_OPEN) }
 }
 
-/// A cgroup program that lets everything pass; loaded, attached nowhere.
-pub(super) fn network(attach_type: u32) -> Attempt {
+/// A cgroup program that lets everything pass.
+fn pass(attach_type: u32) -> io::Result<OwnedFd> {
     let target = Target { kind: CGROUP_SOCK_ADDR, attach_type, ..Target::default() };
-    load_program(target, &[set(R0, 1), exit()]).map(drop).map_err(Refusal::from)
+    load_program(target, &[set(R0, 1), exit()])
+}
+
+/// Such a program; loaded, attached nowhere.
+pub(super) fn network(attach_type: u32) -> Attempt {
+    pass(attach_type).map(drop).map_err(Refusal::from)
+}
+
+/// Such a program on `cgroup/connect4` of a cgroup2 directory for as long as the returned descriptor is open: what a hook
+/// costs that does nothing, for the benches.
+///
+/// # Errors
+/// It cannot be loaded or attached.
+pub fn attach_empty_connect4(cgroup: &Path) -> io::Result<OwnedFd> {
+    const CONNECT4: u32 = 10;
+    attach_cgroup(pass(CONNECT4)?.as_fd(), File::open(cgroup)?.as_fd(), CONNECT4)
 }
 
 fn exec_target(types: &Structures<'_>) -> Result<Target, Refusal> {
     let name = "btf_trace_sched_process_exec";
-    let btf_id = types.id(BTF_TYPEDEF, name).ok_or_else(|| Refusal::new(format!("the kernel has no {name}")))?;
+    let btf_id = types.id(btf::TYPEDEF, name).ok_or_else(|| Refusal::new(format!("the kernel has no {name}")))?;
     Ok(Target { kind: TRACING, attach_type: TRACE_RAW_TP, btf_id, ..Target::default() })
 }
 
 fn lsm_target(types: &Structures<'_>, flags: u32) -> Result<Target, Refusal> {
     let name = "bpf_lsm_bprm_check_security";
     let missing = || Refusal::new(format!("the kernel has no {name}: it is built without CONFIG_BPF_LSM"));
-    let btf_id = types.id(BTF_FUNC, name).ok_or_else(missing)?;
+    let btf_id = types.id(btf::FUNC, name).ok_or_else(missing)?;
     Ok(Target { kind: LSM, attach_type: LSM_MAC, flags, btf_id })
 }
 
