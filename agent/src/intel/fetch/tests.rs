@@ -256,8 +256,12 @@ fn feed(manifest: &Arc<Mutex<String>>) -> (Canned, Fixture) {
             event if event == EVENTS[2] => reply("200 OK", json, "{\"Event\": [,"),
             event => {
                 let number = if event == EVENTS[0] { 1 } else { 2 };
-                let object = indicator(number, "2026-01-01T00:00:00Z", number);
-                reply("200 OK", json, format!("{{\"type\": \"bundle\", \"objects\": [{object}]}}"))
+                let event = format!(
+                    r#"{{"Event": {{"uuid": "{event}", "info": "x", "timestamp": "1", "Attribute": [
+                        {{"uuid": "{event}", "type": "ip-dst", "category": "Network activity", "to_ids": true,
+                          "timestamp": "1", "value": "198.51.100.{number}"}}]}}}}"#
+                );
+                reply("200 OK", json, event)
             }
         }
     });
