@@ -46,7 +46,8 @@ impl fmt::Display for Tally {
 /// Reads what test programs print, line by line: counts it, and tells which lines are worth showing.
 ///
 /// libtest knows no test that could not run: one that says `NOT RUN name: reason` and returns is `ok` to it. So its outputs,
-/// which `--show-output` prints test by test, are looked through, and such a test counts as skipped and not as passed.
+/// which `--show-output` prints test by test, are looked through, and such a test counts as skipped and not as passed. What a
+/// test `MEASURED` is shown even if it passed.
 #[derive(Debug, Default)]
 pub struct Output {
     tally: Tally,
@@ -85,6 +86,9 @@ impl Output {
             self.tally.failed += 1;
         } else {
             self.turn(line);
+        }
+        if line.starts_with("MEASURED ") {
+            return true;
         }
         let says_little = line.is_empty() || (line.starts_with("test ") && line.ends_with(" ok"));
         !says_little && self.part != Part::Successes

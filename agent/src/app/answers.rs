@@ -18,6 +18,7 @@ use super::shared::{Live, Shared, lock, look_up, read};
 use crate::attribute::{attribution, hook_name, indicator};
 use crate::control::{Answer, Failure, Handler, LocalRule, Request};
 use crate::intel::{Observable, Skipped};
+use crate::kernel::probe::ExecPath;
 use crate::kernel::{self, HookState};
 use crate::policy::{Action, Ruled};
 use crate::settings::{self, Mode, Places};
@@ -191,6 +192,7 @@ async fn status(shared: &Shared) -> Value {
             HookState::Unused { why } => json!({ "hook": hook_name(*hook), "state": "unused", "why": why }),
         })
         .collect();
+    let exec = ExecPath::in_force(&read(&shared.report), shared.guard_works.load(Ordering::Relaxed));
     let health = shared.health.snapshot();
     let named: BTreeMap<&str, u64> = counters.iter().flat_map(kernel::Counters::named).collect();
     let sources = sources(shared).await;
@@ -211,6 +213,7 @@ async fn status(shared: &Shared) -> Value {
             "excepted": live.summary.excepted, "not_enforced": live.summary.unenforced,
         })),
         "hooks": hooks,
+        "exec": exec,
         "counters": named,
         "hits": hits(shared, live.as_deref()),
         "stages": health.stages,

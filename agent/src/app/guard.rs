@@ -2,19 +2,19 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
-use agent_common::wire::Hook;
 use serde::{Deserialize, Serialize};
 
 use super::shared::{Shared, read};
 use crate::attribute::hook_name;
-use crate::event::decode;
+use crate::event::{Hook, decode};
 use crate::health::Fault;
-use crate::host::{DigestCache, ExecJudge};
+use crate::host::{DigestCache, ExecJudge, Others};
 use crate::journal::{LossReason, Sink};
 use crate::kernel::Verdicts;
 use crate::kernel::fanotify::{ExecGuard, GuardCommand, GuardOptions, GuardReport, run_guard};
-use crate::kernel::probe::Attempt;
+use crate::kernel::probe::{Attempt, ExecPath};
 
 /// What the judge is made of; the daemon sends it to the child.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -22,6 +22,7 @@ struct JudgeOptions {
     pins: PathBuf,
     /// Path of the enforced cgroup below the cgroup2 mount point.
     scope: Option<String>,
+    others: Others,
     max_file_bytes: u64,
 }
 
@@ -31,10 +32,8 @@ struct JudgeOptions {
 /// No thread is to be had.
 pub fn start(shared: &Arc<Shared>, sink: &Sink, fanotify: &Attempt) -> anyhow::Result<Option<ExecGuard>> {
     let settings = Arc::clone(&read(&shared.settings));
-    let report = read(&shared.report);
-    let is_held_in_kernel = report.is_attached(Hook::BprmCheckIma);
-    drop(report);
-    if is_held_in_kernel || !settings.exec.guard {
+    let in_kernel = ExecPath::in_force(&read(&shared.report), false);
+    if in_kernel == ExecPath::LsmIma || !settings.exec.guard {
         return Ok(None);
     }
     if let Err(refusal) = fanotify {
@@ -44,6 +43,7 @@ pub fn start(shared: &Arc<Shared>, sink: &Sink, fanotify: &Attempt) -> anyhow::R
     let judge = JudgeOptions {
         pins: shared.places.pins.clone(),
         scope: shared.scope.clone(),
+        others: if in_kernel == ExecPath::None { Others::None } else { Others::Hooks },
         max_file_bytes: settings.exec.max_file_bytes,
     };
     let options = GuardOptions {
@@ -70,6 +70,7 @@ fn hear(shared: &Shared, sink: &Sink, report: GuardReport) {
     match report {
         GuardReport::Started { pid } => tracing::info!(pid, "the exec guard was started"),
         GuardReport::Status(status) => {
+            shared.guard_works.store(true, Ordering::Relaxed);
             shared.health.clear(Fault::ExecGuardStalled, "");
             for (name, count) in [("asked", status.asked), ("denied", status.denied), ("unjudged", status.unjudged())] {
                 shared.health.counter(&format!("exec_guard.{name}")).set(count);
@@ -79,7 +80,7 @@ fn hear(shared: &Shared, sink: &Sink, report: GuardReport) {
                 shared.health.raise(Fault::ExecDeadlinePassed, "", detail);
             }
         }
-        GuardReport::Denied(record) => match decode(zerocopy::IntoBytes::as_bytes(&*record)) {
+        GuardReport::Hit(record) => match decode(zerocopy::IntoBytes::as_bytes(&*record)) {
             Ok(event) => {
                 if shared.found.try_send(event).is_err() {
                     sink.lost(LossReason::QueueFull, 1);
@@ -89,6 +90,7 @@ fn hear(shared: &Shared, sink: &Sink, report: GuardReport) {
         },
         GuardReport::Fault(why) => shared.health.raise(Fault::ExecGuardStalled, "", why),
         GuardReport::Ended { why, next_in } => {
+            shared.guard_works.store(false, Ordering::Relaxed);
             if next_in.is_some() {
                 shared.health.raise(Fault::ExecGuardStalled, "", why);
             }
@@ -105,7 +107,7 @@ pub fn serve() -> anyhow::Result<()> {
         let options: JudgeOptions = serde_json::from_value(options.judge.clone())?;
         let verdicts = Verdicts::open(&options.pins)?;
         let digests = Arc::new(DigestCache::new(super::DIGESTS, options.max_file_bytes));
-        Ok(ExecJudge::new(digests, verdicts, options.scope))
+        Ok(ExecJudge::new(digests, verdicts, options.scope, options.others))
     })?;
     Ok(())
 }

@@ -15,6 +15,7 @@ mod watch;
 
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
 
@@ -31,7 +32,9 @@ use crate::enrich::{Enricher, HostView};
 use crate::health::{Fault, Health};
 use crate::host::{CgroupPaths, DigestCache, Users, cgroup, group_id, missing_capabilities, running_processes};
 use crate::journal::{Journal, Limits, MirrorSettings, QUEUE, Sink, Writer};
-use crate::kernel::{HookState, Kernel, Options, Report, probe};
+use crate::kernel::fanotify::ExecGuard;
+use crate::kernel::probe::{Attempt, Plan};
+use crate::kernel::{HookState, Kernel, Options, probe};
 use crate::settings::{Places, Settings};
 use answers::{Answers, Dormant};
 use detect::Detect;
@@ -40,7 +43,7 @@ use intake::Intake;
 pub use operator::{Off, Operator};
 use own_files::OwnFiles;
 use share::Sharing;
-use shared::Shared;
+use shared::{Shared, read};
 use watch::Watch;
 
 /// Whose members may ask what changes nothing.
@@ -160,7 +163,8 @@ async fn stay_on(orders: &Orders, settings: Settings, operator: Operator, stop: 
     let mount = cgroup::mount_point()?;
     let cgroup = orders.cgroup.clone().or_else(|| settings.cgroup.clone()).unwrap_or_else(|| mount.clone());
     let facts = probe::probe();
-    let mut kernel = load(places, &settings, &cgroup, &probe::plan(&facts))?;
+    let plan = probe::plan(&facts);
+    let mut kernel = load(places, &settings, &cgroup, &plan)?;
     let hits = kernel.take_hits()?.context("the ring of hits is taken")?;
     let execs = kernel.take_execs()?.context("the ring of execs is taken")?;
     let (sink, writer) = open_journal(places, &settings, &health)?;
@@ -174,18 +178,15 @@ async fn stay_on(orders: &Orders, settings: Settings, operator: Operator, stop: 
         health: health.clone(),
         started: Timestamp::now(),
         kernel: RwLock::new(kernel),
-        report: RwLock::new(Report::default()),
+        report: RwLock::default(),
+        guard_works: AtomicBool::new(false),
         generations: RwLock::default(),
         intake: tokio::sync::Mutex::new(Intake::new(Arc::clone(&settings), places.clone(), health.clone())),
         operator: Arc::new(Mutex::new(operator)),
         settings: RwLock::new(settings),
         digests: Arc::clone(&digests),
         own_files,
-        scope: cgroup
-            .strip_prefix(&mount)
-            .ok()
-            .filter(|rest| !rest.as_os_str().is_empty())
-            .map(|rest| format!("/{}", rest.display())),
+        scope: below(&mount, &cgroup),
         found,
         fetches: fetch::Fetches::default(),
         told: share::Told::default(),
@@ -200,8 +201,7 @@ async fn stay_on(orders: &Orders, settings: Settings, operator: Operator, stop: 
         renewed = shared.renew(|_| true) => renewed?,
         () = stop.told() => return Ok(Next::Stop),
     };
-    attach(&shared)?;
-    let guard = guard::start(&shared, &sink, &facts.fanotify)?;
+    let guard = enforce(&shared, &sink, &facts.fanotify)?;
 
     let mut enricher = Enricher::new(
         HostView::new(Users::new(PathBuf::from("/etc/passwd")), CgroupPaths::new(mount), digests),
@@ -241,7 +241,7 @@ fn talk_to_others(shared: &Arc<Shared>, wanted: mpsc::Receiver<Wanted>, stages: 
 }
 
 /// Loads the kernel half as this kernel allows it.
-fn load(places: &Places, settings: &Settings, cgroup: &Path, plan: &probe::Plan) -> anyhow::Result<Kernel> {
+fn load(places: &Places, settings: &Settings, cgroup: &Path, plan: &Plan) -> anyhow::Result<Kernel> {
     if !plan.can_enforce() {
         bail!(NotPossible);
     }
@@ -250,7 +250,7 @@ fn load(places: &Places, settings: &Settings, cgroup: &Path, plan: &probe::Plan)
         cgroup: cgroup.to_owned(),
         bprm: plan.bprm,
         ima_max_bytes: settings.exec.max_file_bytes,
-        exec_hooks: plan.exec_hooks && settings.exec.hooks,
+        exec_hooks: settings.exec.hooks,
     })?)
 }
 
@@ -266,7 +266,24 @@ fn open_journal(places: &Places, settings: &Settings, health: &Health) -> anyhow
     Ok(Writer::start(journal, mirror, QUEUE, health)?)
 }
 
-/// Attaches the hooks. At least one must decide, or there is no agent.
+/// The path of a cgroup below the cgroup2 mount point; `None` for the whole host.
+fn below(mount: &Path, cgroup: &Path) -> Option<String> {
+    let rest = cgroup.strip_prefix(mount).ok().filter(|rest| !rest.as_os_str().is_empty())?;
+    Some(format!("/{}", rest.display()))
+}
+
+/// Attaches the hooks and starts the guard; something must judge, or there is no agent.
+fn enforce(shared: &Arc<Shared>, sink: &Sink, fanotify: &Attempt) -> anyhow::Result<Option<ExecGuard>> {
+    attach(shared)?;
+    let guard = guard::start(shared, sink, fanotify)?;
+    let decides = |state: &HookState| matches!(state, HookState::Attached { .. });
+    if guard.is_none() && !read(&shared.report).hooks.iter().any(|(_, state)| decides(state)) {
+        bail!("this kernel refuses every hook; `cordon doctor` says why");
+    }
+    Ok(guard)
+}
+
+/// Attaches the hooks; each that this kernel refuses is a fault.
 fn attach(shared: &Shared) -> anyhow::Result<()> {
     let report = shared::write(&shared.kernel).attach()?;
     for (hook, state) in &report.hooks {
@@ -276,9 +293,6 @@ fn attach(shared: &Shared) -> anyhow::Result<()> {
             HookState::Unused { why } => tracing::debug!(hook = name, why, "not used"),
             HookState::Unavailable { why } => shared.health.raise(Fault::HookMissing, name, why.clone()),
         }
-    }
-    if !report.hooks.iter().any(|(_, state)| matches!(state, HookState::Attached { .. })) {
-        return Err(anyhow!("this kernel refuses every hook; `cordon doctor` says why"));
     }
     *shared::write(&shared.report) = report;
     Ok(())

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::fs::File;
 use std::io::Read;
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use agent_common::image::Block;
@@ -58,6 +58,8 @@ pub struct Shared {
     pub kernel: RwLock<Kernel>,
     /// What became of each hook.
     pub report: RwLock<Report>,
+    /// Whether the exec guard answers.
+    pub guard_works: AtomicBool,
     /// Newest first.
     pub generations: RwLock<VecDeque<Arc<Live>>>,
     /// Sources. A tokio mutex: it is held while files are read.

@@ -94,7 +94,8 @@ fn page(terminal: &Terminal, facts: &Facts, plan: &Plan, capabilities: &[Capabil
     text
 }
 
-const fn exec_words(exec: ExecPath) -> (Tone, &'static str) {
+/// How execs are judged, for people.
+pub const fn exec_words(exec: ExecPath) -> (Tone, &'static str) {
     match exec {
         ExecPath::LsmIma => (Tone::Good, "denied in the kernel, which hashes unknown files itself"),
         ExecPath::LsmWithGuard => (Tone::Good, "denied in the kernel; the exec guard hashes unknown files"),

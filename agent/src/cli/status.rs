@@ -1,10 +1,13 @@
 //! `cordon status`.
 
+use serde::Deserialize;
 use serde_json::Value;
 
+use super::doctor::exec_words;
 use super::table::{Terminal, Tone, printable};
 use super::{Exit, ask};
 use crate::control::Request;
+use crate::kernel::probe::ExecPath;
 use crate::settings::Places;
 
 /// `cordon status`
@@ -57,6 +60,10 @@ fn print(document: &Value) {
     println!("values       {} in {} bytes", text(&document["tables"]["entries"]), text(&document["tables"]["bytes"]));
     for unenforced in rows(&document["tables"]["not_enforced"]) {
         println!("not enforced {} ({})", text(&unenforced["count"]), text(&unenforced["reason"]));
+    }
+    if let Ok(exec) = ExecPath::deserialize(&document["exec"]) {
+        let (tone, words) = exec_words(exec);
+        println!("exec         {}", terminal.paint(tone, words));
     }
     let counters = &document["counters"];
     let by_guard = document["losses"]["exec_guard.denied"].as_u64().unwrap_or(0);

@@ -12,41 +12,60 @@ use zerocopy::FromZeros;
 
 use super::{Algorithms, DigestCache, DigestError, Digested, Reuse, cgroup, snapshot};
 use crate::kernel::fanotify::{Judge, JudgeFailure, Judgement};
-use crate::kernel::{Denial, Verdicts, clock};
+use crate::kernel::{ExecHit, Verdicts, clock};
 
 /// Decides by what a file contains.
 pub trait DigestVerdicts: Send + Sync + 'static {
-    /// Which digests beside SHA-256 are worth computing; `None` when none decides anything.
+    /// What is worth knowing of a file.
     ///
     /// # Errors
     /// Why it cannot be told, in words.
-    fn wanted(&self) -> Result<Option<Algorithms>, String>;
+    fn wanted(&self) -> Result<Wanted, String>;
     /// Takes a digest that holds as long as its stamp, for the exec hooks.
     ///
     /// # Errors
     /// Why it is not kept, in words.
     fn keep(&self, file: FileKey, digests: &FileDigests) -> Result<(), String>;
-    /// Whether the exec is to be denied, and by which entry.
+    /// What is listed about the file, if anything.
     ///
     /// # Errors
     /// Why it cannot be told, in words.
-    fn denial(&self, digests: &FileDigests, path: Option<&str>) -> Result<Option<Denial>, String>;
+    fn hit(&self, digests: &FileDigests, path: Option<&str>) -> Result<Option<ExecHit>, String>;
+}
+
+/// What is listed at all.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Wanted {
+    /// Digests; which ones beside SHA-256.
+    pub digests: Option<Algorithms>,
+    /// Paths.
+    pub paths: bool,
 }
 
 impl DigestVerdicts for Verdicts {
-    fn wanted(&self) -> Result<Option<Algorithms>, String> {
+    fn wanted(&self) -> Result<Wanted, String> {
         // An image does not say of which kind its digests are, and the file is read once for all three.
-        let holds = self.holds_digests().map_err(|error| error.to_string())?;
-        Ok(holds.then_some(Algorithms { sha1: true, md5: true }))
+        let (digests, paths) = self.hold().map_err(|error| error.to_string())?;
+        Ok(Wanted { digests: digests.then_some(Algorithms { sha1: true, md5: true }), paths })
     }
 
     fn keep(&self, file: FileKey, digests: &FileDigests) -> Result<(), String> {
         self.set_digest(file, digests).map_err(|error| error.to_string())
     }
 
-    fn denial(&self, digests: &FileDigests, path: Option<&str>) -> Result<Option<Denial>, String> {
-        Verdicts::denial(self, digests, path).map_err(|error| error.to_string())
+    fn hit(&self, digests: &FileDigests, path: Option<&str>) -> Result<Option<ExecHit>, String> {
+        self.judge(digests, path).map_err(|error| error.to_string())
     }
+}
+
+/// What else judges execs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Others {
+    /// The hooks in the kernel, after the guard: they judge by path, and report what is not to be denied.
+    Hooks,
+    /// Nothing.
+    None,
 }
 
 /// The exec guard's judge.
@@ -56,6 +75,7 @@ pub struct ExecJudge<V> {
     verdicts: V,
     /// Path of a cgroup below the mount point, from `/`; `None` for the whole host.
     scope: Option<String>,
+    others: Others,
     /// Where cgroup2 is mounted, if it is: what gives a caller's cgroup its id.
     cgroups: Option<PathBuf>,
 }
@@ -63,9 +83,9 @@ pub struct ExecJudge<V> {
 impl<V: DigestVerdicts> ExecJudge<V> {
     /// Judges execs by processes of `scope` (a cgroup's path below the mount point, from `/`) or of the whole host.
     #[must_use]
-    pub fn new(digests: Arc<DigestCache>, verdicts: V, scope: Option<String>) -> Self {
+    pub fn new(digests: Arc<DigestCache>, verdicts: V, scope: Option<String>, others: Others) -> Self {
         let scope = scope.map(|path| path.trim_end_matches('/').to_owned()).filter(|path| !path.is_empty());
-        Self { digests, verdicts, scope, cgroups: cgroup::mount_point().ok() }
+        Self { digests, verdicts, scope, others, cgroups: cgroup::mount_point().ok() }
     }
 
     fn digest(&self, file: &File, wanted: Algorithms, deadline: Instant) -> Result<Digested, JudgeFailure> {
@@ -99,14 +119,14 @@ impl<V: DigestVerdicts> ExecJudge<V> {
         process
     }
 
-    fn record(&self, pid: u32, digested: &Digested, path: Option<&str>, denial: Denial) -> Box<ExecRecord> {
+    fn record(&self, pid: u32, digested: &Digested, path: Option<&str>, hit: ExecHit) -> Box<ExecRecord> {
         let mut record = ExecRecord::new_zeroed();
         record.header = Header {
             boot_ns: clock::boot_ns().unwrap_or(0),
-            generation: denial.generation,
-            entry: denial.entry,
+            generation: hit.generation,
+            entry: hit.entry,
             kind: RecordKind::Exec as u8,
-            verdict: Verdict::Blocked as u8,
+            verdict: hit.verdict as u8,
             hook: Hook::FanotifyOpenExec as u8,
             reserved: [0; 5],
             process: self.caller(pid),
@@ -131,7 +151,10 @@ impl<V: DigestVerdicts> Judge for ExecJudge<V> {
 
     fn judge(&self, pid: u32, file: &File, deadline: Instant) -> Result<Judgement, JudgeFailure> {
         let no_verdict = |detail| JudgeFailure { reason: "no_verdict", detail };
-        let Some(wanted) = self.verdicts.wanted().map_err(no_verdict)? else { return Ok(Judgement::Allow) };
+        let listed = self.verdicts.wanted().map_err(no_verdict)?;
+        let by_path = listed.paths && self.others == Others::None;
+        // A record has a digest in any case.
+        let Some(wanted) = listed.digests.or(by_path.then(Algorithms::default)) else { return Ok(Judgement::Allow) };
         let digested = self.digest(file, wanted, deadline)?;
         if digested.reuse == Reuse::WhileStampHolds {
             let kept = self.verdicts.keep(digested.key, &digested.digests);
@@ -140,10 +163,11 @@ impl<V: DigestVerdicts> Judge for ExecJudge<V> {
         // The kernel's own name of the open file, whatever the caller called it.
         let path = std::fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd())).ok();
         let path = path.as_deref().and_then(|path| path.to_str());
-        let denial = self.verdicts.denial(&digested.digests, path);
-        Ok(match denial.map_err(no_verdict)? {
-            Some(denial) => Judgement::Deny(self.record(pid, &digested, path, denial)),
-            None => Judgement::Allow,
+        let hit = self.verdicts.hit(&digested.digests, path);
+        Ok(match hit.map_err(no_verdict)? {
+            Some(hit) if hit.verdict == Verdict::Blocked => Judgement::Deny(self.record(pid, &digested, path, hit)),
+            Some(hit) if self.others == Others::None => Judgement::Report(self.record(pid, &digested, path, hit)),
+            _ => Judgement::Allow,
         })
     }
 }

@@ -16,7 +16,7 @@ pub mod users;
 pub use crate::kernel::clock;
 pub use cgroup::{CgroupPaths, container_of, unit_of};
 pub use digest::{Algorithms, DigestCache, DigestError, Digested, Reuse};
-pub use judge::{DigestVerdicts, ExecJudge};
+pub use judge::{DigestVerdicts, ExecJudge, Others, Wanted};
 pub use network::{NetworkIdentity, network_identity};
 pub use packages::{ContentDigest, DPKG_INFO, Packages};
 pub use privilege::missing_capabilities;

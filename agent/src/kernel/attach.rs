@@ -9,7 +9,7 @@ use std::time::Instant;
 use agent_common::wire::Hook;
 use aya::programs::{Program, ProgramError};
 
-use super::load::Bprm;
+use super::load::{Bprm, NO_LOOPS};
 use super::pin::{self, Layout};
 use super::{Error, Kernel, bpf};
 
@@ -117,6 +117,20 @@ fn replace_pin(link: BorrowedFd<'_>, path: &Path) -> Result<(), Error> {
     fs::rename(&fresh, path).map_err(failed("cannot replace the pin", path))
 }
 
+fn not_asked_for() -> HookState {
+    HookState::Unused { why: "not to be had here; `cordon doctor` says why".to_owned() }
+}
+
+/// Removes the link that a former daemon left, if there is one.
+fn remove_stale(link: &Path) -> Result<(), Error> {
+    match fs::remove_file(link) {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => {
+            Err(Error::Path { what: "cannot remove", path: link.to_owned(), source })
+        }
+        _ => Ok(()),
+    }
+}
+
 impl Kernel {
     /// Attaches every hook and pins it; one that a former daemon left is taken over, so that no operation passes in
     /// between. Call it once the first generation is published.
@@ -201,6 +215,8 @@ impl Kernel {
         let fatal = &self.offsets.fatal_for_exec;
         let unavailable = if !self.options.exec_hooks {
             Some(HookState::Unused { why: "switched off in the settings".to_owned() })
+        } else if !self.offsets.has_loops {
+            Some(HookState::Unavailable { why: NO_LOOPS.to_owned() })
         } else if fatal.is_empty() {
             None
         } else {
@@ -208,20 +224,12 @@ impl Kernel {
             Some(HookState::Unavailable { why })
         };
         if let Some(state) = unavailable {
-            for (hook, link) in
-                [(Hook::BprmCheckIma, BPRM_LINK), (Hook::BprmCheck, BPRM_LINK), (Hook::SchedProcessExec, EXEC_LINK)]
-            {
-                let stale = layout.links.join(link);
-                if stale.exists() {
-                    fs::remove_file(&stale).map_err(|source| Error::Path {
-                        what: "cannot remove",
-                        path: stale.clone(),
-                        source,
-                    })?;
-                }
-                report.hooks.push((hook, state.clone()));
+            for (level, hook) in [(Bprm::Ima, Hook::BprmCheckIma), (Bprm::Plain, Hook::BprmCheck)] {
+                let is_asked_for = self.options.bprm >= level;
+                report.hooks.push((hook, if is_asked_for { state.clone() } else { not_asked_for() }));
             }
-            return Ok(());
+            report.hooks.push((Hook::SchedProcessExec, state));
+            return [BPRM_LINK, EXEC_LINK].iter().try_for_each(|link| remove_stale(&layout.links.join(link)));
         }
         let judged_before = self.attach_bprm(layout, report)?;
         // Written before the exec hook is attached or replaced, so that at no moment neither judges.
@@ -245,7 +253,7 @@ impl Kernel {
             let state = if attached {
                 HookState::Unused { why: "the sleepable form does its work".to_owned() }
             } else if self.options.bprm < level {
-                HookState::Unused { why: "not to be had here; `cordon doctor` says why".to_owned() }
+                not_asked_for()
             } else {
                 match self.attach_tracing(name)? {
                     Ok(link) => {
@@ -258,13 +266,8 @@ impl Kernel {
             report.hooks.push((hook, state));
             self.note_cost(name, hook, started, report);
         }
-        let stale = layout.links.join(BPRM_LINK);
-        if !attached && stale.exists() {
-            fs::remove_file(&stale).map_err(|source| Error::Path {
-                what: "cannot remove",
-                path: stale.clone(),
-                source,
-            })?;
+        if !attached {
+            remove_stale(&layout.links.join(BPRM_LINK))?;
         }
         Ok(attached)
     }

@@ -350,6 +350,16 @@ pub(super) fn file_system(path: &Path) -> io::Result<i64> {
     Ok(unsafe { answer.assume_init() }.f_type)
 }
 
+/// Lifts the limit that maps and programs are charged to before Linux 5.11, as far as it may be lifted. Where it is too low
+/// still, what is refused for it says so; later kernels charge the memory cgroup.
+pub(super) fn lift_memlock_limit() {
+    let limit = libc::rlimit { rlim_cur: libc::RLIM_INFINITY, rlim_max: libc::RLIM_INFINITY };
+    // SAFETY: `limit` is live and initialised.
+    if unsafe { libc::setrlimit(libc::RLIMIT_MEMLOCK, &raw const limit) } != 0 {
+        tracing::debug!(error = %io::Error::last_os_error(), "the limit of locked memory stays as it is");
+    }
+}
+
 /// Mounts a bpf file system at its usual place if nobody has, as systemd does at boot. Where it cannot be, what needs it
 /// says so.
 pub(super) fn mount_bpffs() {

@@ -6,6 +6,10 @@ use std::collections::HashMap;
 const MAGIC: u16 = 0xeb9f;
 const KIND_STRUCT: u32 = 4;
 const KIND_UNION: u32 = 5;
+/// `BTF_KIND_TYPEDEF`, for [`Structures::id`].
+pub(super) const TYPEDEF: u32 = 8;
+/// `BTF_KIND_FUNC`, for [`Structures::id`].
+pub(super) const FUNC: u32 = 12;
 
 /// The structures of a kernel, by name.
 pub(super) struct Structures<'a> {

@@ -12,7 +12,7 @@ use aya_log::EbpfLogger;
 use tracing::level_filters::LevelFilter;
 
 use super::bpf::{self, Table};
-use super::btf::Structures;
+use super::btf::{self, Structures};
 use super::folds::Folds;
 use super::publish::Generations;
 use super::rings::EventRing;
@@ -126,11 +126,17 @@ pub(super) struct Offsets {
     pub(super) missing: Vec<String>,
     /// Of those, the ones without which an exec cannot be judged.
     pub(super) fatal_for_exec: Vec<String>,
+    /// Whether the kernel has the loops that the exec programs are written with.
+    pub(super) has_loops: bool,
 }
+
+/// Why exec programs do not load where there are no loops.
+pub(super) const NO_LOOPS: &str = "this kernel has no bpf_loop, which exec programs need and Linux has since 5.17";
 
 impl Offsets {
     pub(super) fn read(structures: &Structures<'_>) -> Self {
-        let mut found = Self { values: Vec::new(), missing: Vec::new(), fatal_for_exec: Vec::new() };
+        let has_loops = structures.id(btf::FUNC, "bpf_loop").is_some();
+        let mut found = Self { values: Vec::new(), missing: Vec::new(), fatal_for_exec: Vec::new(), has_loops };
         for (global, members) in FIELDS {
             let offset =
                 members.iter().find_map(|(structure, member, plus)| Some(structures.offset(structure, member)? + plus));

@@ -11,7 +11,7 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::path::{Path, PathBuf};
 
 use super::btf::Structures;
-use super::load::{Offsets, VMLINUX};
+use super::load::{NO_LOOPS, Offsets, VMLINUX};
 use super::pin::BPF_FS_MAGIC;
 use super::{bpf, fanotify};
 
@@ -109,36 +109,38 @@ const NETWORK_HOOKS: [u32; 4] = [10, 11, 14, 15];
 /// Tries everything. Nothing stays behind.
 #[must_use]
 pub fn probe() -> Facts {
+    bpf::lift_memlock_limit();
     let vmlinux = fs::read(VMLINUX);
     let structures = match &vmlinux {
         Ok(bytes) => Structures::parse(bytes).map_err(Refusal::new),
         Err(error) => Err(Refusal { errno: error.raw_os_error(), why: format!("{VMLINUX}: {error}") }),
     };
     let offsets = structures.as_ref().ok().map(Offsets::read);
-    let with_types = |attempt: fn(&Structures<'_>) -> Attempt| match &structures {
-        Ok(structures) => attempt(structures),
-        Err(refusal) => Err(refusal.clone()),
+    let exec = |attempt: fn(&Structures<'_>) -> Attempt| match (&structures, &offsets) {
+        (Ok(_), Some(offsets)) if !offsets.has_loops => Err(Refusal::new(NO_LOOPS)),
+        (Ok(structures), _) => attempt(structures),
+        (Err(refusal), _) => Err(refusal.clone()),
     };
     let lsm_list = text("/sys/kernel/security/lsm");
     Facts {
         kernel: text("/proc/sys/kernel/osrelease").unwrap_or_default(),
         capabilities: capabilities().unwrap_or(0),
         missing_fields: offsets.as_ref().map(|found| found.missing.clone()).unwrap_or_default(),
-        missing_exec_fields: offsets.map(|found| found.fatal_for_exec).unwrap_or_default(),
+        missing_exec_fields: offsets.as_ref().map(|found| found.fatal_for_exec.clone()).unwrap_or_default(),
         cgroup2: cgroup2(),
         bpffs: bpffs(),
         ring_buffer: ring_buffer(),
         image_maps: image_maps(),
         network: NETWORK_HOOKS.map(program::network),
-        exec_tracing: with_types(program::exec_tracing),
-        send_signal: with_types(program::send_signal),
-        lsm: with_types(program::lsm),
+        exec_tracing: exec(program::exec_tracing),
+        send_signal: exec(program::send_signal),
+        lsm: exec(program::lsm),
         lsm_is_active: lsm_list
             .as_ref()
             .map(|list| list.split(',').any(|name| name == "bpf"))
             .or_else(program::lsm_is_listed),
         lsm_list,
-        lsm_ima: with_types(program::lsm_ima),
+        lsm_ima: exec(program::lsm_ima),
         ima_is_built_in: ima_is_built_in(),
         fanotify: fanotify::probe().map_err(Refusal::from),
         lockdown: lockdown(),

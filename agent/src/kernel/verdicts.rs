@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use agent_common::image::{self, Action, Hit, Space};
-use agent_common::wire::{Config, FileDigests, FileKey, Mode};
+use agent_common::wire::{Config, FileDigests, FileKey, Mode, Verdict};
 
 use super::bpf::{self, Table};
 use super::publish::Generations;
@@ -11,13 +11,15 @@ use super::{Error, clock, pin};
 use crate::intel::Observable;
 use crate::tables::{Bearing, look_up};
 
-/// What the guard is to do about a file.
+/// What is listed about a file that is about to be executed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Denial {
+pub struct ExecHit {
     /// Generation of the image that says so.
     pub generation: u32,
     /// Entry in it.
     pub entry: u32,
+    /// What it comes to: `Blocked`, `WouldBlock` or `Reported`.
+    pub verdict: Verdict,
 }
 
 /// Image, switches and digests of a running or former daemon, found by their pins.
@@ -42,13 +44,14 @@ impl Verdicts {
         })
     }
 
-    /// Whether any indicator is a digest; without one no file need be read.
+    /// Whether any indicator is a digest, without which no file need be read, and whether any is a path.
     ///
     /// # Errors
     /// The image cannot be read or is damaged.
-    pub fn holds_digests(&self) -> Result<bool, Error> {
-        let Some(image) = self.generations.current()? else { return Ok(false) };
-        image::holds(&**image, Space::Digest).map_err(|_| damaged())
+    pub fn hold(&self) -> Result<(bool, bool), Error> {
+        let Some(image) = self.generations.current()? else { return Ok((false, false)) };
+        let holds = |space| image::holds(&**image, space).map_err(|_| damaged());
+        Ok((holds(Space::Digest)?, holds(Space::Path)?))
     }
 
     /// Tells the exec hooks what a file contains. Only for digests that hold as long as their stamp.
@@ -59,15 +62,15 @@ impl Verdicts {
         self.file_digests.set(&file, digests).map_err(failed("map FILE_DIGESTS"))
     }
 
-    /// Whether the exec of a file of these contents, at `path` if that is known, is to be denied: the mode is enforce, the
-    /// agent is not switched off, and the weightiest entry says block. The same decision as the exec hooks make.
+    /// What the weightiest entry says of the exec of a file of these contents, at `path` if that is known: the same decision
+    /// as the exec hooks make. `None` when nothing is listed, an exception is, or the agent is switched off.
     ///
     /// # Errors
     /// A map cannot be read, or the image is damaged.
-    pub fn denial(&self, digests: &FileDigests, path: Option<&str>) -> Result<Option<Denial>, Error> {
+    pub fn judge(&self, digests: &FileDigests, path: Option<&str>) -> Result<Option<ExecHit>, Error> {
         let config = self.config.get(&0).map_err(failed("map CONFIG"))?.unwrap_or_default();
         let boot_ns = clock::boot_ns().map_err(failed("clock"))?;
-        if config.mode != Mode::Enforce as u32 || boot_ns < config.off_until_boot_ns {
+        if boot_ns < config.off_until_boot_ns {
             return Ok(None);
         }
         let Some(image) = self.generations.current()? else { return Ok(None) };
@@ -86,8 +89,15 @@ impl Verdicts {
                 best = Some(best.map_or(hit, |best| weightier(best, hit)));
             }
         }
+        let Some(hit) = best else { return Ok(None) };
+        let verdict = match hit.action {
+            Action::Allow => return Ok(None),
+            Action::Report => Verdict::Reported,
+            Action::Block if config.mode == Mode::Enforce as u32 => Verdict::Blocked,
+            Action::Block => Verdict::WouldBlock,
+        };
         let generation = image.generation().map_err(|_| damaged())?;
-        Ok(best.filter(|hit| hit.action == Action::Block).map(|hit| Denial { generation, entry: hit.entry }))
+        Ok(Some(ExecHit { generation, entry: hit.entry, verdict }))
     }
 }
 

@@ -61,7 +61,7 @@ fn compare_lifecycle(id: &str, expected: &Value, load: &Load, active: &BTreeMap<
 
 #[test]
 fn each_made_indicator_has_its_life_its_names_and_its_marking() {
-    let Some(data) = data() else { return };
+    let Some(data) = data("each_made_indicator_has_its_life_its_names_and_its_marking") else { return };
     let load = read(&data.join("synthetic/lifecycle.json"), "stix").unwrap();
     let expected: Value =
         serde_json::from_slice(&std::fs::read(data.join("synthetic/lifecycle.expected.json")).unwrap()).unwrap();

@@ -205,17 +205,17 @@ fn compare<'a>(path: &Path, expected: &'a Value) -> Option<(&'a str, Comparison)
     Some((kind, comparison))
 }
 
-fn data() -> Option<PathBuf> {
+fn data(test: &str) -> Option<PathBuf> {
     let data = std::env::var_os("CORDON_DATA").map(PathBuf::from);
     if data.is_none() {
-        println!("NOT RUN corpus: CORDON_DATA names no directory with published intelligence and its expected.json");
+        println!("NOT RUN {test}: CORDON_DATA names no directory with published intelligence and its expected.json");
     }
     data
 }
 
 #[test]
 fn published_intelligence_has_the_expected_counts() {
-    let Some(data) = data() else { return };
+    let Some(data) = data("published_intelligence_has_the_expected_counts") else { return };
     let expected: Value = serde_json::from_slice(&std::fs::read(data.join("expected.json")).unwrap()).unwrap();
     let mut kinds: BTreeMap<&str, (u64, u64)> = BTreeMap::new();
     let mut whole = Comparison::default();
@@ -237,7 +237,7 @@ fn published_intelligence_has_the_expected_counts() {
 
 #[test]
 fn a_directory_of_real_bundles_loads_without_those_that_are_refused() {
-    let Some(data) = data() else { return };
+    let Some(data) = data("a_directory_of_real_bundles_loads_without_those_that_are_refused") else { return };
     let load = read(&data.join("talos"), "auto").unwrap();
     assert_eq!(load.read, (load.indicators.len() + load.skipped.len()) as u64);
     assert!(load.indicators.len() > 10_000, "only {} indicators", load.indicators.len());

@@ -8,7 +8,7 @@ use super::*;
 /// Rule 11: they ask about what the bundles of a directory hold: domains, IPv4 addresses, digests and the hosts of URLs.
 #[test]
 fn warning_lists_have_the_expected_hits() {
-    let Some(data) = data() else { return };
+    let Some(data) = data("warning_lists_have_the_expected_hits") else { return };
     let expected: Value = serde_json::from_slice(&std::fs::read(data.join("expected.json")).unwrap()).unwrap();
     let lists: Vec<(String, WarningList)> = std::fs::read_dir(data.join("warninglists"))
         .unwrap()
@@ -49,7 +49,7 @@ fn warning_lists_have_the_expected_hits() {
 /// Real URLs on hosts that everybody uses: the values are in the data, the hosts in the list of popular names.
 #[test]
 fn a_real_url_never_becomes_a_block_of_its_host() {
-    let Some(data) = data() else { return };
+    let Some(data) = data("a_real_url_never_becomes_a_block_of_its_host") else { return };
     let load = read(&data.join("talos"), "auto").unwrap();
     let supply = Supply { source: &load.source, indicators: &load.indicators };
     let ruling = rule(&[supply], &Rules::default(), REFERENCE.parse().unwrap());

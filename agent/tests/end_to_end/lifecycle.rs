@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::network::settings;
-use crate::sandbox::{Sandbox, connect, is_blocked};
+use crate::sandbox::{Sandbox, StopOnDrop, connect, is_blocked};
 
 fn lab() -> Sandbox {
     let mut sandbox = Sandbox::new(&settings("enforce", "block"));
@@ -37,6 +37,7 @@ fn twenty_kills_and_restarts_let_no_hit_through() {
     let mut sandbox = lab();
     let (stop, probes, leaks) = (AtomicBool::new(false), AtomicU64::new(0), AtomicU64::new(0));
     std::thread::scope(|scope| {
+        let _stop = StopOnDrop(&stop);
         scope.spawn(|| {
             while !stop.load(Ordering::Relaxed) {
                 probes.fetch_add(1, Ordering::Relaxed);
@@ -50,7 +51,6 @@ fn twenty_kills_and_restarts_let_no_hit_through() {
             sandbox.kill();
             sandbox.start();
         }
-        stop.store(true, Ordering::Relaxed);
     });
     let probes = probes.into_inner();
     assert_eq!(leaks.into_inner(), 0, "of {probes} probes");

@@ -5,6 +5,7 @@ use std::io::{self, Read};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -165,22 +166,32 @@ impl Sandbox {
         self.wait_for(what, |sandbox| sandbox.log(&[]).into_iter().find(|record| wanted(record)))
     }
 
-    /// Polls for at most 20 s.
+    /// Polls for at most a minute: under emulation an agent alone takes seconds to start.
     pub fn wait_for<T>(&mut self, what: &str, mut poll: impl FnMut(&mut Self) -> Option<T>) -> T {
-        let end = Instant::now() + Duration::from_secs(20);
+        let end = Instant::now() + Duration::from_secs(60);
         loop {
             if let Some(value) = poll(self) {
                 return value;
             }
-            assert!(Instant::now() < end, "waited 20 s for {what}; the agent said:\n{}", self.agent_log());
+            assert!(Instant::now() < end, "waited 60 s for {what}; the agent said:\n{}", self.agent_log());
             sleep(Duration::from_millis(50));
         }
     }
 
-    /// A copy of `/bin/true` that no other file has the contents of, and its SHA-256.
+    /// How execs are judged, as `cordon status` says.
+    pub fn exec_path(&self) -> String {
+        self.json(&["status", "--json"])["exec"].as_str().unwrap().to_owned()
+    }
+
+    /// A copy of `/bin/true`, see [`Self::copy_of`].
     pub fn program(&self, name: &str) -> (PathBuf, String) {
+        self.copy_of("/bin/true", name)
+    }
+
+    /// A copy of a program that no other file has the contents of, and its SHA-256.
+    pub fn copy_of(&self, program: &str, name: &str) -> (PathBuf, String) {
         let path = self.root.path().join(name);
-        let mut bytes = fs::read("/bin/true").unwrap();
+        let mut bytes = fs::read(program).unwrap();
         bytes.extend_from_slice(format!("{name} {}", self.root.path().display()).as_bytes());
         fs::write(&path, bytes).unwrap();
         let mut permissions = fs::metadata(&path).unwrap().permissions();
@@ -237,4 +248,13 @@ pub fn connect(address: &str) -> io::Result<()> {
 /// Whether the operation failed with `EPERM`, as a block does.
 pub fn is_blocked<T>(result: &io::Result<T>) -> bool {
     result.as_ref().is_err_and(|error| error.raw_os_error() == Some(1))
+}
+
+/// Tells the threads of a scope to stop, even when what they watch panics: the scope waits for them.
+pub struct StopOnDrop<'a>(pub &'a AtomicBool);
+
+impl Drop for StopOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }

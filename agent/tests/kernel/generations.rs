@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use agent_common::wire::Mode;
 
-use crate::sandbox::{Rules, Sandbox};
+use crate::sandbox::{Rules, Sandbox, StopOnDrop};
 
 #[test]
 fn no_connect_is_misjudged_while_generations_change() {
@@ -16,6 +16,7 @@ fn no_connect_is_misjudged_while_generations_change() {
     let mut running = sandbox.start(Mode::Enforce, both().block_ip("127.0.1.1"));
     let (stop, judged) = (AtomicBool::new(false), AtomicU64::new(0));
     std::thread::scope(|scope| {
+        let _stop = StopOnDrop(&stop);
         for _ in 0..2 {
             scope.spawn(|| {
                 let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
@@ -34,7 +35,6 @@ fn no_connect_is_misjudged_while_generations_change() {
             }
             running.publish(generation, rules);
         }
-        stop.store(true, Ordering::Relaxed);
     });
     assert!(judged.load(Ordering::Relaxed) > u64::from(SWAPS) * 10, "too few connects to mean anything");
     let image = running.kernel.mapped_image().unwrap();

@@ -5,7 +5,7 @@ use std::fs;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
@@ -230,6 +230,13 @@ impl Running {
     }
 }
 
+/// Major and minor number of the running kernel.
+pub fn kernel_version() -> (u32, u32) {
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+    let mut numbers = release.split(['.', '-']).map(|part| part.parse().unwrap());
+    (numbers.next().unwrap(), numbers.next().unwrap())
+}
+
 pub const CGROUP_HOOKS: [agent::event::Hook; 4] = [
     agent::event::Hook::Connect4,
     agent::event::Hook::Connect6,
@@ -242,5 +249,14 @@ pub fn destination(event: &Event) -> (IpAddr, u16) {
     match event.action {
         Did::Network { address, port, .. } => (address, port),
         Did::Exec { .. } => panic!("not a network event: {event:?}"),
+    }
+}
+
+/// Tells the threads of a scope to stop, even when what they watch panics: the scope waits for them.
+pub struct StopOnDrop<'a>(pub &'a AtomicBool);
+
+impl Drop for StopOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
     }
 }

@@ -1,7 +1,8 @@
 //! What the exec guard finds through the pins is what the hooks would decide.
 
+use agent::event::Verdict;
 use agent::intel::Observable;
-use agent::kernel::{Denial, Switches, Verdicts};
+use agent::kernel::{ExecHit, Switches, Verdicts};
 use agent::policy::Action;
 use agent_common::wire::{FileDigests, FileKey, FileStamp, Mode};
 use jiff::Timestamp;
@@ -25,51 +26,57 @@ fn the_guard_decides_by_the_published_generation_and_the_switches() {
     running.configure(Mode::Enforce);
     let verdicts = Verdicts::open(&sandbox.pins).unwrap();
     let listed = digests(SHA256, None);
-    assert!(!verdicts.holds_digests().unwrap());
-    assert_eq!(verdicts.denial(&listed, None).unwrap(), None, "nothing is published yet");
+    assert_eq!(verdicts.hold().unwrap(), (false, false));
+    assert_eq!(verdicts.judge(&listed, None).unwrap(), None, "nothing is published yet");
 
     running.publish(1, Rules::default().block(Observable::Sha256(SHA256)));
-    assert!(verdicts.holds_digests().unwrap());
-    let Some(Denial { generation: 1, entry }) = verdicts.denial(&listed, Some(PATH)).unwrap() else {
+    assert_eq!(verdicts.hold().unwrap(), (true, false));
+    let Some(ExecHit { generation: 1, entry, verdict: Verdict::Blocked }) =
+        verdicts.judge(&listed, Some(PATH)).unwrap()
+    else {
         panic!("not denied")
     };
     let tables = running.tables.take().unwrap();
     assert!(tables.provenance.get(entry).is_some());
-    assert_eq!(verdicts.denial(&digests([0x5b; 32], None), Some(PATH)).unwrap(), None);
+    assert_eq!(verdicts.judge(&digests([0x5b; 32], None), Some(PATH)).unwrap(), None);
 
+    let verdict = |digests: &FileDigests, path| verdicts.judge(digests, path).unwrap().map(|hit| hit.verdict);
     // Monitor mode and break-glass reach the guard through the same map as the hooks.
     running.configure(Mode::Monitor);
-    assert_eq!(verdicts.denial(&listed, None).unwrap(), None);
+    assert_eq!(verdict(&listed, None), Some(Verdict::WouldBlock));
     let off = Switches { mode: Mode::Enforce, off_until_boot_ns: u64::MAX, send_execs: true };
     running.kernel.configure(&off).unwrap();
-    assert_eq!(verdicts.denial(&listed, None).unwrap(), None);
+    assert_eq!(verdict(&listed, None), None);
     running.configure(Mode::Enforce);
-    assert!(verdicts.denial(&listed, None).unwrap().is_some());
+    assert_eq!(verdict(&listed, None), Some(Verdict::Blocked));
 
     // A new generation counts at once: a path that is never blocked, and SHA-1.
     let rules = Rules::default().block(Observable::Sha256(SHA256)).block(Observable::Sha1(SHA1));
     running.publish(2, rules.allow(Observable::Path(PATH.into())));
-    assert_eq!(verdicts.denial(&listed, Some(PATH)).unwrap(), None);
-    assert!(matches!(verdicts.denial(&listed, Some("/tmp/x")).unwrap(), Some(Denial { generation: 2, .. })));
+    assert_eq!(verdict(&listed, Some(PATH)), None);
+    assert!(matches!(verdicts.judge(&listed, Some("/tmp/x")).unwrap(), Some(ExecHit { generation: 2, .. })));
     let by_sha1 = digests([0; 32], Some(SHA1));
-    assert!(verdicts.denial(&by_sha1, None).unwrap().is_some());
-    assert_eq!(verdicts.denial(&digests([0; 32], None), None).unwrap(), None);
-    assert_eq!(verdicts.denial(&listed, Some("relative")).unwrap().map(|denial| denial.generation), Some(2));
+    assert_eq!(verdict(&by_sha1, None), Some(Verdict::Blocked));
+    assert_eq!(verdict(&digests([0; 32], None), None), None);
+    assert_eq!(verdict(&listed, Some("relative")), Some(Verdict::Blocked));
 }
 
 #[test]
-fn reports_and_what_has_expired_are_not_denied() {
+fn reports_are_let_go_on_and_what_has_expired_is_not_known() {
     let sandbox = Sandbox::new();
     let mut running = sandbox.load();
     running.configure(Mode::Enforce);
     let verdicts = Verdicts::open(&sandbox.pins).unwrap();
+    let verdict = || verdicts.judge(&digests(SHA256, None), None).unwrap().map(|hit| hit.verdict);
     running.publish(1, Rules::default().add(Observable::Sha256(SHA256), Action::Report, None));
-    assert_eq!(verdicts.denial(&digests(SHA256, None), None).unwrap(), None);
-    let soon = Timestamp::now() + jiff::SignedDuration::from_secs(2);
-    running.publish(2, Rules::default().add(Observable::Sha256(SHA256), Action::Block, Some(soon)));
-    assert!(verdicts.denial(&digests(SHA256, None), None).unwrap().is_some());
-    std::thread::sleep(std::time::Duration::from_secs(3));
-    assert_eq!(verdicts.denial(&digests(SHA256, None), None).unwrap(), None);
+    assert_eq!(verdict(), Some(Verdict::Reported));
+    let add = |action, expires| Rules::default().add(Observable::Sha256(SHA256), action, Some(expires));
+    let now = Timestamp::now();
+    running.publish(2, add(Action::Block, now + jiff::SignedDuration::from_hours(1)));
+    assert_eq!(verdict(), Some(Verdict::Blocked));
+    running.publish(3, add(Action::Block, now + jiff::SignedDuration::from_secs(1)));
+    std::thread::sleep(std::time::Duration::from_secs(2));
+    assert_eq!(verdict(), None);
 }
 
 #[test]

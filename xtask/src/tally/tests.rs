@@ -36,6 +36,7 @@ NOT RUN a: nor fanotify
 
 ---- c stdout ----
 chatter
+MEASURED instructions: 7
 
 successes:
     a
@@ -73,6 +74,7 @@ fn what_passed_is_quiet_and_what_failed_or_could_not_run_is_shown() {
         "test b ... FAILED",
         "NOT RUN a: no LSM",
         "NOT RUN a: nor fanotify",
+        "MEASURED instructions: 7",
         "failures:",
         "---- b stdout ----",
         "NOT RUN b: half of it",

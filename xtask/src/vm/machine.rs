@@ -21,7 +21,7 @@ const TESTS_BEGIN: &str = "GUEST tests begin";
 const PASS: i32 = 0x10 << 1 | 1;
 const FAIL: i32 = 0x11 << 1 | 1;
 /// Longest that the console may be silent: libtest writes a test's name before it runs it and the outcome after.
-const SILENCE: Duration = Duration::from_secs(180);
+const SILENCE: Duration = Duration::from_secs(300);
 /// Longest that all tests together may take.
 const LIMIT: Duration = Duration::from_secs(45 * 60);
 

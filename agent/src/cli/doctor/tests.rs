@@ -20,7 +20,7 @@ fn the_document_begins_with_its_schema_and_names_every_capability() {
 #[test]
 fn the_page_says_what_is_judged_and_what_mends() {
     let facts = probe();
-    let nothing = Plan { network: Vec::new(), exec: ExecPath::None, bprm: Bprm::None, exec_hooks: false, guard: false };
+    let nothing = Plan { network: Vec::new(), exec: ExecPath::None, bprm: Bprm::None, guard: false };
     let plain = Terminal { width: None, is_coloured: false };
     let mut capabilities = advise(&facts, &nothing);
     let line = capabilities.iter_mut().find(|line| line.capability == "bpffs").unwrap();

@@ -5,36 +5,49 @@ use std::time::{Duration, Instant};
 
 use agent_common::wire::{ExecRecord, FileDigests, FileKey, Hook, Verdict};
 
-use super::{Algorithms, Denial, DigestCache, DigestVerdicts, ExecJudge, lies_in};
+use super::{Algorithms, DigestCache, DigestVerdicts, ExecHit, ExecJudge, Others, Wanted, lies_in};
 use crate::kernel::fanotify::{Judge, Judgement};
 
-/// Denies whatever begins with this digest byte.
+/// Says the same of whatever has this first digest byte.
 #[derive(Debug, Default)]
 struct Fixed {
-    denied: Option<u8>,
+    listed: Option<(u8, Verdict)>,
+    holds_digests: bool,
     kept: Arc<Mutex<Vec<FileKey>>>,
     fails: bool,
 }
 
 impl DigestVerdicts for Fixed {
-    fn wanted(&self) -> Result<Option<Algorithms>, String> {
-        Ok(Some(Algorithms::default()))
+    fn wanted(&self) -> Result<Wanted, String> {
+        Ok(Wanted { digests: self.holds_digests.then(Algorithms::default), paths: true })
     }
     fn keep(&self, file: FileKey, _: &FileDigests) -> Result<(), String> {
         self.kept.lock().unwrap().push(file);
         Ok(())
     }
-    fn denial(&self, digests: &FileDigests, _: Option<&str>) -> Result<Option<Denial>, String> {
+    fn hit(&self, digests: &FileDigests, _: Option<&str>) -> Result<Option<ExecHit>, String> {
         if self.fails {
             return Err("no map".into());
         }
-        Ok((self.denied == Some(digests.sha256[0])).then_some(Denial { generation: 3, entry: 4 }))
+        let listed = self.listed.filter(|(byte, _)| *byte == digests.sha256[0]);
+        Ok(listed.map(|(_, verdict)| ExecHit { generation: 3, entry: 4, verdict }))
     }
 }
 
 fn judge(verdicts: Fixed, scope: Option<&str>) -> ExecJudge<Fixed> {
+    judge_beside(Others::Hooks, verdicts, scope)
+}
+
+fn judge_beside(others: Others, verdicts: Fixed, scope: Option<&str>) -> ExecJudge<Fixed> {
     let digests = Arc::new(DigestCache::new(NonZeroUsize::new(4).unwrap(), 1 << 20));
-    ExecJudge::new(digests, verdicts, scope.map(str::to_owned))
+    ExecJudge::new(digests, verdicts, scope.map(str::to_owned), others)
+}
+
+/// The first byte of the SHA-256 of `abc`.
+const ABC: u8 = 0xba;
+
+fn listed(verdict: Verdict) -> Fixed {
+    Fixed { listed: Some((ABC, verdict)), holds_digests: true, ..Fixed::default() }
 }
 
 fn deadline() -> Instant {
@@ -47,7 +60,7 @@ fn a_denial_names_file_digest_entry_and_caller() {
     let path = folder.path().join("program");
     std::fs::write(&path, b"abc").unwrap();
     let kept = Arc::default();
-    let judge = judge(Fixed { denied: Some(0xba), kept: Arc::clone(&kept), fails: false }, None);
+    let judge = judge(Fixed { kept: Arc::clone(&kept), ..listed(Verdict::Blocked) }, None);
     let pid = std::process::id();
     let judged = judge.judge(pid, &File::open(&path).unwrap(), deadline()).unwrap();
     let Judgement::Deny(record) = judged else { panic!("{judged:?}") };
@@ -57,7 +70,7 @@ fn a_denial_names_file_digest_entry_and_caller() {
     assert_eq!((header.process.pid, header.process.ppid), (pid, std::os::unix::process::parent_id()));
     assert_ne!((header.boot_ns, header.process.start_boot_ns), (0, 0));
     assert_eq!(record.flags, ExecRecord::DIGEST);
-    assert_eq!((record.sha256[0], record.stamp.size), (0xba, 3));
+    assert_eq!((record.sha256[0], record.stamp.size), (ABC, 3));
     let found = &record.path[..usize::from(record.path_len)];
     assert_eq!(found, path.canonicalize().unwrap().as_os_str().as_encoded_bytes());
     assert_eq!(*kept.lock().unwrap(), [record.file]);
@@ -72,11 +85,39 @@ fn what_is_not_denied_is_allowed_and_failures_have_a_name() {
     let path = folder.path().join("program");
     std::fs::write(&path, b"abc").unwrap();
     let file = File::open(&path).unwrap();
-    assert!(matches!(judge(Fixed::default(), None).judge(1, &file, deadline()), Ok(Judgement::Allow)));
-    let failure = judge(Fixed { fails: true, ..Fixed::default() }, None).judge(1, &file, deadline()).unwrap_err();
+    let nothing = || Fixed { holds_digests: true, ..Fixed::default() };
+    assert!(matches!(judge(nothing(), None).judge(1, &file, deadline()), Ok(Judgement::Allow)));
+    let failure = judge(Fixed { fails: true, ..nothing() }, None).judge(1, &file, deadline()).unwrap_err();
     assert_eq!((failure.reason, failure.detail.as_str()), ("no_verdict", "no map"));
     std::fs::write(&path, vec![0; (1 << 20) + 1]).unwrap();
-    assert_eq!(judge(Fixed::default(), None).judge(1, &file, deadline()).unwrap_err().reason, "too_large");
+    assert_eq!(judge(nothing(), None).judge(1, &file, deadline()).unwrap_err().reason, "too_large");
+}
+
+#[test]
+fn a_match_that_is_let_go_on_is_told_only_where_no_hook_tells_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("program");
+    std::fs::write(&path, b"abc").unwrap();
+    let file = File::open(&path).unwrap();
+    for verdict in [Verdict::Reported, Verdict::WouldBlock] {
+        let judged = judge(listed(verdict), None).judge(1, &file, deadline());
+        assert!(matches!(judged, Ok(Judgement::Allow)), "{judged:?}");
+        let judged = judge_beside(Others::None, listed(verdict), None).judge(1, &file, deadline());
+        let Ok(Judgement::Report(record)) = judged else { panic!("{judged:?}") };
+        assert_eq!(record.header.verdict, verdict as u8);
+    }
+}
+
+#[test]
+fn where_only_paths_are_listed_files_are_looked_at_unless_a_hook_does_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("program");
+    std::fs::write(&path, b"abc").unwrap();
+    let file = File::open(&path).unwrap();
+    let paths = || Fixed { holds_digests: false, ..listed(Verdict::Blocked) };
+    assert!(matches!(judge(paths(), None).judge(1, &file, deadline()), Ok(Judgement::Allow)));
+    let judged = judge_beside(Others::None, paths(), None).judge(1, &file, deadline());
+    assert!(matches!(judged, Ok(Judgement::Deny(_))), "{judged:?}");
 }
 
 #[test]

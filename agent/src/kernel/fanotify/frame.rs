@@ -17,8 +17,8 @@ pub(super) enum Frame {
     Options(GuardOptions),
     /// Guard to daemon: it works. Sent only while it does.
     Status(GuardStatus),
-    /// Guard to daemon: an exec was denied.
-    Denied(Box<ExecRecord>),
+    /// Guard to daemon: an indicator matched an exec.
+    Hit(Box<ExecRecord>),
     /// Guard to daemon: something is wrong, in words.
     Fault(String),
 }
@@ -28,7 +28,7 @@ impl Frame {
         let (kind, payload) = match self {
             Self::Options(options) => (1, serde_json::to_vec(options)?),
             Self::Status(status) => (2, serde_json::to_vec(status)?),
-            Self::Denied(record) => (3, record.as_bytes().to_vec()),
+            Self::Hit(record) => (3, record.as_bytes().to_vec()),
             Self::Fault(text) => (4, text.as_bytes().to_vec()),
         };
         let length = u32::try_from(payload.len()).map_err(io::Error::other)?;
@@ -56,7 +56,7 @@ impl Frame {
             2 => Ok(Self::Status(serde_json::from_slice(&payload)?)),
             3 => {
                 let record = ExecRecord::read_from_bytes(&payload).map_err(|_| wrong("is no exec record"))?;
-                Ok(Self::Denied(Box::new(record)))
+                Ok(Self::Hit(Box::new(record)))
             }
             4 => Ok(Self::Fault(String::from_utf8_lossy(&payload).into_owned())),
             _ => Err(wrong("is of no known kind")),

@@ -12,6 +12,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use agent_common::wire::ExecRecord;
+
 use super::frame::Frame;
 use super::marks::{Watched, watch};
 use super::raw::{Group, RawEvent, die_with_parent, raise_descriptor_limit, wait};
@@ -289,20 +291,30 @@ impl<J: Judge> Guard<J> {
     fn decide(&self, question: &Question) {
         match self.judge.judge(question.pid, &question.file, question.deadline) {
             Ok(Judgement::Allow) => self.answer(question, false, |status| status.allowed += 1),
+            Ok(Judgement::Report(record)) => {
+                self.answer(question, false, |status| status.allowed += 1);
+                self.tell(record);
+            }
             Ok(Judgement::Deny(record)) => {
                 let mut denied = false;
                 self.answer(question, true, |status| {
                     status.denied += 1;
                     denied = true;
                 });
-                if denied && self.outgoing.try_send(Frame::Denied(record)).is_err() {
-                    lock(&self.status).records_lost += 1;
+                if denied {
+                    self.tell(record);
                 }
             }
             Err(failure) => {
                 self.answer(question, false, |status| *status.failures.entry(failure.reason.into()).or_default() += 1);
                 self.fault(failure.reason, &format!("an exec was allowed unjudged: {failure}"));
             }
+        }
+    }
+
+    fn tell(&self, record: Box<ExecRecord>) {
+        if self.outgoing.try_send(Frame::Hit(record)).is_err() {
+            lock(&self.status).records_lost += 1;
         }
     }
 

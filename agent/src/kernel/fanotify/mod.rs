@@ -54,8 +54,10 @@ impl Default for GuardOptions {
 /// What is to become of an exec.
 #[derive(Debug)]
 pub enum Judgement {
-    /// Let it go on. If an indicator matched in monitor mode, the exec hook that follows reports it.
+    /// Let it go on.
     Allow,
+    /// Let it go on, and journal this: an indicator matched, and no exec hook follows that would say so.
+    Report(Box<ExecRecord>),
     /// Fail it with `EPERM`, and journal this.
     Deny(Box<ExecRecord>),
 }
@@ -100,7 +102,7 @@ pub struct GuardStatus {
     pub queue_overflows: u64,
     /// Events that the kernel could not hand over, for which it denies the exec.
     pub unreadable_events: u64,
-    /// Denials whose record could not be sent to the daemon.
+    /// Hits whose record could not be sent to the daemon.
     pub records_lost: u64,
     /// Allowed because it could not be judged, by reason.
     pub failures: std::collections::BTreeMap<String, u64>,

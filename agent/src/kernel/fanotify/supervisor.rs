@@ -41,8 +41,9 @@ pub enum GuardReport {
     },
     /// It works, and this is what it did.
     Status(GuardStatus),
-    /// It denied an exec: a record like those of the exec hooks, with the hook `FanotifyOpenExec`.
-    Denied(Box<ExecRecord>),
+    /// It denied an exec, or let one go on that an indicator matched: a record like those of the exec hooks, with the hook
+    /// `FanotifyOpenExec`.
+    Hit(Box<ExecRecord>),
     /// Something is wrong that it goes on with.
     Fault(String),
     /// It is gone, and execs are not judged until the next one works.
@@ -186,7 +187,7 @@ impl<F: FnMut(GuardReport)> Supervisor<F> {
         loop {
             let report = match Frame::read(&mut socket) {
                 Ok(Frame::Status(status)) => GuardReport::Status(status),
-                Ok(Frame::Denied(record)) => GuardReport::Denied(record),
+                Ok(Frame::Hit(record)) => GuardReport::Hit(record),
                 Ok(Frame::Fault(text)) => GuardReport::Fault(text),
                 Ok(Frame::Options(_)) => return "the guard sent what only the daemon sends".into(),
                 Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return "the guard ended".into(),

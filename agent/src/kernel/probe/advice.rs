@@ -154,7 +154,7 @@ fn network(facts: &Facts) -> Vec<Capability> {
 fn exec(facts: &Facts, plan: &Plan) -> Vec<Capability> {
     let or_impossible = |stands_in: bool| if stands_in { State::Fallback } else { State::Impossible };
     let beside = |this: ExecPath| or_impossible(plan.exec != ExecPath::None && plan.exec != this);
-    let tracing = ("5.10", "CONFIG_DEBUG_INFO_BTF=y and CONFIG_BPF_EVENTS=y");
+    let tracing = ("5.17", "CONFIG_DEBUG_INFO_BTF=y and CONFIG_BPF_EVENTS=y");
     let guard_only = or_impossible(plan.guard);
     vec![
         attempt(facts, "sched_process_exec", &facts.exec_tracing, "every exec is seen", tracing, guard_only),
@@ -200,7 +200,7 @@ fn lsm_parameter(facts: &Facts) -> String {
 
 fn lsm(facts: &Facts, otherwise: State) -> Capability {
     let name = "lsm_bprm_check_security";
-    let needs = ("5.7", "CONFIG_BPF_LSM=y and bpf among CONFIG_LSM");
+    let needs = ("5.17", "CONFIG_BPF_LSM=y and bpf among CONFIG_LSM");
     match (&facts.lsm, facts.lsm_is_active) {
         (Ok(()), Some(true)) => line(name, State::Available, "an exec fails with EPERM before anything runs", None),
         (Ok(()), Some(false)) => {

@@ -3,10 +3,10 @@
 use agent_common::wire::Hook;
 
 use super::{Attempt, Facts};
-use crate::kernel::Bprm;
+use crate::kernel::{Bprm, Report};
 
 /// How execs are judged, best first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ExecPath {
     /// In the kernel, before the exec, which hashes what is not known yet.
@@ -25,6 +25,28 @@ pub enum ExecPath {
     None,
 }
 
+impl ExecPath {
+    /// What is in force, by what became of the hooks, and whether the guard is at work.
+    #[must_use]
+    pub fn in_force(report: &Report, guard: bool) -> Self {
+        let is_attached = |hook| report.is_attached(hook);
+        match (
+            is_attached(Hook::BprmCheckIma),
+            is_attached(Hook::BprmCheck),
+            is_attached(Hook::SchedProcessExec),
+            guard,
+        ) {
+            (true, ..) => Self::LsmIma,
+            (_, true, _, true) => Self::LsmWithGuard,
+            (_, true, _, false) => Self::Lsm,
+            (.., true, true) => Self::KillWithGuard,
+            (.., true, false) => Self::Kill,
+            (.., true) => Self::Guard,
+            _ => Self::None,
+        }
+    }
+}
+
 /// What is to be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
@@ -34,8 +56,6 @@ pub struct Plan {
     pub exec: ExecPath,
     /// For the loader.
     pub bprm: Bprm,
-    /// Attach the exec hooks; without them no process is named by its exec.
-    pub exec_hooks: bool,
     /// Run the exec guard.
     pub guard: bool,
 }
@@ -72,7 +92,7 @@ pub fn plan(facts: &Facts) -> Plan {
         (false, false, false) => (ExecPath::None, Bprm::None),
     };
     let guard = guard && exec != ExecPath::LsmIma;
-    Plan { network: network.map(|(hook, _)| hook).collect(), exec, bprm, exec_hooks: tracing, guard }
+    Plan { network: network.map(|(hook, _)| hook).collect(), exec, bprm, guard }
 }
 
 fn all(attempts: &[&Attempt]) -> bool {

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use super::{Attempt, Refusal};
 use crate::kernel::bpf::{Attr, address, address_mut, attach_cgroup};
-use crate::kernel::btf::Structures;
+use crate::kernel::btf::{self, Structures};
 
 const PROG_LOAD: libc::c_long = 5;
 const RAW_TRACEPOINT_OPEN: libc::c_long = 17;
@@ -21,9 +21,6 @@ const LSM_MAC: u32 = 27;
 
 /// `BPF_F_SLEEPABLE`.
 const SLEEPABLE: u32 = 16;
-
-const BTF_TYPEDEF: u32 = 8;
-const BTF_FUNC: u32 = 12;
 
 const SEND_SIGNAL: i32 = 109;
 const IMA_FILE_HASH: i32 = 193;
@@ -127,14 +124,14 @@ pub fn attach_empty_connect4(cgroup: &Path) -> io::Result<OwnedFd> {
 
 fn exec_target(types: &Structures<'_>) -> Result<Target, Refusal> {
     let name = "btf_trace_sched_process_exec";
-    let btf_id = types.id(BTF_TYPEDEF, name).ok_or_else(|| Refusal::new(format!("the kernel has no {name}")))?;
+    let btf_id = types.id(btf::TYPEDEF, name).ok_or_else(|| Refusal::new(format!("the kernel has no {name}")))?;
     Ok(Target { kind: TRACING, attach_type: TRACE_RAW_TP, btf_id, ..Target::default() })
 }
 
 fn lsm_target(types: &Structures<'_>, flags: u32) -> Result<Target, Refusal> {
     let name = "bpf_lsm_bprm_check_security";
     let missing = || Refusal::new(format!("the kernel has no {name}: it is built without CONFIG_BPF_LSM"));
-    let btf_id = types.id(BTF_FUNC, name).ok_or_else(missing)?;
+    let btf_id = types.id(btf::FUNC, name).ok_or_else(missing)?;
     Ok(Target { kind: LSM, attach_type: LSM_MAC, flags, btf_id })
 }
 

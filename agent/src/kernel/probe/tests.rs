@@ -45,7 +45,7 @@ fn line(facts: &Facts, name: &str) -> Capability {
 fn the_best_kernel_is_used_to_the_full() {
     let plan = plan(&best());
     assert_eq!(plan.network, [Hook::Connect4, Hook::Connect6, Hook::Sendmsg4, Hook::Sendmsg6]);
-    assert_eq!((plan.exec, plan.bprm, plan.guard, plan.exec_hooks), (ExecPath::LsmIma, Bprm::Ima, false, true));
+    assert_eq!((plan.exec, plan.bprm, plan.guard), (ExecPath::LsmIma, Bprm::Ima, false));
     assert!(plan.can_enforce());
     for line in advise(&best(), &plan) {
         assert_eq!((line.state, &line.fix), (State::Available, &None), "{line:?}");
@@ -88,7 +88,7 @@ fn a_hook_that_may_never_be_called_is_not_relied_on() {
 fn a_kernel_whose_fields_are_unknown_judges_no_exec_in_the_kernel() {
     let facts = Facts { missing_exec_fields: vec!["linux_binprm.file".into()], ..best() };
     let plan = plan(&facts);
-    assert_eq!((plan.exec, plan.exec_hooks), (ExecPath::Guard, false));
+    assert_eq!(plan.exec, ExecPath::Guard);
     let btf = line(&facts, "btf");
     assert_eq!(btf.state, State::Impossible);
     assert!(btf.why.contains("linux_binprm.file"));

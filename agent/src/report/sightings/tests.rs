@@ -293,7 +293,7 @@ fn patterns_say_each_kind_of_value() {
         let made = stix::pattern(&sighting);
         assert_eq!(made.as_deref(), expected);
         if let Some(made) = made {
-            crate::intel::parse::pattern::parse(&made).unwrap();
+            crate::intel::parse::pattern::parse(&made, crate::intel::parse::pattern::Version::V21).unwrap();
         }
     }
 }

@@ -1,7 +1,5 @@
 //! Pattern text → tokens.
 
-use jiff::Timestamp;
-
 use super::{Constant, MAX_BYTES, PatternError, PatternFault};
 
 #[derive(Clone, Debug, PartialEq)]
@@ -88,7 +86,7 @@ impl<'a> Lexer<'a> {
     fn skip_blanks(&mut self) -> Result<(), Fault> {
         loop {
             let rest = self.rest();
-            let trimmed = rest.trim_start_matches(|c: char| c.is_whitespace() || c == '\u{feff}');
+            let trimmed = rest.trim_start();
             self.position += rest.len() - trimmed.len();
             if trimmed.starts_with("//") {
                 self.position += trimmed.find(['\n', '\r']).unwrap_or(trimmed.len());
@@ -129,10 +127,10 @@ impl<'a> Lexer<'a> {
         }
         let second_is = |wanted: fn(char) -> bool| rest.chars().nth(1).is_some_and(wanted);
         let token = match first {
-            '\'' => Token::Constant(Constant::Text(self.quoted(0)?)),
-            't' if rest.starts_with("t'") => self.timestamp()?,
-            'h' if rest.starts_with("h'") => self.hexadecimal()?,
-            'b' if rest.starts_with("b'") => self.base64()?,
+            '\'' => Token::Constant(Constant::Text(self.quoted()?)),
+            't' if rest.starts_with("t'") => Token::Constant(Constant::Timestamp(self.literal(is_timestamp)?)),
+            'h' if rest.starts_with("h'") => Token::Constant(Constant::Hexadecimal(self.literal(is_hexadecimal)?)),
+            'b' if rest.starts_with("b'") => Token::Constant(Constant::Base64(self.literal(is_base64)?)),
             '0'..='9' => self.number()?,
             '+' | '-' if second_is(|c| c.is_ascii_digit() || c == '.') => self.number()?,
             '.' if second_is(|c| c.is_ascii_digit()) => self.number()?,
@@ -155,22 +153,23 @@ impl<'a> Lexer<'a> {
         Ok(Some((start, token)))
     }
 
-    /// The content of a quoted literal whose prefix has `skip` bytes; `\'` and `\\` are its only escapes.
-    fn quoted(&mut self, skip: usize) -> Result<String, Fault> {
+    /// A quoted text; `\'` and `\\` are its only escapes, and nothing else may be escaped.
+    fn quoted(&mut self) -> Result<String, Fault> {
         let start = self.position;
         let mut content = String::new();
-        let body = self.text.get(start + skip + 1..).unwrap_or_default();
+        let body = self.rest().get(1..).unwrap_or_default();
         let mut characters = body.char_indices();
         while let Some((offset, character)) = characters.next() {
             match character {
                 '\'' => {
-                    self.position = start + skip + 1 + offset + 1;
+                    self.position = start + 1 + offset + 1;
                     return Ok(content);
                 }
                 '\\' => match characters.next() {
                     Some((_, escaped @ ('\'' | '\\'))) => content.push(escaped),
-                    // Publishers write \d and C:\x; the backslash is meant.
-                    Some((_, other)) => content.extend(['\\', other]),
+                    Some(_) => {
+                        return Err((start + 1 + offset, PatternFault::Literal("a backslash that is not doubled")));
+                    }
                     None => break,
                 },
                 other => content.push(other),
@@ -179,31 +178,15 @@ impl<'a> Lexer<'a> {
         Err((start, PatternFault::Unterminated("a quoted text")))
     }
 
-    fn timestamp(&mut self) -> Result<Token, Fault> {
+    /// What stands between the quotes of a literal with a one-letter prefix.
+    fn literal(&mut self, check: fn(&str) -> Result<(), &'static str>) -> Result<String, Fault> {
         let start = self.position;
-        let text = self.quoted(1)?;
-        // STIX 2.1 §2.16: RFC 3339, always UTC.
-        let time: Option<Timestamp> = if text.ends_with('Z') { text.parse().ok() } else { None };
-        let fault = (start, PatternFault::Literal("not a timestamp in UTC (RFC 3339)"));
-        time.map(|time| Token::Constant(Constant::Timestamp(time))).ok_or(fault)
-    }
-
-    fn hexadecimal(&mut self) -> Result<Token, Fault> {
-        let start = self.position;
-        let text = self.quoted(1)?;
-        let fault = (start, PatternFault::Literal("not an even number of hexadecimal digits"));
-        let digits: Option<Vec<u32>> = text.chars().map(|digit| digit.to_digit(16)).collect();
-        let digits = digits.filter(|digits| digits.len() % 2 == 0).ok_or(fault)?;
-        let bytes = digits.chunks_exact(2).map(|pair| pair.iter().fold(0, |byte, digit| byte << 4 | *digit as u8));
-        Ok(Token::Constant(Constant::Binary(bytes.collect())))
-    }
-
-    fn base64(&mut self) -> Result<Token, Fault> {
-        let start = self.position;
-        let text = self.quoted(1)?;
-        decode_base64(&text)
-            .map(|bytes| Token::Constant(Constant::Binary(bytes)))
-            .ok_or((start, PatternFault::Literal("not base64 (RFC 4648 §4)")))
+        let body = self.rest().get(2..).unwrap_or_default();
+        let end = body.find('\'').ok_or((start, PatternFault::Unterminated("a quoted literal")))?;
+        let content = body.get(..end).unwrap_or_default();
+        check(content).map_err(|why| (start, PatternFault::Literal(why)))?;
+        self.position += 2 + end + 1;
+        Ok(content.to_owned())
     }
 
     fn number(&mut self) -> Result<Token, Fault> {
@@ -214,43 +197,49 @@ impl<'a> Lexer<'a> {
         let length = sign + body.find(|c: char| !(c.is_ascii_digit() || c == '.')).unwrap_or(body.len());
         let text = rest.get(..length).unwrap_or_default();
         self.position += length;
-        let constant = if text.contains('.') {
-            text.parse().ok().filter(|number: &f64| number.is_finite() && !text.ends_with('.')).map(Constant::Float)
-        } else {
-            let digits = text.trim_start_matches(['+', '-']);
-            let leading_zero = digits.len() > 1 && digits.starts_with('0');
-            text.parse().ok().filter(|_| !leading_zero).map(Constant::Integer)
+        let (whole, fraction) = text
+            .trim_start_matches(['+', '-'])
+            .split_once('.')
+            .map_or_else(|| (text.trim_start_matches(['+', '-']), None), |(whole, fraction)| (whole, Some(fraction)));
+        let is_number = match fraction {
+            None => whole == "0" || !whole.starts_with('0'),
+            Some(fraction) => !fraction.is_empty() && !fraction.contains('.'),
         };
-        constant.map(Token::Constant).ok_or((start, PatternFault::Literal("not a number of 64 bits")))
+        if !is_number {
+            return Err((start, PatternFault::Literal("not a number")));
+        }
+        let text = text.trim_start_matches('+').to_owned();
+        Ok(Token::Constant(if fraction.is_some() { Constant::Float(text) } else { Constant::Integer(text) }))
     }
 }
 
-fn decode_base64(text: &str) -> Option<Vec<u8>> {
+/// RFC 3339 in UTC. Whether a month has that day is not the grammar's business, and a minute may have 61 seconds.
+fn is_timestamp(text: &str) -> Result<(), &'static str> {
+    const FORM: &[u8] = b"dddd-dd-ddTdd:dd:dd";
+    let (time, fraction) = text.split_at_checked(FORM.len()).unwrap_or((text, ""));
+    let has_form = time.len() == FORM.len()
+        && time.bytes().zip(FORM).all(|(byte, form)| if *form == b'd' { byte.is_ascii_digit() } else { byte == *form });
+    let field = |start: usize| time.get(start..start + 2).and_then(|digits| digits.parse().ok()).unwrap_or(u8::MAX);
+    let in_range = (1..=12).contains(&field(5))
+        && (1..=31).contains(&field(8))
+        && field(11) <= 23
+        && field(14) <= 59
+        && field(17) <= 60;
+    let digits = fraction.strip_prefix('.').and_then(|fraction| fraction.strip_suffix('Z'));
+    let ends_well = fraction == "Z"
+        || digits.is_some_and(|digits| !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit()));
+    if has_form && in_range && ends_well { Ok(()) } else { Err("not a timestamp in UTC (RFC 3339)") }
+}
+
+fn is_hexadecimal(text: &str) -> Result<(), &'static str> {
+    let is_pairs = text.len().is_multiple_of(2) && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    if is_pairs { Ok(()) } else { Err("not an even number of hexadecimal digits") }
+}
+
+/// RFC 4648 §4, at least one group.
+fn is_base64(text: &str) -> Result<(), &'static str> {
     let data = text.trim_end_matches('=');
-    let padding = text.len() - data.len();
-    if !text.len().is_multiple_of(4) || padding > 2 {
-        return None;
-    }
-    let mut bytes = Vec::with_capacity(text.len() / 4 * 3);
-    let mut held = 0u32;
-    let mut bits = 0;
-    for symbol in data.bytes() {
-        let value = match symbol {
-            b'A'..=b'Z' => symbol - b'A',
-            b'a'..=b'z' => symbol - b'a' + 26,
-            b'0'..=b'9' => symbol - b'0' + 52,
-            b'+' => 62,
-            b'/' => 63,
-            _ => return None,
-        };
-        held = held << 6 | u32::from(value);
-        bits += 6;
-        if bits >= 8 {
-            bits -= 8;
-            bytes.push((held >> bits) as u8);
-            held &= (1 << bits) - 1;
-        }
-    }
-    // Bits that are left must be padding, as RFC 4648 §3.5 asks of strict decoders.
-    (held == 0).then_some(bytes)
+    let is_data = data.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/'));
+    let is_whole = !data.is_empty() && text.len().is_multiple_of(4) && text.len() - data.len() <= 2;
+    if is_data && is_whole { Ok(()) } else { Err("not base64 (RFC 4648 §4)") }
 }

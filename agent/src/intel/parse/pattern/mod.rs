@@ -2,11 +2,10 @@
 //!
 //! The whole grammar is read, so that a pattern which cannot be decided is told from one that is broken.
 
+mod digests;
 mod lexer;
 mod parser;
 mod reduce;
-
-use jiff::Timestamp;
 
 pub use parser::parse;
 pub use reduce::reduce;
@@ -60,23 +59,33 @@ pub enum PatternFault {
     /// A qualifier given twice.
     #[error("{0} is given twice")]
     Duplicate(&'static str),
+    /// A digest of another length than its algorithm's.
+    #[error("`{value}` is no {algorithm}")]
+    Digest {
+        /// As the pattern names it.
+        algorithm: String,
+        /// As the pattern gives it, cut.
+        value: String,
+    },
 }
 
-/// A constant (§9.2).
-#[derive(Clone, Debug, PartialEq)]
+/// A constant (§9.2), as it is written between its quotes.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Constant {
-    /// `'…'`
+    /// `'…'`, without its escapes.
     Text(String),
-    /// A whole number.
-    Integer(i64),
+    /// A whole number of any size.
+    Integer(String),
     /// A number with a point.
-    Float(f64),
+    Float(String),
     /// `true` or `false`.
     Boolean(bool),
     /// `t'…'`
-    Timestamp(Timestamp),
-    /// `h'…'` and `b'…'`
-    Binary(Vec<u8>),
+    Timestamp(String),
+    /// `h'…'`
+    Hexadecimal(String),
+    /// `b'…'`
+    Base64(String),
 }
 
 /// How a value is compared (§9.6.1).
@@ -135,7 +144,7 @@ pub enum Step {
     /// `.key` or `.'key'`
     Key(String),
     /// `[n]`
-    Index(i64),
+    Index(String),
     /// `[*]`
     Any,
 }
@@ -183,15 +192,24 @@ pub enum Comparison {
     Or(Vec<Comparison>),
 }
 
-/// When observations count (§9.5).
-#[derive(Clone, Debug, PartialEq)]
+/// When observations count (§9.5). None of them can be decided by one observation, so their numbers are not kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Qualifier {
-    /// Seconds, more than 0.
-    Within(f64),
-    /// Times, at least 1.
-    Repeats(i64),
-    /// From (included) to (excluded).
-    StartStop(Timestamp, Timestamp),
+    /// `WITHIN … SECONDS`
+    Within,
+    /// `REPEATS … TIMES`
+    Repeats,
+    /// `START … STOP …`
+    StartStop,
+}
+
+/// Whose grammar: 2.0 has no `EXISTS`, and lets a qualifier be given twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Version {
+    /// STIX 2.0 Part 5.
+    V20,
+    /// STIX 2.1 §9.
+    V21,
 }
 
 /// What must be observed (§9.4).

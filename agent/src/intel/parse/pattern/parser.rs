@@ -3,7 +3,7 @@
 use super::lexer::{Placed, Token, column, tokens};
 use super::{
     Comparison, Constant, MAX_DEPTH, MAX_NODES, ObjectPath, Observation, Operator, PatternError, PatternFault,
-    Qualifier, Step,
+    Qualifier, Step, Version, digests,
 };
 
 const KEYWORDS: [&str; 17] = [
@@ -32,6 +32,7 @@ struct Parser<'a> {
     position: usize,
     depth: usize,
     nodes: usize,
+    version: Version,
 }
 
 type Result<T> = std::result::Result<T, PatternError>;
@@ -39,9 +40,14 @@ type Result<T> = std::result::Result<T, PatternError>;
 /// Reads a pattern.
 ///
 /// # Errors
-/// Where and why the grammar of STIX 2.1 §9 refuses it, or a cap that it exceeds.
-pub fn parse(text: &str) -> Result<Observation> {
-    let mut parser = Parser { text, tokens: tokens(text)?, position: 0, depth: 0, nodes: 0 };
+/// Where and why the grammar refuses it, or a cap that it exceeds.
+pub fn parse(text: &str, version: Version) -> Result<Observation> {
+    // A comment in front is the one thing that its grammar allows and the reference validator does not.
+    if !text.trim_start_matches(|c: char| c == '(' || c.is_whitespace()).starts_with('[') {
+        let fault = PatternFault::Expected { expected: "`[` or `(`", found: "something else".to_owned() };
+        return Err(PatternError { column: 1, fault });
+    }
+    let mut parser = Parser { text, tokens: tokens(text)?, position: 0, depth: 0, nodes: 0, version };
     let observation = parser.followed_by()?;
     match parser.peek() {
         None => Ok(observation),
@@ -124,7 +130,8 @@ impl Parser<'_> {
 
     fn observation(&mut self) -> Result<Observation> {
         self.enter()?;
-        let observation = if self.take(&Token::OpenBracket) {
+        let is_simple = self.take(&Token::OpenBracket);
+        let observation = if is_simple {
             let comparison = self.any_comparison()?;
             self.require(&Token::CloseBracket, "`]`, AND or OR")?;
             Observation::One(comparison)
@@ -138,8 +145,8 @@ impl Parser<'_> {
         self.depth -= 1;
         let mut qualifiers: Vec<Qualifier> = Vec::new();
         while let Some((name, qualifier)) = self.qualifier()? {
-            let same = |other: &Qualifier| std::mem::discriminant(other) == std::mem::discriminant(&qualifier);
-            if qualifiers.iter().any(same) {
+            // §9.5 forbids it only right behind the brackets: a group may be qualified like its members.
+            if is_simple && self.version == Version::V21 && qualifiers.contains(&qualifier) {
                 return Err(self.fault(PatternFault::Duplicate(name)));
             }
             qualifiers.push(qualifier);
@@ -149,51 +156,42 @@ impl Parser<'_> {
 
     fn qualifier(&mut self) -> Result<Option<(&'static str, Qualifier)>> {
         if self.take_word("WITHIN") {
-            let seconds = match self.peek() {
-                Some(Token::Constant(Constant::Integer(seconds))) if *seconds > 0 => *seconds as f64,
-                Some(Token::Constant(Constant::Float(seconds))) if *seconds > 0.0 => *seconds,
-                _ => return Err(self.expected("a number of seconds above 0 after WITHIN")),
-            };
-            self.position += 1;
-            if !self.take_word("SECONDS") {
-                return Err(self.expected("SECONDS"));
-            }
-            return Ok(Some(("WITHIN", Qualifier::Within(seconds))));
+            self.positive("a number of seconds after WITHIN", true)?;
+            self.require_word("SECONDS")?;
+            return Ok(Some(("WITHIN", Qualifier::Within)));
         }
         if self.take_word("REPEATS") {
-            let times = match self.peek() {
-                Some(Token::Constant(Constant::Integer(times))) if *times > 0 => *times,
-                _ => return Err(self.expected("a whole number above 0 after REPEATS")),
-            };
-            self.position += 1;
-            if !self.take_word("TIMES") {
-                return Err(self.expected("TIMES"));
-            }
-            return Ok(Some(("REPEATS", Qualifier::Repeats(times))));
+            self.positive("a whole number after REPEATS", false)?;
+            self.require_word("TIMES")?;
+            return Ok(Some(("REPEATS", Qualifier::Repeats)));
         }
         if self.take_word("START") {
-            let start = self.moment()?;
-            if !self.take_word("STOP") {
-                return Err(self.expected("STOP"));
-            }
-            let stop = self.moment()?;
-            if stop <= start {
-                return Err(self.fault(PatternFault::Literal("STOP is not after START")));
-            }
-            return Ok(Some(("START", Qualifier::StartStop(start, stop))));
+            self.moment()?;
+            self.require_word("STOP")?;
+            self.moment()?;
+            return Ok(Some(("START", Qualifier::StartStop)));
         }
         Ok(None)
     }
 
-    /// A time after START or STOP; STIX 2.0 §4.1.2 writes it as a plain text.
-    fn moment(&mut self) -> Result<jiff::Timestamp> {
-        match self.constant() {
-            Ok(Constant::Timestamp(time)) => Ok(time),
-            Ok(Constant::Text(text)) => {
-                text.parse().map_err(|_| self.fault(PatternFault::Literal("not a timestamp (RFC 3339)")))
-            }
-            _ => Err(self.expected("a timestamp")),
-        }
+    fn require_word(&mut self, keyword: &'static str) -> Result<()> {
+        if self.take_word(keyword) { Ok(()) } else { Err(self.expected(keyword)) }
+    }
+
+    /// A number without a minus.
+    fn positive(&mut self, expected: &'static str, may_be_float: bool) -> Result<()> {
+        let is_positive = match self.peek() {
+            Some(Token::Constant(Constant::Integer(number))) => !number.starts_with('-'),
+            Some(Token::Constant(Constant::Float(number))) => may_be_float && !number.starts_with('-'),
+            _ => false,
+        };
+        self.position += usize::from(is_positive);
+        if is_positive { Ok(()) } else { Err(self.expected(expected)) }
+    }
+
+    /// A time after START or STOP.
+    fn moment(&mut self) -> Result<()> {
+        self.constant("a timestamp", |constant| matches!(constant, Constant::Timestamp(_))).map(drop)
     }
 
     fn any_comparison(&mut self) -> Result<Comparison> {
@@ -222,24 +220,32 @@ impl Parser<'_> {
         }
         self.count()?;
         let before = self.take_word("NOT");
-        if self.take_word("EXISTS") {
+        if self.version == Version::V21 && self.take_word("EXISTS") {
             let path = self.object_path()?;
             return Ok(Comparison::Test { path, negated: before, operator: Operator::Exists, constants: Vec::new() });
         }
         if before {
             return Err(self.expected("EXISTS after NOT"));
         }
+        let start = self.position;
         let path = self.object_path()?;
         let negated = self.take_word("NOT");
         let operator = self.operator()?;
         let constants = match operator {
             Operator::In => self.set()?,
-            Operator::Like | Operator::Matches | Operator::IsSubset | Operator::IsSuperset => match self.constant()? {
-                text @ Constant::Text(_) => vec![text],
-                _ => return Err(self.expected("a quoted text")),
-            },
-            _ => vec![self.constant()?],
+            Operator::Like | Operator::Matches | Operator::IsSubset | Operator::IsSuperset => {
+                vec![self.constant("a quoted text", |constant| matches!(constant, Constant::Text(_)))?]
+            }
+            Operator::Equal | Operator::NotEqual => vec![self.constant("a constant", |_| true)?],
+            _ => {
+                let has_order = |constant: &Constant| !matches!(constant, Constant::Boolean(_));
+                vec![self.constant("a constant that has an order", has_order)?]
+            }
         };
+        digests::check(&path, operator, &constants).map_err(|fault| {
+            let offset = self.tokens.get(start).map_or(self.text.len(), |(offset, _)| *offset);
+            PatternError { column: column(self.text, offset), fault }
+        })?;
         Ok(Comparison::Test { path, negated, operator, constants })
     }
 
@@ -273,7 +279,7 @@ impl Parser<'_> {
         }
         loop {
             self.count()?;
-            constants.push(self.constant()?);
+            constants.push(self.constant("a constant", |_| true)?);
             if !self.take(&Token::Comma) {
                 self.require(&Token::CloseParenthesis, "`,` or `)`")?;
                 return Ok(constants);
@@ -281,14 +287,14 @@ impl Parser<'_> {
         }
     }
 
-    fn constant(&mut self) -> Result<Constant> {
+    fn constant(&mut self, expected: &'static str, fits: fn(&Constant) -> bool) -> Result<Constant> {
         match self.peek() {
-            Some(Token::Constant(constant)) => {
+            Some(Token::Constant(constant)) if fits(constant) => {
                 let constant = constant.clone();
                 self.position += 1;
                 Ok(constant)
             }
-            _ => Err(self.expected("a constant")),
+            _ => Err(self.expected(expected)),
         }
     }
 
@@ -306,7 +312,7 @@ impl Parser<'_> {
             } else if self.take(&Token::OpenBracket) {
                 steps.push(match self.peek() {
                     Some(Token::Star) => Step::Any,
-                    Some(Token::Constant(Constant::Integer(index))) => Step::Index(*index),
+                    Some(Token::Constant(Constant::Integer(index))) => Step::Index(index.clone()),
                     _ => return Err(self.expected("an index or `*`")),
                 });
                 self.position += 1;
@@ -319,9 +325,10 @@ impl Parser<'_> {
 
     fn key(&mut self) -> Result<Step> {
         let key = match self.peek() {
-            Some(Token::Word(word)) if !KEYWORDS.contains(&word.as_str()) => word.clone(),
+            // A name with a hyphen is quoted, unless it is an object's type.
+            Some(Token::Word(word)) if !KEYWORDS.contains(&word.as_str()) && !word.contains('-') => word.clone(),
             Some(Token::Constant(Constant::Text(text))) => text.clone(),
-            _ => return Err(self.expected("a property")),
+            _ => return Err(self.expected("a property (in quotes if it has a hyphen)")),
         };
         self.position += 1;
         Ok(Step::Key(key))

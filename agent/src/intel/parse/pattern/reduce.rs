@@ -98,7 +98,7 @@ fn address_or_domain(text: &str) -> Result<Observable, Invalid> {
 fn text_of(constant: &Constant) -> Option<String> {
     match constant {
         Constant::Text(text) => Some(text.clone()),
-        Constant::Integer(number) => Some(number.to_string()),
+        Constant::Integer(number) => Some(number.clone()),
         _ => None,
     }
 }
@@ -140,39 +140,70 @@ fn test(path: &ObjectPath, negated: bool, operator: Operator, constants: &[Const
 }
 
 /// A comparison inside an AND, if it is a plain one.
+#[derive(Clone, Copy)]
 struct Part<'a> {
     path: &'a ObjectPath,
     operator: Operator,
     constants: &'a [Constant],
 }
 
-fn flatten<'a>(items: &'a [Comparison], parts: &mut Vec<Part<'a>>) -> Result<(), Dropped> {
+/// How many ANDs an AND of ORs may be.
+const MAX_CONJUNCTIONS: usize = 1024;
+
+/// All ways in which the comparisons can hold: an AND of ORs is an OR of ANDs.
+fn expand<'a>(items: &'a [Comparison]) -> Result<Vec<Vec<Part<'a>>>, Dropped> {
+    let mut ways: Vec<Vec<Part<'a>>> = vec![Vec::new()];
     for item in items {
-        match item {
-            Comparison::And(inner) => flatten(inner, parts)?,
-            Comparison::Test {
-                path,
-                negated: false,
-                operator: operator @ (Operator::Equal | Operator::In | Operator::IsSubset),
-                constants,
-            } => parts.push(Part { path, operator: *operator, constants }),
-            Comparison::Or(_) => return Err(unsupported("it is an AND with an OR inside")),
-            Comparison::Test { path, operator, .. } => {
-                return Err(unsupported(format!("it is an AND with `{}` on `{path}`", operator.text())));
-            }
+        let more = alternatives(item)?;
+        if ways.len() * more.len() > MAX_CONJUNCTIONS {
+            return Err(unsupported("it is an AND of too many ORs"));
         }
+        let both = |way: &Vec<Part<'a>>| more.iter().map(|other| [&way[..], &other[..]].concat()).collect::<Vec<_>>();
+        ways = ways.iter().flat_map(both).collect();
     }
-    Ok(())
+    Ok(ways)
 }
 
-fn conjunction(items: &[Comparison]) -> Result<Reduced, Dropped> {
-    let mut parts = Vec::new();
-    flatten(items, &mut parts)?;
-    if parts.iter().all(|part| part.path.object == "network-traffic") {
-        return endpoint(&parts);
+fn alternatives(comparison: &Comparison) -> Result<Vec<Vec<Part<'_>>>, Dropped> {
+    match comparison {
+        Comparison::And(items) => expand(items),
+        Comparison::Or(items) => {
+            let ways: Vec<_> = items.iter().map(alternatives).collect::<Result<_, _>>()?;
+            Ok(ways.into_iter().flatten().collect())
+        }
+        Comparison::Test {
+            path,
+            negated: false,
+            operator: operator @ (Operator::Equal | Operator::In | Operator::IsSubset),
+            constants,
+        } => Ok(vec![vec![Part { path, operator: *operator, constants }]]),
+        Comparison::Test { path, operator, .. } => {
+            Err(unsupported(format!("it is an AND with `{}` on `{path}`", operator.text())))
+        }
     }
-    if parts.iter().all(|part| part.path.object == "file" && part.operator == Operator::Equal) {
-        return file(&parts);
+}
+
+/// An AND. Of the ways in which it can hold those that can be decided are kept.
+fn conjunction(items: &[Comparison]) -> Result<Reduced, Dropped> {
+    let mut reduced = Reduced::default();
+    for way in expand(items)? {
+        match all_of(&way) {
+            Ok(found) => {
+                reduced.observables.extend(found.observables);
+                reduced.dropped.extend(found.dropped);
+            }
+            Err(reason) => reduced.dropped.push(reason),
+        }
+    }
+    Ok(reduced)
+}
+
+fn all_of(parts: &[Part<'_>]) -> Result<Reduced, Dropped> {
+    if parts.iter().all(|part| part.path.object == "network-traffic") {
+        return endpoint(parts);
+    }
+    if parts.iter().all(|part| part.path.object == "file" && part.operator != Operator::IsSubset) {
+        return file(parts);
     }
     let paths: Vec<String> = parts.iter().take(6).map(|part| part.path.to_string()).collect();
     Err(unsupported(format!("it needs all of {} at once", paths.join(", "))))
@@ -189,6 +220,8 @@ fn endpoint(parts: &[Part<'_>]) -> Result<Reduced, Dropped> {
             [side @ ("dst_ref" | "src_ref"), "value"] => (*side, Some(&mut value)),
             ["dst_port"] => ("dst_ref", Some(&mut port)),
             ["src_port"] => ("src_ref", Some(&mut port)),
+            // The address says it too; which transport is used, no table knows.
+            ["protocols"] if is_address_family(part) => continue,
             _ => return Err(unsupported(format!("it needs an address and `{}` at once", part.path))),
         };
         if let Some(slot) = slot
@@ -222,6 +255,14 @@ fn endpoint(parts: &[Part<'_>]) -> Result<Reduced, Dropped> {
     Ok(reduced)
 }
 
+fn is_address_family(part: &Part<'_>) -> bool {
+    part.operator == Operator::Equal
+        && part
+            .constants
+            .iter()
+            .all(|constant| matches!(constant, Constant::Text(text) if matches!(text.as_str(), "ip" | "ipv4" | "ipv6")))
+}
+
 fn with_port(value: Observable, port: u16) -> Result<Observable, Dropped> {
     match value {
         Observable::Ipv4(address) => Ok(Observable::Endpoint(address.into(), port)),
@@ -242,28 +283,23 @@ fn split(values: Values, reduced: &mut Reduced) {
 /// Properties of one file: each digest identifies it alone; else directory and name make a path.
 fn file(parts: &[Part<'_>]) -> Result<Reduced, Dropped> {
     let mut reduced = Reduced::default();
-    let mut directory = None;
-    let mut name = None;
+    let (mut directory, mut name) = (None, None);
     for part in parts {
-        let first = part.constants.first();
+        let only = if let [only] = part.constants { text_of(only) } else { None };
         match keys(part.path).as_slice() {
             ["hashes", algorithm] if hash_reader(algorithm).is_some() => {
-                split(first.map(|constant| read(part.path, constant)).into_iter().collect(), &mut reduced);
+                part.constants.iter().for_each(|constant| reduced.add(read(part.path, constant)));
             }
-            ["parent_directory_ref", "path"] => directory = first.and_then(text_of),
-            ["name"] => name = first.and_then(text_of),
+            ["parent_directory_ref", "path"] => directory = only,
+            ["name"] => name = only,
             _ => {}
         }
     }
-    if !reduced.observables.is_empty() {
-        return Ok(reduced);
+    if !reduced.observables.is_empty() || !reduced.dropped.is_empty() {
+        return reduced.usable();
     }
-    if let Some(reason) = reduced.dropped.pop() {
-        return Err(reason);
-    }
-    let only_these = parts.len() == 2;
     match (directory, name) {
-        (Some(directory), Some(name)) if only_these => {
+        (Some(directory), Some(name)) if parts.len() == 2 => {
             let path = format!("{}/{name}", directory.trim_end_matches('/'));
             let value = normalise::path(&path).map_err(|error| Dropped::malformed(format!("`{path}`: {error}")))?;
             Ok(Reduced { observables: vec![value], dropped: Vec::new() })

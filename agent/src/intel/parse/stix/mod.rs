@@ -14,7 +14,7 @@ use serde_json::value::RawValue;
 use self::graph::Graph;
 use self::object::Object;
 use super::document::{Document, Properties};
-use super::pattern;
+use super::pattern::{self, Version};
 use super::values::{Dropped, Reduced};
 use super::{Dialect, Fault, ParseError, Parsed, Reading, Revocation, excerpt};
 use crate::intel::{Indicator, Origin, Place, SkipReason};
@@ -162,7 +162,11 @@ fn values(properties: &Properties) -> Result<Reduced, Dropped> {
         }
     }
     let text = properties.text("pattern").ok_or_else(|| Dropped::malformed("no pattern"))?;
-    let observation = pattern::parse(text).map_err(|error| Dropped::malformed(error.to_string()))?;
+    // Objects of STIX 2.0 have neither a version nor a pattern type.
+    let is_newer =
+        ["spec_version", "pattern_type"].into_iter().any(|key| properties.text(key).is_some_and(|text| text != "2.0"));
+    let version = if is_newer { Version::V21 } else { Version::V20 };
+    let observation = pattern::parse(text, version).map_err(|error| Dropped::malformed(error.to_string()))?;
     pattern::reduce(&observation).usable()
 }
 

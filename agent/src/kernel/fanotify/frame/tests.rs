@@ -11,12 +11,12 @@ fn frames_come_back_as_they_were() {
     let mut bytes = Vec::new();
     Frame::Options(GuardOptions::default()).write(&mut bytes).unwrap();
     Frame::Status(status.clone()).write(&mut bytes).unwrap();
-    Frame::Denied(Box::new(record)).write(&mut bytes).unwrap();
+    Frame::Hit(Box::new(record)).write(&mut bytes).unwrap();
     Frame::Fault("slow".into()).write(&mut bytes).unwrap();
     let mut from = bytes.as_slice();
     assert!(matches!(Frame::read(&mut from).unwrap(), Frame::Options(options) if options == GuardOptions::default()));
     assert!(matches!(Frame::read(&mut from).unwrap(), Frame::Status(read) if read == status));
-    assert!(matches!(Frame::read(&mut from).unwrap(), Frame::Denied(read) if read.as_bytes() == record.as_bytes()));
+    assert!(matches!(Frame::read(&mut from).unwrap(), Frame::Hit(read) if read.as_bytes() == record.as_bytes()));
     assert!(matches!(Frame::read(&mut from).unwrap(), Frame::Fault(text) if text == "slow"));
     assert_eq!(Frame::read(&mut from).unwrap_err().kind(), std::io::ErrorKind::UnexpectedEof);
 }
