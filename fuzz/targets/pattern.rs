@@ -1,4 +1,5 @@
-//! A STIX pattern: whatever parses can be reduced to what one observation decides, in bounded memory and time.
+//! A STIX pattern of either version: whatever parses can be reduced to what one observation decides, in bounded memory and
+//! time.
 #![no_main]
 
 use agent::intel::parse::pattern::{self, Version};

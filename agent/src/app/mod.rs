@@ -33,7 +33,8 @@ use crate::event::ProcessKey;
 use crate::health::{Fault, Health};
 use crate::host::{CgroupPaths, DigestCache, Users, cgroup, group_id, missing_capabilities, running_processes};
 use crate::journal::{Journal, Limits, MirrorSettings, QUEUE, Sink, Writer};
-use crate::kernel::probe::Plan;
+use crate::kernel::fanotify::ExecGuard;
+use crate::kernel::probe::{Attempt, Plan};
 use crate::kernel::{HookState, Kernel, Options, probe};
 use crate::settings::{Places, Settings};
 use answers::{Answers, Dormant};
@@ -186,7 +187,7 @@ async fn stay_on(orders: &Orders, settings: Settings, operator: Operator, stop: 
         settings: RwLock::new(settings),
         digests: Arc::clone(&digests),
         own_files,
-        scope: scope(&cgroup, &mount),
+        scope: below(&mount, &cgroup),
         found,
         fetches: fetch::Fetches::default(),
         told: share::Told::default(),
@@ -201,21 +202,15 @@ async fn stay_on(orders: &Orders, settings: Settings, operator: Operator, stop: 
         renewed = shared.renew(|_| true) => renewed?,
         () = stop.told() => return Ok(Next::Stop),
     };
-    attach(&shared)?;
-    let guard = guard::start(&shared, &sink, &facts.fanotify)?;
-    let decides = |state: &HookState| matches!(state, HookState::Attached { .. });
-    if guard.is_none() && !read(&shared.report).hooks.iter().any(|(_, state)| decides(state)) {
-        bail!("this kernel refuses every hook; `cordon doctor` says why");
-    }
+    let guard = enforce(&shared, &sink, &facts.fanotify)?;
 
     let mut enricher = Enricher::new(
         HostView::new(Users::new(PathBuf::from("/etc/passwd")), CgroupPaths::new(mount), digests),
         PROCESSES,
     );
     enricher.fill(running_processes()?);
-    let second = Duration::from_secs(1);
-    let detect =
-        Detect { shared: Arc::clone(&shared), enricher, sink, unhashed, stage: health.stage("detect", second) };
+    let stage = health.stage("detect", Duration::from_secs(1));
+    let detect = Detect { shared: Arc::clone(&shared), enricher, sink, unhashed, stage };
     let mut stages: JoinSet<Ended> = JoinSet::new();
     let answers = Arc::new(Answers(Arc::clone(&shared)));
     let renewing = Arc::clone(&shared);
@@ -231,12 +226,6 @@ async fn stay_on(orders: &Orders, settings: Settings, operator: Operator, stop: 
     stages.shutdown().await;
     writer.stop().await;
     outcome
-}
-
-/// The path of the enforced cgroup below the mount point; `None` for the whole host.
-fn scope(cgroup: &Path, mount: &Path) -> Option<String> {
-    let rest = cgroup.strip_prefix(mount).ok().filter(|rest| !rest.as_os_str().is_empty());
-    rest.map(|rest| format!("/{}", rest.display()))
 }
 
 /// Starts the stages that read programs: those that run, and those that packages installed.
@@ -281,6 +270,23 @@ fn open_journal(places: &Places, settings: &Settings, health: &Health) -> anyhow
     let journal = Journal::open(&places.journal, limits, health)?;
     let mirror = wanted.mirror.clone().map(|path| MirrorSettings { path, max_bytes: 64 << 20, keep: 4 });
     Ok(Writer::start(journal, mirror, QUEUE, health)?)
+}
+
+/// The path of a cgroup below the cgroup2 mount point; `None` for the whole host.
+fn below(mount: &Path, cgroup: &Path) -> Option<String> {
+    let rest = cgroup.strip_prefix(mount).ok().filter(|rest| !rest.as_os_str().is_empty())?;
+    Some(format!("/{}", rest.display()))
+}
+
+/// Attaches the hooks and starts the guard; something must judge, or there is no agent.
+fn enforce(shared: &Arc<Shared>, sink: &Sink, fanotify: &Attempt) -> anyhow::Result<Option<ExecGuard>> {
+    attach(shared)?;
+    let guard = guard::start(shared, sink, fanotify)?;
+    let decides = |state: &HookState| matches!(state, HookState::Attached { .. });
+    if guard.is_none() && !read(&shared.report).hooks.iter().any(|(_, state)| decides(state)) {
+        bail!("this kernel refuses every hook; `cordon doctor` says why");
+    }
+    Ok(guard)
 }
 
 /// Attaches the hooks; each that this kernel refuses is a fault.

@@ -38,8 +38,10 @@ pub enum Outcome {
 
 /// Boots and waits for the verdict: at most [`LIMIT`], and at most [`SILENCE`] for each test.
 pub fn boot(kernel: &Path, archive: &Path, log: &Path) -> Result<Outcome> {
-    let mut command = Command::new(PROGRAM);
+    let mut command = Command::new("setpriv");
     command
+        // A machine whose xtask was killed would go on for ever.
+        .args(["--pdeathsig", "KILL", PROGRAM])
         .args(["-accel", "tcg,thread=multi", "-cpu", "max", "-M", "q35", "-m", "2048", "-smp", "2"])
         .args(["-display", "none", "-monitor", "none", "-serial", "stdio", "-no-reboot", "-nic", "none", "-nodefaults"])
         .args(["-device", "isa-debug-exit,iobase=0xf4,iosize=0x04"])

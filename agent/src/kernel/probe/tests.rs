@@ -1,7 +1,8 @@
 use agent_common::wire::Hook;
 
 use super::{Attempt, Capability, ExecPath, Facts, Refusal, State, advise, plan, probe};
-use crate::kernel::Bprm;
+use crate::kernel::load::NO_LOOPS;
+use crate::kernel::{Bprm, HookState, Report};
 
 fn refused(errno: i32) -> Attempt {
     Err(std::io::Error::from_raw_os_error(errno).into())
@@ -72,6 +73,38 @@ fn each_lack_leads_one_step_down() {
     }
     facts.cgroup2 = None;
     assert!(!plan(&facts).can_enforce());
+}
+
+#[test]
+fn what_is_in_force_is_told_from_what_is_attached() {
+    let all = [Hook::SchedProcessExec, Hook::BprmCheck, Hook::BprmCheckIma];
+    let steps = [
+        (3, ExecPath::LsmIma, ExecPath::LsmIma),
+        (2, ExecPath::LsmWithGuard, ExecPath::Lsm),
+        (1, ExecPath::KillWithGuard, ExecPath::Kill),
+        (0, ExecPath::Guard, ExecPath::None),
+    ];
+    for (attached, with_guard, without) in steps {
+        let state = |index| match index < attached {
+            true => HookState::Attached { adopted: false },
+            false => HookState::Unavailable { why: "no".into() },
+        };
+        let hooks = all.iter().enumerate().map(|(index, hook)| (*hook, state(index))).collect();
+        let report = Report { hooks, ..Report::default() };
+        assert_eq!((ExecPath::in_force(&report, true), ExecPath::in_force(&report, false)), (with_guard, without));
+    }
+}
+
+#[test]
+fn without_loops_exec_programs_are_missing_and_the_fix_is_a_newer_kernel() {
+    let refused = || Err(Refusal::new(NO_LOOPS));
+    let facts = Facts { exec_tracing: refused(), send_signal: refused(), lsm: refused(), lsm_ima: refused(), ..best() };
+    assert_eq!(plan(&facts).exec, ExecPath::Guard);
+    for name in ["sched_process_exec", "exec_kill", "lsm_bprm_check_security"] {
+        let line = line(&facts, name);
+        assert_eq!((line.state, line.why.as_str()), (State::Fallback, NO_LOOPS), "{name}");
+        assert!(line.fix.unwrap().contains("Linux 5.17"), "{name}");
+    }
 }
 
 #[test]
