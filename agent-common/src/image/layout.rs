@@ -48,6 +48,8 @@ pub const IPV6_STARTS: usize = 0;
 pub const IPV6_RUNS: usize = 1;
 /// Word of the second of [`SPACES_HEADER`]: most labels of any domain.
 pub const DOMAIN_LABELS: usize = 6;
+/// Word of the second of [`SPACES_HEADER`]: a bit for each [`crate::image::DigestKind`] of which there is any digest.
+pub const DIGEST_KINDS: usize = 7;
 
 /// Form of the IPv4 directory: there is none, because there are no IPv4 entries.
 pub const NO_DIRECTORY: u32 = 0;

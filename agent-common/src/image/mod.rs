@@ -100,6 +100,12 @@ pub fn holds<B: Blocks + ?Sized>(image: &B, space: Space) -> Result<bool, Damage
     Ok(layout::has(read(image, HEADER)?, space))
 }
 
+/// Whether there is any digest of a kind; without one that kind need not be computed.
+#[inline(always)]
+pub fn holds_digest<B: Blocks + ?Sized>(image: &B, kind: DigestKind) -> Result<bool, Damaged> {
+    Ok(read(image, SPACES_HEADER + 1)?[layout::DIGEST_KINDS] >> kind as u8 & 1 != 0)
+}
+
 /// What the keys of this image are hashed with.
 #[inline(always)]
 pub fn seed<B: Blocks + ?Sized>(image: &B) -> Result<Seed, Damaged> {

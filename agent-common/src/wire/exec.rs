@@ -3,7 +3,7 @@
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::limits::{ARGS_LEN, PATH_LEN};
-use crate::wire::{FileKey, FileStamp, Header};
+use crate::wire::{FileDigests, FileKey, FileStamp, Header};
 
 /// A program that was executed, matched or not.
 ///
@@ -20,7 +20,7 @@ pub struct ExecRecord {
     pub stamp: FileStamp,
     /// SHA-256 of those contents where [`ExecRecord::DIGEST`] is set.
     pub sha256: [u8; 32],
-    /// [`ExecRecord::DIGEST`], [`ExecRecord::PATH_CUT`], [`ExecRecord::ARGS_CUT`].
+    /// [`ExecRecord::DIGEST`], [`ExecRecord::SHA1`], [`ExecRecord::MD5`], [`ExecRecord::PATH_CUT`], [`ExecRecord::ARGS_CUT`].
     pub flags: u32,
     /// Bytes used of `path`.
     pub path_len: u16,
@@ -39,6 +39,12 @@ impl ExecRecord {
     pub const PATH_CUT: u32 = 2;
     /// The arguments were longer than [`ARGS_LEN`].
     pub const ARGS_CUT: u32 = 4;
+    /// It was judged by SHA-1 too: [`FileDigests::SHA1`], one bit for one.
+    pub const SHA1: u32 = FileDigests::SHA1 << Self::DIGEST_SHIFT;
+    /// It was judged by MD5 too: [`FileDigests::MD5`], one bit for one.
+    pub const MD5: u32 = FileDigests::MD5 << Self::DIGEST_SHIFT;
+    /// From flags of [`FileDigests`] to flags of a record.
+    pub const DIGEST_SHIFT: u32 = 3;
     /// Bytes of a record without arguments.
     pub const MIN_LEN: usize = size_of::<Self>() - ARGS_LEN;
 }

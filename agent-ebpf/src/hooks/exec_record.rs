@@ -81,7 +81,7 @@ pub fn send(slot: Slot<ExecRecord>, header: Header, bprm: Address, subject: &Sub
             (&raw mut (*record).sha256).write([0; 32]);
         } else {
             (&raw mut (*record).sha256).write((*subject.digests).sha256);
-            flags |= ExecRecord::DIGEST;
+            flags |= ExecRecord::DIGEST | ((*subject.digests).flags << ExecRecord::DIGEST_SHIFT);
         }
         (&raw mut (*record).flags).write(flags);
     }

@@ -82,9 +82,13 @@ impl Detect {
 
     fn learn(&mut self, batch: Batch) {
         self.sink.lost(LossReason::Undecodable, batch.damaged.len() as u64);
+        // The kernel hashes by SHA-256 only, and what was hashed for an earlier generation may lack what this one asks for.
+        let kinds = self.shared.live().map(|live| live.digest_kinds).unwrap_or_default();
         for event in batch.events {
             self.enricher.learn(&event);
-            if let Action::Exec { sha256: None, .. } = event.action {
+            if let Action::Exec { sha256, has_sha1, has_md5, .. } = event.action
+                && (sha256.is_none() || (kinds.sha1 && !has_sha1) || (kinds.md5 && !has_md5))
+            {
                 // When the queue is full the next scan finds it.
                 let _full = self.unhashed.try_send(event.task.key);
             }
@@ -203,6 +207,8 @@ fn event_of(key: &FoldKey, fold: &Fold) -> Option<Event> {
             file: crate::event::FileKey { device: 0, inode: 0 },
             stamp: crate::event::FileStamp { size: 0, mtime_ns: 0, ctime_ns: 0 },
             sha256: None,
+            has_sha1: false,
+            has_md5: false,
             path: String::new(),
             args: Vec::new(),
             cut: false,

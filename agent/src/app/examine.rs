@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use agent_common::image::{self, Block, Space};
+use agent_common::image::{self, Block};
 use agent_common::wire::FileDigests;
 use tokio::sync::mpsc;
 use tokio::time::sleep;
@@ -14,7 +14,7 @@ use crate::event::{Action, Event, Hook, Match, ProcessKey, Task, Verdict};
 use crate::health::{Fault, Stage};
 use crate::host::{Algorithms, ProcessSnapshot, Reuse, StartTick, process, running_processes, snapshot};
 use crate::intel::Observable;
-use crate::kernel::{self, clock};
+use crate::kernel::{self, DigestKinds, clock};
 use crate::settings::Mode;
 
 /// A new generation often comes with others right behind it.
@@ -72,10 +72,7 @@ fn examine(shared: &Shared, process: &ProcessSnapshot) {
     // One image for the whole judgement: what it finds is an entry of its own generation.
     let Ok(image) = read(&shared.kernel).mapped_image() else { return };
     let Ok(generation) = image.generation() else { return };
-    if !image::holds(&**image, Space::Digest).unwrap_or(false) {
-        return;
-    }
-    let wanted = Algorithms { sha1: true, md5: true };
+    let Some(wanted) = DigestKinds::of(&image).ok().and_then(Algorithms::for_kinds) else { return };
     let Some(file) = process::open_executable(process.pid, process.start) else { return };
     let digested = match shared.digests.digest(&file, wanted) {
         Ok(digested) => digested,
@@ -119,10 +116,9 @@ fn in_scope(shared: &Shared, process: &ProcessSnapshot) -> bool {
 fn judge(image: &[Block], digests: &FileDigests) -> Option<image::Hit> {
     let sha1 = (digests.flags & FileDigests::SHA1 != 0).then_some(Observable::Sha1(digests.sha1));
     let md5 = (digests.flags & FileDigests::MD5 != 0).then_some(Observable::Md5(digests.md5));
-    [Some(Observable::Sha256(digests.sha256)), sha1, md5]
-        .into_iter()
-        .flatten()
-        .find_map(|value| super::shared::look_up(image, &value))
+    let known = [Some(Observable::Sha256(digests.sha256)), sha1, md5];
+    let hits = known.into_iter().flatten().filter_map(|value| super::shared::look_up(image, &value));
+    hits.reduce(kernel::weightier)
 }
 
 fn event(
@@ -151,6 +147,8 @@ fn event(
             file,
             stamp: digests.stamp,
             sha256: Some(digests.sha256),
+            has_sha1: digests.flags & FileDigests::SHA1 != 0,
+            has_md5: digests.flags & FileDigests::MD5 != 0,
             path: process.exe.clone().unwrap_or_default(),
             args: process.args.clone(),
             cut: false,

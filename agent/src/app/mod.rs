@@ -29,6 +29,7 @@ use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use crate::control::Server;
 use crate::enrich::{Enricher, HostView};
+use crate::event::ProcessKey;
 use crate::health::{Fault, Health};
 use crate::host::{CgroupPaths, DigestCache, Users, cgroup, group_id, missing_capabilities, running_processes};
 use crate::journal::{Journal, Limits, MirrorSettings, QUEUE, Sink, Writer};
@@ -208,17 +209,13 @@ async fn stay_on(orders: &Orders, settings: Settings, operator: Operator, stop: 
         PROCESSES,
     );
     enricher.fill(running_processes()?);
-    let second = Duration::from_secs(1);
-    let detect =
-        Detect { shared: Arc::clone(&shared), enricher, sink, unhashed, stage: health.stage("detect", second) };
+    let stage = health.stage("detect", Duration::from_secs(1));
+    let detect = Detect { shared: Arc::clone(&shared), enricher, sink, unhashed, stage };
     let mut stages: JoinSet<Ended> = JoinSet::new();
-    let examine = examine::run(Arc::clone(&shared), to_hash, health.stage("examine", second));
-    let own_files = own_files::run(Arc::clone(&shared), health.stage("own files", second));
     let answers = Arc::new(Answers(Arc::clone(&shared)));
     let renewing = Arc::clone(&shared);
     stages.spawn(async move { ("detect", detect.run(hits, execs, found_here).await) });
-    stages.spawn(async move { ("examine", examine.await) });
-    stages.spawn(async move { ("own files", own_files.await) });
+    look_at_files(&shared, to_hash, &mut stages);
     talk_to_others(&shared, wanted, &mut stages);
     stages.spawn(async move { ("control", server.serve(answers).await.map_err(Into::into)) });
     stages.spawn(async move { ("intake", keep_current(&renewing, watch).await) });
@@ -229,6 +226,15 @@ async fn stay_on(orders: &Orders, settings: Settings, operator: Operator, stop: 
     stages.shutdown().await;
     writer.stop().await;
     outcome
+}
+
+/// Starts the stages that read programs: those that run, and those that packages installed.
+fn look_at_files(shared: &Arc<Shared>, to_hash: mpsc::Receiver<ProcessKey>, stages: &mut JoinSet<Ended>) {
+    let period = Duration::from_secs(1);
+    let examine = examine::run(Arc::clone(shared), to_hash, shared.health.stage("examine", period));
+    stages.spawn(async move { ("examine", examine.await) });
+    let own_files = own_files::run(Arc::clone(shared), shared.health.stage("own files", period));
+    stages.spawn(async move { ("own files", own_files.await) });
 }
 
 /// Starts the stages that talk to servers elsewhere; nothing here waits for them.

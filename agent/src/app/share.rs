@@ -166,16 +166,20 @@ impl Sharing {
                     let reader = Reader::open(&directory)?;
                     let follow = match spool.cursor()? {
                         Some(cursor) => reader.follow_from(&Query::default(), cursor)?,
-                        // What happened before anybody was to be told is not told.
-                        None => reader.follow(&Query::default())?,
+                        None => {
+                            // What happened before anybody was to be told is not told.
+                            let follow = reader.follow(&Query::default())?;
+                            spool.fold(&[], follow.cursor(), window, Timestamp::now())?;
+                            follow
+                        }
                     };
                     health.counter("sightings.gaps").add(u64::from(follow.has_gap()));
                     follow
                 }
             };
-            for part in 0..PARTS {
+            for _ in 0..PARTS {
                 let followed = follow.poll_some()?;
-                if followed.is_empty() && part > 0 {
+                if followed.is_empty() {
                     break;
                 }
                 let findings: Vec<_> = followed

@@ -23,7 +23,7 @@ use crate::event::{Action, Event};
 use crate::health::{Fault, Health};
 use crate::host::DigestCache;
 use crate::intel::Observable;
-use crate::kernel::{Kernel, MappedImage, Report, Switches};
+use crate::kernel::{DigestKinds, Kernel, MappedImage, Report, Switches};
 use crate::settings::{Mode, Places, Settings};
 use crate::tables::{self, Bearing, Provenance, Summary};
 
@@ -35,6 +35,8 @@ pub struct Live {
     pub provenance: Provenance,
     /// What it holds.
     pub summary: Summary,
+    /// Of which digests it has any.
+    pub digest_kinds: DigestKinds,
     /// When it went live.
     pub published: Timestamp,
     /// When the clock alone makes another one necessary.
@@ -145,9 +147,10 @@ impl Shared {
             let prepared = unwritten.take().context("an image is written once")?;
             let (provenance, summary) = prepared.compilation.write(memory)?;
             tracing::info!(generation, entries = summary.entries(), bytes = summary.bytes, "a generation is ready");
+            let digest_kinds = DigestKinds::of(memory).unwrap_or_default();
             let (next_change, recorded) = (prepared.next_change, AtomicU64::new(0));
             // Before the kernel switches to it: a hit may come the moment it does.
-            let live = Live { generation, provenance, summary, published: now, next_change, recorded };
+            let live = Live { generation, provenance, summary, digest_kinds, published: now, next_change, recorded };
             write(&self.generations).push_front(Arc::new(live));
             anyhow::Ok(())
         });

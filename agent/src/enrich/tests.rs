@@ -85,6 +85,8 @@ fn exec(pid: u32, start_ns: u64, ppid: u32, boot_ns: u64, path: &str, inode: u64
         file: file(inode),
         stamp: STAMP,
         sha256: None,
+        has_sha1: false,
+        has_md5: false,
         path: path.into(),
         args: vec![path.into(), "-x".into()],
         cut: false,

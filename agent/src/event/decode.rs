@@ -105,6 +105,8 @@ fn exec(bytes: &[u8]) -> Result<Action, DecodeError> {
         file: record.file,
         stamp: record.stamp,
         sha256: (record.flags & ExecRecord::DIGEST != 0).then_some(record.sha256),
+        has_sha1: record.flags & ExecRecord::SHA1 != 0,
+        has_md5: record.flags & ExecRecord::MD5 != 0,
         path: text(path),
         args,
         cut: record.flags & (ExecRecord::PATH_CUT | ExecRecord::ARGS_CUT) != 0,

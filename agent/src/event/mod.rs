@@ -68,6 +68,10 @@ pub enum Action {
         stamp: FileStamp,
         /// Its SHA-256, where the kernel knew it.
         sha256: Option<[u8; 32]>,
+        /// Whether the kernel knew its SHA-1 too.
+        has_sha1: bool,
+        /// Whether the kernel knew its MD5 too.
+        has_md5: bool,
         /// As given to `execve(2)`.
         path: String,
         /// The arguments.

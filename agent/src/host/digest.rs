@@ -25,6 +25,7 @@ use sha1::Sha1;
 use sha2::{Digest, Sha256};
 
 use super::device;
+use crate::kernel::DigestKinds;
 use crate::kernel::stat::{WriteVisibility, has_writer, write_visibility};
 
 mod store;
@@ -40,6 +41,14 @@ pub struct Algorithms {
     pub sha1: bool,
     /// MD5 too.
     pub md5: bool,
+}
+
+impl Algorithms {
+    /// What is needed to compare with indicators of these kinds; `None` when there are none. SHA-256 names the file in records.
+    #[must_use]
+    pub fn for_kinds(kinds: DigestKinds) -> Option<Self> {
+        kinds.any().then_some(Self { sha1: kinds.sha1, md5: kinds.md5 })
+    }
 }
 
 /// Whether a digest may be used again.

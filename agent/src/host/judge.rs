@@ -44,9 +44,8 @@ pub struct Wanted {
 
 impl DigestVerdicts for Verdicts {
     fn wanted(&self) -> Result<Wanted, String> {
-        // An image does not say of which kind its digests are, and the file is read once for all three.
-        let (digests, paths) = self.hold().map_err(|error| error.to_string())?;
-        Ok(Wanted { digests: digests.then_some(Algorithms { sha1: true, md5: true }), paths })
+        let (kinds, paths) = self.hold().map_err(|error| error.to_string())?;
+        Ok(Wanted { digests: Algorithms::for_kinds(kinds), paths })
     }
 
     fn keep(&self, file: FileKey, digests: &FileDigests) -> Result<(), String> {

@@ -22,7 +22,8 @@ use url::{Origin, Url};
 
 pub use access::{Access, Credential};
 pub use answer::Answer;
-pub use retry::{Again, Stop, chance};
+use retry::Again;
+pub use retry::{Stop, chance};
 
 /// Redirects followed for one request.
 const MAX_REDIRECTS: usize = 5;

@@ -29,7 +29,7 @@ pub use pin::{Removed, unpin_all};
 pub use publish::MappedImage;
 pub use rings::{Batch, EventRing};
 pub use signal::kill;
-pub use verdicts::{ExecHit, Verdicts};
+pub use verdicts::{DigestKinds, ExecHit, Verdicts, weightier};
 
 /// Where the pins are when the settings say nothing.
 pub const DEFAULT_PIN_DIR: &str = "/sys/fs/bpf/cordon";

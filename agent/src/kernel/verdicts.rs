@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use agent_common::image::{self, Action, Hit, Space};
+use agent_common::image::{self, Action, Block, Damaged, DigestKind, Hit, Space};
 use agent_common::wire::{Config, FileDigests, FileKey, Mode, Verdict};
 
 use super::bpf::{self, Table};
@@ -30,6 +30,34 @@ pub struct Verdicts {
     file_digests: Table<FileKey, FileDigests>,
 }
 
+/// Of which digests there are indicators.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DigestKinds {
+    /// SHA-256.
+    pub sha256: bool,
+    /// SHA-1.
+    pub sha1: bool,
+    /// MD5.
+    pub md5: bool,
+}
+
+impl DigestKinds {
+    /// Those in an image.
+    ///
+    /// # Errors
+    /// It is damaged.
+    pub fn of(image: &[Block]) -> Result<Self, Damaged> {
+        let holds = |kind| image::holds_digest(image, kind);
+        Ok(Self { sha256: holds(DigestKind::Sha256)?, sha1: holds(DigestKind::Sha1)?, md5: holds(DigestKind::Md5)? })
+    }
+
+    /// Whether there are any.
+    #[must_use]
+    pub const fn any(self) -> bool {
+        self.sha256 || self.sha1 || self.md5
+    }
+}
+
 impl Verdicts {
     /// Opens the pinned maps below `pin_dir`.
     ///
@@ -44,14 +72,14 @@ impl Verdicts {
         })
     }
 
-    /// Whether any indicator is a digest, without which no file need be read, and whether any is a path.
+    /// Of which digests there are indicators, without which no file need be read, and whether there are any of paths.
     ///
     /// # Errors
     /// The image cannot be read or is damaged.
-    pub fn hold(&self) -> Result<(bool, bool), Error> {
-        let Some(image) = self.generations.current()? else { return Ok((false, false)) };
-        let holds = |space| image::holds(&**image, space).map_err(|_| damaged());
-        Ok((holds(Space::Digest)?, holds(Space::Path)?))
+    pub fn hold(&self) -> Result<(DigestKinds, bool), Error> {
+        let Some(image) = self.generations.current()? else { return Ok((DigestKinds::default(), false)) };
+        let paths = image::holds(&**image, Space::Path).map_err(|_| damaged())?;
+        Ok((DigestKinds::of(&image).map_err(|_| damaged())?, paths))
     }
 
     /// Tells the exec hooks what a file contains. Only for digests that hold as long as their stamp.
@@ -102,7 +130,8 @@ impl Verdicts {
 }
 
 /// An exception ends the matter, block comes before report.
-fn weightier(one: Hit, other: Hit) -> Hit {
+#[must_use]
+pub fn weightier(one: Hit, other: Hit) -> Hit {
     let weight = |hit: &Hit| match hit.action {
         Action::Allow => 2,
         Action::Block => 1,

@@ -95,6 +95,30 @@ fn a_source_that_makes_no_sense_is_refused_in_words() {
 const SIGHTINGS: &str = "[[source]]\nname = \"isac\"\npath = \"/a\"\n[sightings]\nname = \"Member 17\"\n";
 
 #[test]
+fn the_examples_of_the_documentation_are_valid_settings() {
+    let text = include_str!("../../../docs/sources.md");
+    let examples: Vec<&str> = text.split("```toml\n").skip(1).map(|block| block.split("```").next().unwrap()).collect();
+    assert_eq!(examples.len(), 2);
+    let settings = load(&[("cordon.toml", &examples.concat())]).unwrap();
+    assert_eq!(settings.sources[0].name, "isac");
+    assert_eq!(settings.sightings.unwrap().to[0].name, "isac");
+    let packaged = include_str!("../../../packaging/cordon.toml");
+    let said: String = packaged
+        .lines()
+        .map(|line| line.strip_prefix("# ").filter(|rest| is_toml(rest)).unwrap_or(line))
+        .fold(String::new(), |text, line| text + line + "\n");
+    load(&[("cordon.toml", &said)]).unwrap();
+}
+
+/// Whether a comment is a setting: `key = …` or a table's heading.
+fn is_toml(line: &str) -> bool {
+    line.starts_with('[')
+        || line
+            .split_once(" = ")
+            .is_some_and(|(key, _)| key.bytes().all(|b| b.is_ascii_lowercase() || b"_0123456789".contains(&b)))
+}
+
+#[test]
 fn nobody_is_told_of_sightings_unless_somebody_is_named() {
     assert!(load(&[("cordon.toml", SIGHTINGS)]).unwrap().sightings.is_none());
     let one = "[[sightings.to]]\nname = \"x\"\naudience = \"community\"\ndirectory = \"/etc/cordon/out\"\n";

@@ -78,6 +78,34 @@ fn a_program_whose_sha256_is_an_indicator_is_stopped_before_it_runs() {
 }
 
 #[test]
+fn md5_and_sha1_stop_a_program_as_sha256_does() {
+    let mut sandbox = Sandbox::new(SETTINGS);
+    let (by_md5, _) = sandbox.program("by-md5");
+    let (by_sha1, _) = sandbox.program("by-sha1");
+    let (good, _) = sandbox.program("good");
+    let digest = |tool: &str, path: &Path| {
+        let output = Command::new(tool).arg(path).output().unwrap();
+        String::from_utf8(output.stdout).unwrap().split(' ').next().unwrap().to_owned()
+    };
+    let (md5, sha1) = (digest("md5sum", &by_md5), digest("sha1sum", &by_sha1));
+    sandbox.intel("hashes.txt", &format!("{md5}\n"));
+    sandbox.start();
+    assert_eq!(exec(&by_md5), Ended::Denied);
+    assert_eq!(exec(&by_md5), Ended::Denied, "the second time, from memory");
+    let record = exec_record(&mut sandbox, &by_md5);
+    assert_eq!((&record["indicator"]["type"], &record["indicator"]["value"]), (&"md5".into(), &md5.as_str().into()));
+    // Hashed while no SHA-1 was listed: it must be hashed anew when one is.
+    assert_eq!(exec(&by_sha1), Ended::Ran);
+    let path = sandbox.intel("more.txt", &format!("{sha1}\n"));
+    sandbox.wait_for("the SHA-1 to be in force", |_| (exec(&by_sha1) == Ended::Denied).then_some(()));
+    let record = exec_record(&mut sandbox, &by_sha1);
+    assert_eq!(record["indicator"]["type"], "sha1");
+    assert_eq!(exec(&good), Ended::Ran);
+    fs::remove_file(path).unwrap();
+    sandbox.wait_for("the SHA-1 to be gone", |_| (exec(&by_sha1) == Ended::Ran).then_some(()));
+}
+
+#[test]
 fn a_copy_a_rename_and_a_hard_link_are_stopped_too() {
     let mut sandbox = Sandbox::new(SETTINGS);
     let (bad, digest) = sandbox.program("bad");

@@ -122,3 +122,19 @@ fn refresh_fetches_now_and_says_what_goes_wrong() {
     let text = String::from_utf8(listed.stdout).unwrap();
     assert!(text.contains(&web.url()) && text.contains("403 Forbidden"), "{text}");
 }
+
+#[test]
+fn an_indicator_that_names_our_own_upstream_is_said_and_can_be_allowed() {
+    let web = Web::new(serves("127.31.0.6\n"));
+    let url = web.url();
+    let upstream = url.trim_start_matches("http://").trim_end_matches("/feed");
+    let mut sandbox = Sandbox::new(&settings(&web, ""));
+    sandbox.intel("lab.txt", upstream);
+    sandbox.start();
+    let refused = sandbox.cordon(&["intel", "refresh", "feed"]);
+    let said = String::from_utf8(refused.stderr).unwrap();
+    assert!(said.contains("Operation not permitted"), "{said}");
+    sandbox.json(&["allow", upstream, "--json"]);
+    sandbox.json(&["intel", "refresh", "feed", "--json"]);
+    assert!(is_blocked(&connect("127.31.0.6:0")));
+}

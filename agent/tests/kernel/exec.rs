@@ -85,7 +85,10 @@ fn a_listed_digest_is_killed_before_its_first_instruction() {
         let event = running.event();
         assert_eq!((event.hook, event.verdict), (Hook::SchedProcessExec, Verdict::Killed));
         assert_eq!(running.observable(&event), listed);
-        let Action::Exec { file, stamp, sha256, path: given, args, cut } = event.action else { panic!("{event:?}") };
+        let Action::Exec { file, stamp, sha256, has_sha1, has_md5, path: given, args, cut } = event.action else {
+            panic!("{event:?}")
+        };
+        assert!(has_sha1 && has_md5, "it was judged by all three");
         assert_eq!((file, stamp, sha256), (key, known.stamp, Some(known.sha256)));
         assert_eq!((given.as_str(), cut), (path.to_str().unwrap(), false));
         assert_eq!(args.len(), 3);

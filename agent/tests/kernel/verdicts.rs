@@ -2,7 +2,7 @@
 
 use agent::event::Verdict;
 use agent::intel::Observable;
-use agent::kernel::{ExecHit, Switches, Verdicts};
+use agent::kernel::{DigestKinds, ExecHit, Switches, Verdicts};
 use agent::policy::Action;
 use agent_common::wire::{FileDigests, FileKey, FileStamp, Mode};
 use jiff::Timestamp;
@@ -26,11 +26,11 @@ fn the_guard_decides_by_the_published_generation_and_the_switches() {
     running.configure(Mode::Enforce);
     let verdicts = Verdicts::open(&sandbox.pins).unwrap();
     let listed = digests(SHA256, None);
-    assert_eq!(verdicts.hold().unwrap(), (false, false));
+    assert_eq!(verdicts.hold().unwrap(), (DigestKinds::default(), false));
     assert_eq!(verdicts.judge(&listed, None).unwrap(), None, "nothing is published yet");
 
     running.publish(1, Rules::default().block(Observable::Sha256(SHA256)));
-    assert_eq!(verdicts.hold().unwrap(), (true, false));
+    assert_eq!(verdicts.hold().unwrap(), (DigestKinds { sha256: true, ..DigestKinds::default() }, false));
     let Some(ExecHit { generation: 1, entry, verdict: Verdict::Blocked }) =
         verdicts.judge(&listed, Some(PATH)).unwrap()
     else {

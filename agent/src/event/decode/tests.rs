@@ -48,7 +48,7 @@ fn exec(path: &[u8], args: &[u8]) -> ExecRecord {
         file: FileKey { device: 1, inode: 2 },
         stamp: FileStamp { size: 3, mtime_ns: 4, ctime_ns: 5 },
         sha256: [0xab; 32],
-        flags: ExecRecord::DIGEST,
+        flags: ExecRecord::DIGEST | ExecRecord::MD5,
         path_len: u16::try_from(path.len()).unwrap(),
         args_len: u16::try_from(args.len()).unwrap(),
         path: [b'!'; PATH_LEN],
@@ -82,7 +82,8 @@ fn a_mapped_address_that_the_program_gave_stays_as_it_is() {
 #[test]
 fn an_exec_record_tells_the_file_and_the_arguments() {
     let event = decode(exec(b"/usr/bin/id", b"id\0-u\0\0").as_bytes()).unwrap();
-    let Action::Exec { file, stamp, sha256, path, args, cut } = event.action else { panic!() };
+    let Action::Exec { file, stamp, sha256, has_sha1, has_md5, path, args, cut } = event.action else { panic!() };
+    assert!(has_md5 && !has_sha1);
     assert_eq!((file.inode, stamp.size, sha256, cut), (2, 3, Some([0xab; 32]), false));
     assert_eq!(path, "/usr/bin/id");
     assert_eq!(args, ["id", "-u", ""]);

@@ -32,30 +32,42 @@ pub(super) fn fetch(
     let collection = Collection::find(client, address)?;
     let target = place.source.path.join(NAME);
     let is_due = state.whole.is_none_or(|whole| now.duration_since(whole) >= WHOLE_AFTER);
-    let known = if is_due { None } else { fs::read(&target).ok().and_then(|bytes| Objects::read(&bytes)) };
-    let is_whole = known.is_none();
-    let mut objects = known.unwrap_or_default();
-    let before = objects.changes;
-    let after = state.added_after.filter(|_| !is_whole);
-    let run = collection.read(after, PAGE, |page| {
-        page.into_iter().for_each(|object| objects.add(object));
+    let is_whole = is_due || !target.exists();
+    let mut added = Vec::new();
+    let run = collection.read(state.added_after.filter(|_| !is_whole), PAGE, |mut page| {
+        added.append(&mut page);
         Ok(())
     })?;
-    let limit = place.source.limits().bytes;
-    if objects.bytes > limit {
-        return Err(Error::Grown { bytes: objects.bytes, limit });
-    }
-    let mut is_changed = false;
-    if is_whole || objects.changes > before {
-        let incoming = place.incoming();
-        objects.write(&incoming, address).map_err(cannot_keep(&incoming))?;
-        is_changed = place.land(NAME, address.url.as_str())?;
+    let mut fetched = Fetched::default();
+    // Mostly nothing was added, and what is known need not be read for that.
+    if is_whole || !added.is_empty() {
+        let mut objects = Objects::default();
+        if !is_whole && !objects.read(&fs::read(&target).map_err(cannot_keep(&target))?) {
+            // What is kept is damaged: all of it is read anew.
+            (state.whole, state.added_after) = (None, None);
+            return fetch(client, address, place, state, now);
+        }
+        let before = objects.changes;
+        added.into_iter().for_each(|object| objects.add(object));
+        if is_whole || objects.changes > before {
+            fetched.is_changed = land(&objects, address, place)?;
+        }
     }
     state.added_after = run.added_after;
     if is_whole {
         state.whole = Some(now);
     }
-    Ok(Fetched { is_changed, refused: Vec::new() })
+    Ok(fetched)
+}
+
+fn land(objects: &Objects, address: &Address, place: &Place<'_>) -> Result<bool, Error> {
+    let limit = place.source.limits().bytes;
+    if objects.bytes > limit {
+        return Err(Error::Grown { bytes: objects.bytes, limit });
+    }
+    let incoming = place.incoming();
+    objects.write(&incoming, address).map_err(cannot_keep(&incoming))?;
+    place.land(NAME, address.url.as_str())
 }
 
 /// As much of an object as tells its versions apart.
@@ -83,11 +95,11 @@ struct Objects {
 }
 
 impl Objects {
-    fn read(bundle: &[u8]) -> Option<Self> {
-        let bundle: Bundle = serde_json::from_slice(bundle).ok()?;
-        let mut objects = Self::default();
-        bundle.objects.into_iter().for_each(|object| objects.add(object));
-        Some(objects)
+    /// Takes what a bundle holds; whether it is one.
+    fn read(&mut self, bundle: &[u8]) -> bool {
+        let Ok(bundle) = serde_json::from_slice::<Bundle>(bundle) else { return false };
+        bundle.objects.into_iter().for_each(|object| self.add(object));
+        true
     }
 
     /// Takes an object unless a version at least as new is known. What is no object with an id is taken as it is: the parser

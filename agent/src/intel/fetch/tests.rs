@@ -207,6 +207,19 @@ fn a_collection_is_read_from_where_it_was_left_and_the_newest_version_stays() {
 }
 
 #[test]
+fn a_bundle_that_was_damaged_on_disk_is_read_anew() {
+    let first = "2026-01-01T00:00:00Z";
+    let new = envelope(&[indicator(3, first, 3)]);
+    let all = envelope(&[1, 2, 3].map(|number| indicator(number, first, number)));
+    let pages = Arc::new(Mutex::new(vec![envelope(&[indicator(1, first, 1), indicator(2, first, 2)]), new, all]));
+    let (_server, fixture) = taxii(&pages);
+    fixture.fetch().unwrap();
+    fs::write(fixture.source.path.join("objects.json"), "{").unwrap();
+    assert_eq!(fixture.fetch().unwrap(), CHANGED);
+    assert_eq!(fixture.values().len(), 3);
+}
+
+#[test]
 fn a_run_that_fails_on_the_way_counts_for_nothing() {
     let first = "2026-01-01T00:00:00Z";
     let more =
@@ -256,8 +269,12 @@ fn feed(manifest: &Arc<Mutex<String>>) -> (Canned, Fixture) {
             event if event == EVENTS[2] => reply("200 OK", json, "{\"Event\": [,"),
             event => {
                 let number = if event == EVENTS[0] { 1 } else { 2 };
-                let object = indicator(number, "2026-01-01T00:00:00Z", number);
-                reply("200 OK", json, format!("{{\"type\": \"bundle\", \"objects\": [{object}]}}"))
+                let event = format!(
+                    r#"{{"Event": {{"uuid": "{event}", "info": "x", "timestamp": "1", "Attribute": [
+                        {{"uuid": "{event}", "type": "ip-dst", "category": "Network activity", "to_ids": true,
+                          "timestamp": "1", "value": "198.51.100.{number}"}}]}}}}"#
+                );
+                reply("200 OK", json, event)
             }
         }
     });

@@ -45,6 +45,8 @@ pub(super) struct Plan {
     /// Links without a slot, in the order of their entries.
     pub listed: Vec<u32>,
     pub labels: u32,
+    /// A bit for each kind of digest.
+    pub digest_kinds: u64,
     pub segments: Segments,
     /// Links of keys inside exceptions.
     pub excepted: Vec<u32>,
@@ -101,6 +103,7 @@ impl Plan {
             uniform: None,
             listed: Vec::new(),
             labels: 0,
+            digest_kinds: 0,
             segments: Segments::default(),
             excepted: Vec::new(),
             out_of_reach: Vec::new(),
@@ -163,6 +166,10 @@ impl Plan {
                         self.labels = self.labels.max(*labels);
                     }
                     parent
+                }
+                Key::Digest(kind, _) => {
+                    self.digest_kinds |= 1 << *kind as u8;
+                    None
                 }
                 _ => None,
             };

@@ -1,8 +1,9 @@
 //! The blocks of an image.
 
 use agent_common::image::layout::{
-    CLASS_INDEX, CLASSES, DIRECT, DIRECTORY, DOMAIN_LABELS, EXACT, GENERATION, HEADER, IDENTITY, IPV6_RUNS,
-    IPV6_STARTS, NO_DIRECTORY, ROOTED, RUNS, SEED, SPACES_HEADER, Space, class_word, descriptor, identity, pack,
+    CLASS_INDEX, CLASSES, DIGEST_KINDS, DIRECT, DIRECTORY, DOMAIN_LABELS, EXACT, GENERATION, HEADER, IDENTITY,
+    IPV6_RUNS, IPV6_STARTS, NO_DIRECTORY, ROOTED, RUNS, SEED, SPACES_HEADER, Space, class_word, descriptor, identity,
+    pack,
 };
 use agent_common::image::table::{MOVED, Table};
 use agent_common::image::{Block, Seed, SipHasher13};
@@ -130,6 +131,7 @@ impl Plan {
         set(&mut headers, SPACES_HEADER, IPV6_STARTS, pack(segments.ipv6_starts, self.ipv6.len() as u32));
         set(&mut headers, SPACES_HEADER, IPV6_RUNS, u64::from(segments.ipv6_runs));
         set(&mut headers, SPACES_HEADER + 1, DOMAIN_LABELS, u64::from(self.labels));
+        set(&mut headers, SPACES_HEADER + 1, DIGEST_KINDS, self.digest_kinds);
         put_blocks(image, HEADER, &headers);
     }
 }

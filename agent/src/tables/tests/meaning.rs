@@ -195,3 +195,21 @@ fn a_chain_that_is_too_long_is_counted() {
     assert_eq!(action(&tables, "10.0.0.1", 988), None);
     assert_eq!(action(&tables, "10.128.0.1", 991), Some(image::Action::Block));
 }
+
+#[test]
+fn an_image_says_which_digests_it_has_any_of() {
+    use image::DigestKind::{Md5, Sha1, Sha256};
+    let digests =
+        [(Md5, Observable::Md5([1; 16])), (Sha1, Observable::Sha1([1; 20])), (Sha256, Observable::Sha256([1; 32]))];
+    for held in 0..8_usize {
+        let wanted = |index: usize| held >> index & 1 != 0;
+        let listed = digests.iter().enumerate().filter(|(index, _)| wanted(*index));
+        let listed = listed.map(|(_, (_, value))| ruled(value.clone(), "talos", Action::Block, 0)).collect();
+        let tables = tables(listed, Vec::new());
+        for (index, (kind, _)) in digests.iter().enumerate() {
+            assert_eq!(image::holds_digest(tables.image.as_slice(), *kind), Ok(wanted(index)), "{held}: {kind:?}");
+        }
+    }
+    let excepted = tables(vec![ruled(digests[0].1.clone(), "talos", Action::Block, 0)], vec![digests[0].1.clone()]);
+    assert_eq!(image::holds_digest(excepted.image.as_slice(), Md5), Ok(true), "an exception is looked up too");
+}
