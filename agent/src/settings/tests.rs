@@ -102,6 +102,11 @@ fn the_examples_of_the_documentation_are_valid_settings() {
     let settings = load(&[("cordon.toml", &examples.concat())]).unwrap();
     assert_eq!(settings.sources[0].name, "isac");
     assert_eq!(settings.sightings.unwrap().to[0].name, "isac");
+    let text = include_str!("../../../docs/intelligence.md");
+    let example = text.split("```toml\n").nth(1).and_then(|block| block.split("```").next()).unwrap();
+    let settings = load(&[("cordon.toml", example)]).unwrap();
+    assert_eq!(settings.sources[0].min_confidence, Some(50));
+    assert_eq!(settings.sources[0].csv.delimiter, Some(';'));
     let packaged = include_str!("../../../packaging/cordon.toml");
     let said: String = packaged
         .lines()
