@@ -1,6 +1,6 @@
 //! Sightings out: what was hit here, told to those who may know (STIX 2.1 §4.14 sightings, MISP sightings).
 //!
-//! [`Spool`] folds the journal's records into one sighting for each indicator and window, on disk; [`deliver`] takes what is
+//! [`Spool`] folds the journal's records into one sighting for each indicator and window, on disk; [`deliver()`] takes what is
 //! due to one destination. Both read the journal alone, at their own pace: nothing here can hold up a verdict.
 
 mod deliver;
