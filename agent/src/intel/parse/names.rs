@@ -171,16 +171,15 @@ impl<K> Default for Attributions<K> {
 }
 
 impl<K: Eq + Hash> Attributions<K> {
-    pub(super) fn get(&self, key: &K) -> Option<Arc<Attribution>> {
-        self.known.get(key).cloned()
+    /// What `key` gives, if that is known; nothing once there are too many names, see [`Self::read_as`].
+    pub(super) fn get(&mut self, key: &K) -> Option<Arc<Attribution>> {
+        let known = self.known.get(key).cloned();
+        let is_cut = known.is_none() && self.ties > MAX_TIES;
+        self.cut += u64::from(is_cut);
+        known.or_else(|| is_cut.then(Arc::default))
     }
 
-    /// Keeps what `key` gives; nothing once there are too many names, see [`Self::read_as`].
     pub(super) fn keep(&mut self, key: K, names: Names) -> Arc<Attribution> {
-        if self.ties + names.len() > MAX_TIES {
-            self.cut += 1;
-            return Arc::default();
-        }
         self.ties += names.len();
         let attribution = Arc::new(names.finish());
         self.known.insert(key, Arc::clone(&attribution));

@@ -101,7 +101,13 @@ impl<'a> Reader<'a> {
             if object.revoked {
                 self.parsed.revocations.push(Revocation { id: Arc::clone(&object.id), modified: object.modified });
             }
-            let properties = object.properties();
+            let properties = match object.read() {
+                Ok(properties) => properties,
+                Err(reason) => {
+                    self.skip(&object.id, "", reason);
+                    continue;
+                }
+            };
             match self.indicator(object, &properties, &mut graph) {
                 Ok(indicator) => {
                     self.parsed.read += 1;

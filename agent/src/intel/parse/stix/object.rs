@@ -35,9 +35,14 @@ impl<'a> Object<'a> {
         Ok(Some(Self { id: Arc::from(id), modified, revoked, kind, raw }))
     }
 
-    /// All of it; empty for one nested deeper than serde reads.
+    /// All of it.
+    pub(super) fn read(&self) -> Result<Properties, Dropped> {
+        Properties::parse(self.raw)
+    }
+
+    /// All of it; empty for one nested deeper than serde reads, which then lends nothing to an indicator.
     pub(super) fn properties(&self) -> Properties {
-        Properties::parse(self.raw).unwrap_or_default()
+        self.read().unwrap_or_default()
     }
 }
 

@@ -67,6 +67,13 @@ fn a_bad_object_is_skipped_and_the_others_are_read() {
     assert_eq!(reasons.last(), Some(&SkipReason::UnsupportedPattern));
     assert_eq!(parsed.indicators[0].confidence, None);
     assert_eq!(parsed.indicators[0].origin.to_string(), "feed.json#indicator--good");
+    let deep = format!(
+        "{{\"objects\": [{{\"type\": \"indicator\", \"id\": \"x\", \"x\": {}{}}}]}}",
+        "[".repeat(1000),
+        "]".repeat(1000)
+    );
+    let why = &parse(deep.as_bytes()).unwrap().skipped[0].why;
+    assert!(why.contains("recursion limit exceeded"), "{why}");
     let deep = format!("{{\"objects\": [{}1{}]}}", "[".repeat(100_000), "]".repeat(100_000));
     assert_eq!(parse(deep.as_bytes()).map_or(0, |parsed| parsed.skipped.len()), 1);
 }
@@ -206,4 +213,47 @@ fn the_example_is_what_it_says() {
     assert_eq!(c2.tlp, Some((Tlp::Green, TlpOrigin::Report)));
     assert_eq!(named(&c2.attribution.actors), [("MARBLE HERON", Path::Report)]);
     assert_eq!(named(&c2.attribution.malware), [("LanternLoader", Path::Indicates), ("relaykit", Path::Report)]);
+}
+
+/// Hostile or careless: every indicator has a label of its own and is listed by a report with many names.
+#[test]
+fn names_are_bounded_however_many_indicators_share_them() {
+    let techniques: Vec<Value> = (0..250)
+        .map(|number| json!({"type": "attack-pattern", "id": format!("attack-pattern--{number}"), "name": format!("T{number}")}))
+        .collect();
+    let indicators: Vec<Value> = (0..20_000)
+        .map(|number| {
+            indicator(&number.to_string(), json!({"labels": [format!("misp-galaxy:threat-actor=\"{number}\"")]}))
+        })
+        .collect();
+    let refs: Vec<&Value> = techniques.iter().chain(&indicators).map(|object| &object["id"]).collect();
+    let report = json!({"type": "report", "id": "report--r", "name": "R", "object_refs": refs});
+    let parsed = read(json!([vec![report], techniques, indicators].concat()));
+    assert_eq!(parsed.indicators.len(), 20_000);
+    let named = parsed.indicators.iter().filter(|indicator| !indicator.attribution.techniques.is_empty()).count();
+    assert!((10_000..20_000).contains(&named), "{named}");
+    assert!(parsed.read_as.contains(&format!("{} indicators are without names", 20_000 - named)), "{}", parsed.read_as);
+}
+
+#[test]
+fn a_hub_of_relationships_is_walked_once() {
+    let malware: Vec<Value> = (0..3000)
+        .map(|number| json!({"type": "malware", "id": format!("malware--{number}"), "name": format!("m{number}")}))
+        .collect();
+    let mut objects = malware;
+    for number in 0..30_000 {
+        let (from, to) = (format!("malware--{}", number % 3000), format!("malware--{}", (number * 7 + 1) % 3000));
+        let id = format!("relationship--{number}");
+        objects.push(json!({"type": "relationship", "id": id, "relationship_type": "uses", "source_ref": from, "target_ref": to}));
+    }
+    for number in 0..3000 {
+        let id = number.to_string();
+        objects.push(indicator(&id, json!({})));
+        objects.push(relation(&format!("indicator--{id}"), "indicates", "malware--0"));
+    }
+    let parsed = read(json!(objects));
+    assert_eq!(parsed.indicators.len(), 3000);
+    let names = parsed.indicators[0].attribution.malware.len();
+    assert!((2..=256).contains(&names), "{names}");
+    assert!(parsed.indicators.iter().all(|item| Arc::ptr_eq(&item.attribution, &parsed.indicators[0].attribution)));
 }
