@@ -70,9 +70,11 @@ impl Detect {
                 Some(event) = found.recv() => self.offer(event, None),
                 _ = every_second.tick() => {
                     self.learn(execs.drain());
+                    // In this order: when the folds are taken, no program is between a hit's record and its repeats.
+                    let folds = self.take_folds();
                     let batch = hits.drain();
                     self.record(batch, &mut memory);
-                    self.take_folds(&mut memory);
+                    self.record_repeats(folds, &mut memory);
                     self.account(&mut memory);
                     self.stage.tick();
                 }
@@ -125,12 +127,16 @@ impl Detect {
         }
     }
 
+    fn take_folds(&self) -> Vec<(FoldKey, Fold)> {
+        let folds = read(&self.shared.kernel).take_folds();
+        folds.unwrap_or_else(|error| {
+            self.shared.health.raise(Fault::RingLostHits, "folds", error.to_string());
+            Vec::new()
+        })
+    }
+
     /// Repeats become counts of the record that was sent for the first.
-    fn take_folds(&mut self, memory: &mut Memory) {
-        let folds = match read(&self.shared.kernel).take_folds() {
-            Ok(folds) => folds,
-            Err(error) => return self.shared.health.raise(Fault::RingLostHits, "folds", error.to_string()),
-        };
+    fn record_repeats(&mut self, folds: Vec<(FoldKey, Fold)>, memory: &mut Memory) {
         for (key, fold) in folds.into_iter().filter(|(_, fold)| fold.repeats > 0) {
             let wall = i128::from(fold.last_boot_ns) + i128::from(self.enricher.surroundings().wall_minus_boot_ns());
             let last_time = Timestamp::from_nanosecond(wall).unwrap_or(Timestamp::MAX);

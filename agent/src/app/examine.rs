@@ -27,9 +27,13 @@ const TICK: Duration = Duration::from_secs(1);
 /// # Errors
 /// A thread of the runtime died.
 pub async fn run(shared: Arc<Shared>, mut unhashed: mpsc::Receiver<ProcessKey>, stage: Stage) -> anyhow::Result<()> {
+    let mut renewed = shared.renewed.subscribe();
+    // The first generation went live before this stage began.
+    renewed.mark_changed();
     loop {
         tokio::select! {
-            () = shared.renewed.notified() => {
+            changed = renewed.changed() => {
+                changed?;
                 sleep(SETTLE).await;
                 let shared = Arc::clone(&shared);
                 tokio::task::spawn_blocking(move || scan(&shared)).await?;

@@ -3,13 +3,16 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
+use tokio::time::sleep;
 
 use super::shared::{Shared, read};
 use crate::attribute::hook_name;
 use crate::event::{Hook, decode};
-use crate::health::Fault;
+use crate::health::{Fault, Stage};
 use crate::host::{DigestCache, ExecJudge, Others};
 use crate::journal::{LossReason, Sink};
 use crate::kernel::Verdicts;
@@ -26,20 +29,80 @@ struct JudgeOptions {
     max_file_bytes: u64,
 }
 
-/// Starts the guard where no LSM program holds execs, if the settings and the kernel allow it.
-///
-/// # Errors
-/// No thread is to be had.
-pub fn start(shared: &Arc<Shared>, sink: &Sink, fanotify: &Attempt) -> anyhow::Result<Option<ExecGuard>> {
+/// How often the stage says that it lives.
+const TICK: Duration = Duration::from_secs(1);
+/// Longest wait for a guard that was started.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Keeps an exec guard while one is wanted.
+pub struct GuardKeeper {
+    shared: Arc<Shared>,
+    sink: Sink,
+    fanotify: Attempt,
+    renewed: watch::Receiver<()>,
+    guard: Option<ExecGuard>,
+}
+
+impl GuardKeeper {
+    /// Starts the guard if the first generation wants it.
+    ///
+    /// # Errors
+    /// No thread is to be had.
+    pub fn start(shared: Arc<Shared>, sink: Sink, fanotify: Attempt) -> anyhow::Result<Self> {
+        let renewed = shared.renewed.subscribe();
+        let mut keeper = Self { shared, sink, fanotify, renewed, guard: None };
+        keeper.settle()?;
+        Ok(keeper)
+    }
+
+    /// Whether there is a guard now.
+    pub fn has_one(&self) -> bool {
+        self.guard.is_some()
+    }
+
+    /// Starts and stops it as generations and settings want.
+    ///
+    /// # Errors
+    /// No thread is to be had.
+    pub async fn run(mut self, stage: Stage) -> anyhow::Result<()> {
+        loop {
+            tokio::select! {
+                changed = self.renewed.changed() => {
+                    changed?;
+                    self = tokio::task::spawn_blocking(move || self.settle().map(|()| self)).await??;
+                }
+                () = sleep(TICK) => {}
+            }
+            stage.tick();
+        }
+    }
+
+    /// Where the kernel takes digests itself, it takes SHA-256 alone: the guard is for the others then.
+    fn is_wanted(&self) -> bool {
+        let kinds = self.shared.live().map(|live| live.digest_kinds).unwrap_or_default();
+        let in_kernel = ExecPath::in_force(&read(&self.shared.report), false);
+        read(&self.shared.settings).exec.guard && (in_kernel != ExecPath::LsmIma || kinds.sha1 || kinds.md5)
+    }
+
+    fn settle(&mut self) -> anyhow::Result<()> {
+        let name = hook_name(Hook::FanotifyOpenExec);
+        match (self.is_wanted(), &self.fanotify) {
+            (true, Ok(())) if self.guard.is_none() => self.guard = Some(launch(&self.shared, &self.sink)?),
+            (true, Ok(())) => {}
+            (true, Err(refusal)) => self.shared.health.raise(Fault::HookMissing, name, refusal.why.clone()),
+            (false, _) => {
+                self.guard = None;
+                self.shared.health.clear(Fault::HookMissing, name);
+                self.shared.health.clear(Fault::ExecGuardStalled, "");
+            }
+        }
+        Ok(())
+    }
+}
+
+fn launch(shared: &Arc<Shared>, sink: &Sink) -> anyhow::Result<ExecGuard> {
     let settings = Arc::clone(&read(&shared.settings));
     let in_kernel = ExecPath::in_force(&read(&shared.report), false);
-    if in_kernel == ExecPath::LsmIma || !settings.exec.guard {
-        return Ok(None);
-    }
-    if let Err(refusal) = fanotify {
-        shared.health.raise(Fault::HookMissing, hook_name(Hook::FanotifyOpenExec), refusal.why.clone());
-        return Ok(None);
-    }
     let judge = JudgeOptions {
         pins: shared.places.pins.clone(),
         scope: shared.scope.clone(),
@@ -62,8 +125,8 @@ pub fn start(shared: &Arc<Shared>, sink: &Sink, fanotify: &Attempt) -> anyhow::R
         hear(&shared, &sink, report);
     })?;
     // Ready means that execs are judged from now on; a guard that cannot start has raised its fault by then.
-    let _waited = wait.recv_timeout(std::time::Duration::from_secs(5));
-    Ok(Some(guard))
+    let _waited = wait.recv_timeout(PATIENCE);
+    Ok(guard)
 }
 
 fn hear(shared: &Shared, sink: &Sink, report: GuardReport) {

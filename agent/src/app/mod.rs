@@ -33,13 +33,13 @@ use crate::event::ProcessKey;
 use crate::health::{Fault, Health};
 use crate::host::{CgroupPaths, DigestCache, Users, cgroup, group_id, missing_capabilities, running_processes};
 use crate::journal::{Journal, Limits, MirrorSettings, QUEUE, Sink, Writer};
-use crate::kernel::fanotify::ExecGuard;
 use crate::kernel::probe::{Attempt, Plan};
 use crate::kernel::{HookState, Kernel, Options, probe};
 use crate::settings::{Places, Settings};
 use answers::{Answers, Dormant};
 use detect::Detect;
 use fetch::{Fetching, Wanted};
+use guard::GuardKeeper;
 use intake::Intake;
 pub use operator::{Off, Operator};
 use own_files::OwnFiles;
@@ -192,7 +192,7 @@ async fn stay_on(orders: &Orders, settings: Settings, operator: Operator, stop: 
         fetches: fetch::Fetches::default(),
         told: share::Told::default(),
         fetch,
-        renewed: Notify::new(),
+        renewed: tokio::sync::watch::Sender::default(),
         again: Notify::new(),
     });
     shared.configure()?;
@@ -202,7 +202,7 @@ async fn stay_on(orders: &Orders, settings: Settings, operator: Operator, stop: 
         renewed = shared.renew(|_| true) => renewed?,
         () = stop.told() => return Ok(Next::Stop),
     };
-    let guard = enforce(&shared, &sink, &facts.fanotify)?;
+    let guard = enforce(&shared, &sink, facts.fanotify)?;
 
     let mut enricher = Enricher::new(
         HostView::new(Users::new(PathBuf::from("/etc/passwd")), CgroupPaths::new(mount), digests),
@@ -217,12 +217,13 @@ async fn stay_on(orders: &Orders, settings: Settings, operator: Operator, stop: 
     stages.spawn(async move { ("detect", detect.run(hits, execs, found_here).await) });
     look_at_files(&shared, to_hash, &mut stages);
     talk_to_others(&shared, wanted, &mut stages);
+    let stage = health.stage("guard", Duration::from_secs(1));
+    stages.spawn(async move { ("guard", guard.run(stage).await) });
     stages.spawn(async move { ("control", server.serve(answers).await.map_err(Into::into)) });
     stages.spawn(async move { ("intake", keep_current(&renewing, watch).await) });
     say(&[NotifyState::Ready]);
     let outcome = supervise(&shared, &writer, &mut stages, stop).await;
     say(&[NotifyState::Stopping]);
-    drop(guard);
     stages.shutdown().await;
     writer.stop().await;
     outcome
@@ -279,11 +280,11 @@ fn below(mount: &Path, cgroup: &Path) -> Option<String> {
 }
 
 /// Attaches the hooks and starts the guard; something must judge, or there is no agent.
-fn enforce(shared: &Arc<Shared>, sink: &Sink, fanotify: &Attempt) -> anyhow::Result<Option<ExecGuard>> {
+fn enforce(shared: &Arc<Shared>, sink: &Sink, fanotify: Attempt) -> anyhow::Result<GuardKeeper> {
     attach(shared)?;
-    let guard = guard::start(shared, sink, fanotify)?;
+    let guard = GuardKeeper::start(Arc::clone(shared), sink.clone(), fanotify)?;
     let decides = |state: &HookState| matches!(state, HookState::Attached { .. });
-    if guard.is_none() && !read(&shared.report).hooks.iter().any(|(_, state)| decides(state)) {
+    if !guard.has_one() && !read(&shared.report).hooks.iter().any(|(_, state)| decides(state)) {
         bail!("this kernel refuses every hook; `cordon doctor` says why");
     }
     Ok(guard)

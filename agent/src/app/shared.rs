@@ -11,7 +11,7 @@ use agent_common::image::Block;
 use agent_common::wire::Mode as KernelMode;
 use anyhow::Context;
 use jiff::Timestamp;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, mpsc, watch};
 
 use super::fetch::{Fetches, Wanted};
 use super::intake::Intake;
@@ -85,7 +85,7 @@ pub struct Shared {
     /// Asks for sources to be fetched now.
     pub fetch: mpsc::Sender<Wanted>,
     /// A new generation went live: who runs already is looked at again.
-    pub renewed: Notify,
+    pub renewed: watch::Sender<()>,
     /// The agent is to come up anew, as after `cordon off`.
     pub again: Notify,
 }
@@ -123,7 +123,7 @@ impl Shared {
         match renewed.await? {
             Ok(generation) => {
                 self.health.clear(Fault::GenerationRefused, "");
-                self.renewed.notify_one();
+                self.renewed.send_replace(());
                 Ok(generation)
             }
             Err(error) => {

@@ -14,7 +14,8 @@ use crate::workspace::Workspace;
 
 const TARGET: &str = "x86_64-unknown-linux-gnu";
 /// What the tests and /init start by name.
-const APPLETS: [&str; 9] = ["cat", "cp", "ip", "kill", "mount", "sh", "sha256sum", "umount", "unshare"];
+const APPLETS: [&str; 11] =
+    ["cat", "cp", "ip", "kill", "md5sum", "mount", "sh", "sha1sum", "sha256sum", "umount", "unshare"];
 
 /// The static binaries, by what they are for.
 #[derive(Debug, Default)]

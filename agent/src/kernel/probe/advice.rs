@@ -175,9 +175,12 @@ fn exec(facts: &Facts, plan: &Plan) -> Vec<Capability> {
                 "unknown files are hashed and judged before they run",
                 None,
             ),
-            Ok(()) if plan.exec == ExecPath::LsmIma => {
-                line("fanotify_open_exec", State::Available, "not used: the kernel hashes unknown files itself", None)
-            }
+            Ok(()) if plan.exec == ExecPath::LsmIma => line(
+                "fanotify_open_exec",
+                State::Available,
+                "used while an MD5 or SHA-1 is listed: the kernel takes SHA-256 itself, and no other",
+                None,
+            ),
             Ok(()) => line("fanotify_open_exec", State::Available, "not used: nothing can be enforced, as above", None),
             Err(refusal) => {
                 let fix = match refusal.errno {
