@@ -88,6 +88,8 @@ fn constants() {
         layout::TOP_HIGH,
         layout::TOP_STARTS,
         layout::TOP_BASES,
+        layout::TOP_FORM,
+        layout::PLAIN,
         layout::LEAF_BASE,
         layout::ENTRIES_MAX,
         table::TAG,

@@ -2,7 +2,7 @@
 
 use core::mem::MaybeUninit;
 
-use agent_common::wire::{Counter, Fold, FoldKey, Header, HitKey};
+use agent_common::wire::{Counter, Fold, FoldKey, HitKey};
 use aya_ebpf::bindings::{BPF_ANY, BPF_NOEXIST};
 use aya_ebpf::btf_maps::ring_buf::RingBuf;
 use aya_ebpf::helpers::bpf_get_current_pid_tgid;
@@ -142,21 +142,6 @@ impl<T> Slot<T> {
     pub fn send(self, flags: u32) {
         // SAFETY: reserved by `reserve` and submitted once, because `self` is consumed.
         unsafe { bpf_ringbuf_submit(self.0.cast(), u64::from(flags)) };
-    }
-}
-
-/// The header of a record.
-#[inline(always)]
-pub fn fold_key(header: &Header, destination: u64, port: u16) -> FoldKey {
-    FoldKey {
-        start_boot_ns: header.process.start_boot_ns,
-        destination,
-        generation: header.generation,
-        entry: header.entry,
-        pid: header.process.pid,
-        port,
-        hook: header.hook,
-        verdict: header.verdict,
     }
 }
 

@@ -1,8 +1,8 @@
 //! IPv4: at most a directory, a top, a leaf and a run, or a top and two blocks of addresses.
 
 use crate::image::layout::{
-    DIRECT, DIRECTORY, EXACT, LEAF_BASE, NO_DIRECTORY, RUNS, SEED, TOP_BASES, TOP_HIGH, TOP_LOW, TOP_STARTS, element,
-    high, low,
+    DIRECT, DIRECTORY, EXACT, LEAF_BASE, NO_DIRECTORY, PLAIN, RUNS, SEED, TOP_BASES, TOP_FORM, TOP_HIGH, TOP_LOW,
+    TOP_STARTS, element, hash_bit, high, low, place_bit,
 };
 use crate::image::{Block, Blocks, Damaged, read};
 
@@ -44,29 +44,50 @@ pub(super) fn find<B: Blocks + ?Sized>(image: &B, header: &Block, address: u32) 
         },
     };
     let top = read(image, top)?;
+    let run = match run_of(image, header, top, address)? {
+        Way::Nothing => return Ok(None),
+        Way::Exact => return find_exact(image, header, address),
+        Way::Run(run) => run,
+    };
+    let runs = read(image, low(header[RUNS]).wrapping_add(run >> 4))?;
+    Ok(element(runs, run).checked_sub(1))
+}
+
+/// Where a top leads.
+enum Way {
+    Nothing,
+    Exact,
+    Run(u32),
+}
+
+#[inline(always)]
+fn run_of<B: Blocks + ?Sized>(image: &B, header: &Block, top: &Block, address: u32) -> Result<Way, Damaged> {
+    if top[TOP_FORM] & PLAIN != 0 {
+        let has = |bit: u32| top[((bit >> 6) & 7) as usize] >> (bit & 63) & 1 != 0;
+        let may_be = has(place_bit(address)) && has(hash_bit(hash(address, header[SEED])));
+        return Ok(if may_be { Way::Exact } else { Way::Nothing });
+    }
     let half = ((address >> 14) & 1) as usize;
     let bit = (address >> 8) & 63;
     let single = top[TOP_LOW + half] >> bit & 1 != 0;
     let covered = top[TOP_HIGH + half] >> bit & 1 != 0;
     let through = u64::MAX >> (63 - bit);
-    let run = match (covered, single) {
-        (false, false) => return Ok(None),
-        (false, true) => return find_exact(image, header, address),
+    Ok(match (covered, single) {
+        (false, false) => Way::Nothing,
+        (false, true) => Way::Exact,
         (true, true) => {
             let before = if half == 0 { 0 } else { top[TOP_STARTS].count_ones() };
             let starts = before.wrapping_add((top[TOP_STARTS + half] & through).count_ones());
-            low(top[TOP_BASES]).wrapping_add(starts).wrapping_sub(1)
+            Way::Run(low(top[TOP_BASES]).wrapping_add(starts).wrapping_sub(1))
         }
         (true, false) => {
             let divided = top[TOP_HIGH + half] & !top[TOP_LOW + half];
             let before = if half == 0 { 0 } else { (top[TOP_HIGH] & !top[TOP_LOW]).count_ones() };
             let rank = before.wrapping_add((divided & (through >> 1)).count_ones());
             let leaf = high(header[RUNS]).wrapping_add(high(top[TOP_BASES])).wrapping_add(rank);
-            run_in_leaf(read(image, leaf)?, address)
+            Way::Run(run_in_leaf(read(image, leaf)?, address))
         }
-    };
-    let runs = read(image, low(header[RUNS]).wrapping_add(run >> 4))?;
-    Ok(element(runs, run).checked_sub(1))
+    })
 }
 
 #[inline(always)]

@@ -69,8 +69,28 @@ pub const TOP_HIGH: usize = 2;
 pub const TOP_STARTS: usize = 4;
 /// Word of a top: index of its first run, and above it of its first leaf.
 pub const TOP_BASES: usize = 6;
+/// Word of a top: 0, or in plain form [`PLAIN`] and the last of its bits.
+pub const TOP_FORM: usize = 7;
+/// Bit of [`TOP_FORM`]: no prefix touches this /17, so all of the block says which addresses to look for in the exact segment:
+/// those whose [`place_bit`] and [`hash_bit`] are both set. Listed addresses that crowd together set few of the former, and
+/// ones that are spread few of both, so what is not listed is seldom looked for.
+pub const PLAIN: u64 = 1 << 63;
 /// Word of a leaf, after its four words of run starts: index of its first run.
 pub const LEAF_BASE: usize = 4;
+
+/// The bit of a top in plain form for an address's /25: 0..=255.
+#[inline(always)]
+#[must_use]
+pub const fn place_bit(address: u32) -> u32 {
+    (address >> 7) & 255
+}
+
+/// The bit of a top in plain form for the hash of an address: 256..=510.
+#[inline(always)]
+#[must_use]
+pub const fn hash_bit(hash: u64) -> u32 {
+    256 + (((hash as u32 & 0xffff) * 255) >> 16)
+}
 
 /// A key space: what can be looked up on its own.
 #[repr(u8)]

@@ -86,7 +86,11 @@ fn read<B: Blocks + ?Sized>(image: &B, index: u32) -> Result<&Block, Damaged> {
 /// The generation of an image. An error also for an image of another [`crate::ABI_VERSION`].
 #[inline(always)]
 pub fn generation<B: Blocks + ?Sized>(image: &B) -> Result<u32, Damaged> {
-    let header = read(image, HEADER)?;
+    generation_of(read(image, HEADER)?)
+}
+
+#[inline(always)]
+fn generation_of(header: &Block) -> Result<u32, Damaged> {
     if header[layout::IDENTITY] == layout::identity() {
         Ok(layout::low(header[layout::GENERATION]))
     } else {
@@ -113,18 +117,29 @@ pub fn seed<B: Blocks + ?Sized>(image: &B) -> Result<Seed, Damaged> {
     Ok(Seed(header[layout::SEED], header[layout::SEED + 1]))
 }
 
+/// An entry, dead or alive, and the generation that it is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// The image's generation.
+    pub generation: u32,
+    /// Index into its provenance; what it comes to now is [`resolve`]'s to say.
+    pub entry: u32,
+}
+
 /// Looks up the destination of a connect or a send: first the address with its `port`, then the address. `high` and `low`
 /// are the halves of the IPv6 address in host order, for IPv4 of its mapped form ([`canon::mapped`]). Spellings of IPv4
 /// addresses in IPv6 are those IPv4 addresses, and after that may match an IPv6 prefix that covers the spelling.
+///
+/// Nothing here asks what time it is: nearly every connect is to something that is not listed.
 #[inline(always)]
-pub fn destination<B: Blocks + ?Sized>(
+pub fn find_destination<B: Blocks + ?Sized>(
     image: &B,
     high: u64,
     low: u64,
     port: u16,
-    now: u32,
-) -> Result<Option<Hit>, Damaged> {
+) -> Result<Option<Found>, Damaged> {
     let header = read(image, HEADER)?;
+    let generation = generation_of(header)?;
     let canonical = canon::destination(high, low);
     let mut found = None;
     if layout::has(header, Space::Endpoint) {
@@ -139,7 +154,20 @@ pub fn destination<B: Blocks + ?Sized>(
         let (high, low) = if native { (canonical.high, canonical.low) } else { (high, low) };
         found = ipv6::find(image, header, high, low)?;
     }
-    class::resolve(image, header, found, now)
+    Ok(found.map(|entry| Found { generation, entry }))
+}
+
+/// [`find_destination`], and what it comes to at `now`.
+#[inline(always)]
+pub fn destination<B: Blocks + ?Sized>(
+    image: &B,
+    high: u64,
+    low: u64,
+    port: u16,
+    now: u32,
+) -> Result<Option<Hit>, Damaged> {
+    let found = find_destination(image, high, low, port)?;
+    resolve(image, found.map(|found| found.entry), now)
 }
 
 /// Looks up an IPv4 address in host order, as it is: see [`destination`] for what a connect means.

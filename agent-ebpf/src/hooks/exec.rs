@@ -8,7 +8,7 @@ use core::ffi::c_void;
 use core::ptr::read_volatile;
 
 use agent_common::image::{self, Action, Damaged, DigestKind, Hit, Seed, Space};
-use agent_common::wire::{Config, Counter, ExecRecord, FileDigests, Header, Hook, RecordKind, Verdict};
+use agent_common::wire::{Config, Counter, ExecRecord, FileDigests, FoldKey, Header, Hook, RecordKind, Verdict};
 use aya_ebpf::bindings::BPF_RB_NO_WAKEUP;
 use aya_ebpf::helpers::generated::{bpf_get_current_ancestor_cgroup_id, bpf_ima_file_hash, bpf_loop, bpf_send_signal};
 use aya_ebpf::macros::btf_tracepoint;
@@ -18,10 +18,10 @@ use aya_ebpf::{EbpfContext, Global};
 use super::exec_record::{self, Arguments};
 use super::{count_verdict, header, is, verdict};
 use crate::clock::Now;
-use crate::emit::{ANY, Slot, count, damaged, fold, fold_key, not_killed};
+use crate::emit::{ANY, Slot, count, damaged, fold, not_killed};
 use crate::image::Generation;
 use crate::kmem::file::{self, Identity};
-use crate::kmem::{Address, MISSING, blurred, path};
+use crate::kmem::{Address, MISSING, blurred, path, task};
 use crate::maps::{EXECS, FILE_DIGESTS};
 
 const SIGKILL: u32 = 9;
@@ -322,16 +322,28 @@ fn executed(context: *mut c_void) {
 // size of 2 calls is 624"), seen on 6.12.
 #[inline(never)]
 fn tell(now: &Now, bprm: Address, subject: &Subject, judged: &Judged) {
-    let mut header = header(now, RecordKind::Exec, judged.hook);
-    header.generation = judged.generation;
-    header.entry = judged.entry;
-    header.verdict = judged.verdict as u8;
     count_verdict(judged.generation, judged.entry, judged.verdict);
-    if !fold(fold_key(&header, 0, 0), now.boot_ns)
+    let (start_boot_ns, pid) = task::key();
+    let Judged { generation, entry, verdict, hook } = *judged;
+    let key = FoldKey {
+        start_boot_ns,
+        destination: 0,
+        generation,
+        entry,
+        pid,
+        port: 0,
+        hook: hook as u8,
+        verdict: verdict as u8,
+    };
+    if !fold(key, now.boot_ns)
         && let Some(slot) = Slot::hit()
     {
+        let mut header = header(now, RecordKind::Exec, hook);
+        header.generation = generation;
+        header.entry = entry;
+        header.verdict = verdict as u8;
         let arguments =
-            if judged.hook as u8 == Hook::SchedProcessExec as u8 { Arguments::Readable } else { Arguments::NotYet };
+            if hook as u8 == Hook::SchedProcessExec as u8 { Arguments::Readable } else { Arguments::NotYet };
         exec_record::send(slot, header, bprm, subject, arguments, 0);
     }
 }

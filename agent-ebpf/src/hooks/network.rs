@@ -4,16 +4,17 @@ use core::arch::asm;
 use core::ptr::read_volatile;
 
 use agent_common::canon::mapped;
-use agent_common::image::{self, Hit};
+use agent_common::image::{self, Found, Hit};
 use agent_common::wire::{Counter, FoldKey, Hook, NetworkRecord, RecordKind, Verdict};
 use aya_ebpf::bindings::bpf_sock_addr;
 use aya_ebpf::macros::cgroup_sock_addr;
 use aya_ebpf::programs::SockAddrContext;
 
 use super::{count_verdict, header, is, verdict};
-use crate::clock::Now;
-use crate::emit::{Slot, count, damaged, fold, fold_key};
+use crate::clock::{Now, switched_on};
+use crate::emit::{Slot, count, damaged, fold};
 use crate::image::Generation;
+use crate::kmem::task;
 
 /// Lets the call pass.
 const PASS: i32 = 1;
@@ -73,14 +74,26 @@ struct Socket {
 #[inline(always)]
 fn send(now: &Now, target: &Target, socket: Socket, hook: Hook, found: (u32, Hit, Verdict)) {
     let (generation, hit, verdict) = found;
+    // Of a repeat no more is asked than what it is a repeat of.
+    let (start_boot_ns, pid) = task::key();
+    let key = FoldKey {
+        start_boot_ns,
+        destination: FoldKey::destination((target.high, target.low)),
+        generation,
+        entry: hit.entry,
+        pid,
+        port: target.port,
+        hook: hook as u8,
+        verdict: verdict as u8,
+    };
+    if fold(key, now.boot_ns) {
+        return;
+    }
+    let Some(slot) = Slot::<NetworkRecord>::hit() else { return };
     let mut header = header(now, RecordKind::Network, hook);
     header.generation = generation;
     header.entry = hit.entry;
     header.verdict = verdict as u8;
-    if fold(fold_key(&header, FoldKey::destination((target.high, target.low)), target.port), now.boot_ns) {
-        return;
-    }
-    let Some(slot) = Slot::<NetworkRecord>::hit() else { return };
     let mut address = [0u8; 16];
     address[..8].copy_from_slice(&target.high.to_be_bytes());
     address[8..].copy_from_slice(&target.low.to_be_bytes());
@@ -98,41 +111,45 @@ fn send(now: &Now, target: &Target, socket: Socket, hook: Hook, found: (u32, Hit
 }
 
 #[inline(always)]
-fn find(generation: &Generation, target: &Target, now: u32) -> Result<Option<(u32, Hit)>, image::Damaged> {
-    let number = image::generation(generation)?;
-    match image::destination(generation, target.high, target.low, target.port, now)? {
-        Some(hit) => Ok(Some((number, hit))),
-        None => Ok(None),
-    }
-}
-
-#[inline(always)]
 fn decide(context: *const bpf_sock_addr, hook: Hook, target: Target) -> i32 {
     let socket = Socket {
         family: field!(context, user_family) as u16,
         protocol: field!(context, protocol) as u16,
         socket_type: field!(context, type_) as u16,
     };
-    let Some(now) = Now::read() else { return PASS };
+    let Some(config) = switched_on() else { return PASS };
     count(Counter::NetworkJudged);
     let Some(generation) = Generation::current() else {
         count(Counter::NoImage);
         return PASS;
     };
-    let (number, hit) = match find(&generation, &target, now.wall_s) {
-        Ok(Some(found)) => found,
+    match image::find_destination(&generation, target.high, target.low, target.port) {
+        Ok(None) => PASS,
+        Ok(Some(found)) => answer(&generation, &Now::with(config), &target, socket, hook, found),
+        Err(image::Damaged) => {
+            damaged();
+            PASS
+        }
+    }
+}
+
+/// What a listed destination comes to.
+#[inline(always)]
+fn answer(generation: &Generation, now: &Now, target: &Target, socket: Socket, hook: Hook, found: Found) -> i32 {
+    let hit = match image::resolve(generation, Some(found.entry), now.wall_s) {
+        Ok(Some(hit)) => hit,
         Ok(None) => return PASS,
         Err(image::Damaged) => {
             damaged();
             return PASS;
         }
     };
-    let verdict = verdict(hit.action, &now, Verdict::Blocked);
+    let verdict = verdict(hit.action, now, Verdict::Blocked);
     if is(verdict, Verdict::Passed) {
         return PASS;
     }
-    count_verdict(number, hit.entry, verdict);
-    send(&now, &target, socket, hook, (number, hit, verdict));
+    count_verdict(found.generation, hit.entry, verdict);
+    send(now, target, socket, hook, (found.generation, hit, verdict));
     if is(verdict, Verdict::Blocked) { REFUSE } else { PASS }
 }
 

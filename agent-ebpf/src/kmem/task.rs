@@ -27,6 +27,14 @@ fn current() -> Address {
     Address::new(unsafe { bpf_get_current_task() })
 }
 
+/// What tells the current process from every other one: when its leader started, in nanoseconds since boot, and its id.
+#[inline(always)]
+pub fn key() -> (u64, u32) {
+    // SAFETY: the helper takes nothing.
+    let ids = unsafe { bpf_get_current_pid_tgid() };
+    (current().follow(&OFF_TASK_LEADER).value(&OFF_TASK_START), (ids >> 32) as u32)
+}
+
 /// The current process, as far as this kernel lets it be seen.
 #[inline(always)]
 pub fn process() -> Process {

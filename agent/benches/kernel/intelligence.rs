@@ -40,6 +40,15 @@ pub fn unlisted(count: usize, sets: &[&[u32]]) -> Vec<Ipv4Addr> {
     unicast(2).filter(|address| !is_listed(address)).take(count).map(Ipv4Addr::from).collect()
 }
 
+/// The same in an order that no list would be kept in: the worst for caches.
+pub fn shuffled(addresses: &[u32]) -> Vec<u32> {
+    let mut shuffled = addresses.to_vec();
+    for (last, number) in (1..shuffled.len()).rev().zip(numbers(3)) {
+        shuffled.swap(last, number as usize % (last + 1));
+    }
+    shuffled
+}
+
 /// Each address as an indicator of its own, as a plain list gives them, to be blocked for ever.
 pub fn ruling(addresses: &[u32]) -> Ruling {
     let (source, rule, file): (Arc<str>, Arc<str>, Arc<str>) =

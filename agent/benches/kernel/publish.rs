@@ -13,7 +13,7 @@ use agent_common::image::Seed;
 use anyhow::{Context, Result, ensure};
 use jiff::Timestamp;
 
-use crate::intelligence::{listed, ruling};
+use crate::intelligence::{listed, ruling, shuffled};
 use crate::report::{Report, Target};
 use crate::sample::{Sample, thread_time};
 use crate::sandbox::{Cordon, Sandbox};
@@ -28,7 +28,7 @@ pub fn run(sandbox: &Sandbox, quick: bool, report: &mut Report) -> Result<()> {
         if quick { &[("10k", 10_000, 2)] } else { &[("1M", 1_000_000, 7), ("10M", 10_000_000, 5)] };
     let mut generation = 1;
     for &(name, size, rounds) in sizes {
-        let set = listed(size);
+        let set = shuffled(&listed(size));
         let targets = (name == "10M").then_some((Target::AtMost(SECONDS), Target::AtMost(BYTES)));
         let name = format!("{name} indicators");
         let mut whole = Parts::default();

@@ -66,8 +66,8 @@ pub struct Fetching {
     wanted: mpsc::Receiver<Wanted>,
     waiting: Vec<Wanted>,
     running: JoinSet<Done>,
-    /// By name, on the clock that does not jump.
-    due: HashMap<String, Instant>,
+    /// By name, on the clock that does not jump; with the source as it was then.
+    due: HashMap<String, (Source, Instant)>,
     /// Names of what is new and not in force yet, and since when.
     fresh: Option<(BTreeSet<String>, Instant)>,
     stop: Stopping,
@@ -108,8 +108,11 @@ impl Fetching {
             tokio::select! {
                 _ = every_second.tick() => {}
                 Some(wanted) = self.wanted.recv() => {
+                    // So that a source that was only just added is known.
+                    self.start_what_is_due();
                     let now = Instant::now();
-                    self.due.extend(wanted.names.iter().map(|name| (name.clone(), now)));
+                    let wanted_now = self.due.iter_mut().filter(|(name, _)| wanted.names.contains(*name));
+                    wanted_now.for_each(|(_, (_, due))| *due = now);
                     self.waiting.push(wanted);
                 }
                 Some(done) = self.running.join_next() => {
@@ -129,7 +132,15 @@ impl Fetching {
         self.forget_others(&sources);
         let now = Instant::now();
         for source in sources {
-            let due = *self.due.entry(source.name.clone()).or_insert_with(|| first_due(&self.shared, source));
+            let due = match self.due.get(&source.name) {
+                Some((known, due)) if known == source => *due,
+                // New, or another than before.
+                _ => {
+                    let due = first_due(&self.shared, source);
+                    self.due.insert(source.name.clone(), (source.clone(), due));
+                    due
+                }
+            };
             let mut fetches = lock(&self.shared.fetches);
             let progress = fetches.entry(source.name.clone()).or_default();
             if progress.running || due > now || self.running.len() >= AT_A_TIME {
@@ -168,6 +179,10 @@ impl Fetching {
         let mut fetches = lock(&self.shared.fetches);
         let progress = fetches.entry(name.clone()).or_default();
         progress.running = false;
+        if self.due.get(name).is_none_or(|(known, _)| known != source) {
+            // The settings changed meanwhile: it is fetched as they now say.
+            return;
+        }
         let (pause, retry_after) = match result {
             Ok(fetched) => {
                 let state = State::read(&source.path);
@@ -195,7 +210,7 @@ impl Fetching {
         }
         // A tenth more or less.
         let pause = pause.mul_f64(0.9 + 0.2 * chance()).max(retry_after.unwrap_or_default().min(LONGEST_PAUSE));
-        self.due.insert(name.clone(), Instant::now() + pause);
+        self.due.insert(name.clone(), (source.clone(), Instant::now() + pause));
         progress.next = Timestamp::now().checked_add(SignedDuration::try_from(pause).unwrap_or_default()).ok();
         drop(fetches);
         self.waiting.iter_mut().for_each(|wanted| {
@@ -210,8 +225,7 @@ impl Fetching {
             // The fault says it; what is live stays, and what is kept goes into the next.
             let _refused = self.shared.renew(move |source| names.contains(&source.name)).await;
         }
-        let still_fresh = self.fresh.as_ref().map(|(names, _)| names);
-        if still_fresh.is_none() {
+        if self.fresh.is_none() {
             for wanted in self.waiting.extract_if(.., |wanted| wanted.names.is_empty()) {
                 // Whoever asked may have gone.
                 let _gone = wanted.done.send(());
@@ -229,8 +243,10 @@ fn first_due(shared: &Shared, source: &Source) -> Instant {
         source.interval().saturating_sub(age).max(FIRST_DELAY.min(source.interval() / 10).mul_f64(chance()))
     });
     let next = now.checked_add(SignedDuration::try_from(left).unwrap_or_default()).ok();
-    let progress = Progress { succeeded: state.succeeded, changed: state.changed, next, ..Progress::default() };
-    lock(&shared.fetches).insert(source.name.clone(), progress);
+    let mut fetches = lock(&shared.fetches);
+    let progress = fetches.entry(source.name.clone()).or_default();
+    let running = progress.running;
+    *progress = Progress { succeeded: state.succeeded, changed: state.changed, next, running, ..Progress::default() };
     Instant::now() + left
 }
 

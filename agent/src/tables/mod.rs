@@ -12,6 +12,7 @@
 //!
 //! The kernel holds to expiries by itself: each entry names the one that takes over.
 
+mod claims;
 mod compile;
 mod key;
 mod lookup;
@@ -20,23 +21,18 @@ mod summary;
 #[cfg(test)]
 mod tests;
 
-use std::cmp::Reverse;
-use std::num::NonZeroU32;
-
 use agent_common::image::{self, Block, Seed};
-use jiff::Timestamp;
 
 pub use self::key::UnenforcedReason;
 pub use self::lookup::{Bearing, look_up};
 pub use self::provenance::{Matched, Provenance};
 pub use self::summary::{Summary, TableSummary, Unenforced};
 
-use self::compile::link::{Links, NONE};
-use self::compile::{Keyed, Plan};
-use self::key::Key;
+use self::claims::{Claims, Grouped};
+use self::compile::Plan;
+use self::compile::link::NONE;
 use self::summary::Losses;
-use crate::intel::Observable;
-use crate::policy::{Action, Ruled, Ruling};
+use crate::policy::{Ruled, Ruling};
 
 /// Why no image can be built.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -98,13 +94,10 @@ impl Compilation {
     pub fn new(ruling: Ruling, generation: u32, seed: Seed) -> Result<Self, Error> {
         let Ruling { ruled, exceptions, .. } = ruling;
         let mut losses = Losses::default();
-        let claims = claims(&ruled, &exceptions, &mut losses);
-        let mut grouped = Grouped::default();
-        for group in claims.chunk_by(|one, other| one.key == other.key) {
-            grouped.add(group, &ruled);
-        }
-        let Grouped { keys, links, members, merged, mut excepted } = grouped;
-        let plan = Plan::new(keys, links, generation, seed)?;
+        let grouped = Claims::of(&ruled, &exceptions, &mut losses).group(&ruled);
+        let Grouped { singles, keys, links, members, merged, mut excepted } = grouped;
+        let plan = Plan::new(&singles, keys, links, generation, seed)?;
+        drop(singles);
         excepted += plan.excepted.iter().map(|link| group_of(&plan, *link, &members).count() as u64).sum::<u64>();
         for link in &plan.out_of_reach {
             for member in group_of(&plan, *link, &members) {
@@ -153,103 +146,6 @@ impl AddressCompilation {
     /// Writes the image to the first [`blocks`](Self::blocks) of `image`, whatever they hold.
     pub fn write(mut self, image: &mut [Block]) -> Result<(), Error> {
         self.0.write(image).map(|_| ())
-    }
-}
-
-/// A key that an indicator or, with `ruled` of `None`, an exception asks for.
-struct Claim {
-    key: Key,
-    ruled: Option<u32>,
-    /// Seconds since the epoch; `None` for never.
-    expires: Option<NonZeroU32>,
-}
-
-/// All claims, those for one key side by side: exceptions, then by action, life, confidence, source and id.
-fn claims(ruled: &[Ruled], exceptions: &[Observable], losses: &mut Losses) -> Vec<Claim> {
-    let observables = (0_u32..).zip(ruled).map(|(index, ruled)| (Some(index), &ruled.observable));
-    let observables = observables.chain(exceptions.iter().map(|exception| (None, exception)));
-    let mut claims = Vec::with_capacity(ruled.len() + exceptions.len());
-    for (index, observable) in observables {
-        // Domains have a key and are in the image, but as yet no hook asks for them.
-        if matches!(observable, Observable::Domain(_)) {
-            losses.add(UnenforcedReason::NoHook, observable);
-        }
-        match Key::of(observable) {
-            Ok(key) => {
-                let ruled = index.and_then(|index| ruled.get(index as usize));
-                claims.push(Claim { key, ruled: index, expires: ruled.and_then(|ruled| seconds(ruled.expires)) });
-            }
-            Err(reason) => losses.add(reason, observable),
-        }
-    }
-    let rank = |claim: &Claim| claim.ruled.and_then(|index| ruled.get(index as usize)).map(strength);
-    claims.sort_unstable_by(|one, other| one.key.cmp(&other.key).then_with(|| rank(one).cmp(&rank(other))));
-    claims
-}
-
-/// What comes first of those with one key, whatever order they were read in. A publisher's object comes before a line of a
-/// list: publishers give both, and only the object names actors and reports.
-fn strength(ruled: &Ruled) -> impl Ord + use<'_> {
-    let life = seconds(ruled.expires).map_or(u32::MAX, NonZeroU32::get);
-    let indicator = &*ruled.indicator;
-    let name = (&*ruled.source, indicator.id.as_deref(), &*ruled.rule, &indicator.origin, &ruled.observable);
-    (Reverse(ruled.action), Reverse(life), Reverse(indicator.confidence), indicator.id.is_none(), name)
-}
-
-/// Whole seconds since the epoch, rounded up so that nothing ends before its time; `None` for never, which what ends
-/// after 2106 is taken for.
-fn seconds(expires: Option<Timestamp>) -> Option<NonZeroU32> {
-    let expires = expires?;
-    let up = expires.as_second() + i64::from(expires.subsec_nanosecond() > 0);
-    match u32::try_from(up.max(1)) {
-        Ok(seconds) if seconds < u32::MAX => NonZeroU32::new(seconds),
-        _ => None,
-    }
-}
-
-/// Claims by key.
-#[derive(Default)]
-struct Grouped {
-    keys: Vec<Keyed>,
-    links: Links,
-    members: Vec<u32>,
-    merged: u64,
-    excepted: u64,
-}
-
-impl Grouped {
-    /// Takes all claims for one key.
-    fn add(&mut self, group: &[Claim], ruled: &[Ruled]) {
-        let Some(Claim { key, .. }) = group.first() else { return };
-        if group.iter().any(|claim| claim.ruled.is_none()) {
-            self.excepted += group.iter().filter(|claim| claim.ruled.is_some()).count() as u64;
-            let link = self.links.add(None, 0, image::Action::Allow, NONE);
-            self.keys.push(Keyed { key: key.clone(), link });
-            return;
-        }
-        self.merged += group.len() as u64 - 1;
-        let (mut head, mut last): (Option<u32>, Option<(u32, Option<NonZeroU32>)>) = (None, None);
-        for (member, claim) in group.iter().enumerate() {
-            let Some(index) = claim.ruled else { continue };
-            let position = self.members.len() as u32;
-            self.members.push(if member == 0 { Provenance::first(index) } else { index });
-            // What does not outlive the one before it never decides.
-            let outlives =
-                |before: Option<NonZeroU32>| before.is_some_and(|before| claim.expires.is_none_or(|own| own > before));
-            if last.is_none_or(|(_, before)| outlives(before)) {
-                let action = ruled.get(index as usize).map_or(image::Action::Report, |ruled| match ruled.action {
-                    Action::Block => image::Action::Block,
-                    Action::Report => image::Action::Report,
-                });
-                let expires = claim.expires.map_or(0, NonZeroU32::get);
-                let link = self.links.add(last.map(|(link, _)| link), expires, action, position);
-                head = head.or(Some(link));
-                last = Some((link, claim.expires));
-            }
-        }
-        if let Some(link) = head {
-            self.keys.push(Keyed { key: key.clone(), link });
-        }
     }
 }
 

@@ -138,3 +138,15 @@ fn an_indicator_that_names_our_own_upstream_is_said_and_can_be_allowed() {
     sandbox.json(&["intel", "refresh", "feed", "--json"]);
     assert!(is_blocked(&connect("127.31.0.6:0")));
 }
+
+#[test]
+fn a_source_that_moves_is_fetched_at_once_and_inherits_nothing() {
+    let (old, new) = (Web::new(serves("127.31.0.7\n")), Web::new(serves("127.31.0.8\n")));
+    let mut sandbox = Sandbox::new(&settings(&old, ""));
+    sandbox.start();
+    sandbox.wait_for("the first fetch", |_| is_blocked(&connect("127.31.0.7:0")).then_some(()));
+    std::fs::write(sandbox.root.path().join("etc/cordon/cordon.toml"), settings(&new, "")).unwrap();
+    sandbox.json(&["reload", "--json"]);
+    connect("127.31.0.7:0").unwrap();
+    sandbox.wait_for("the fetch from elsewhere", |_| is_blocked(&connect("127.31.0.8:0")).then_some(()));
+}

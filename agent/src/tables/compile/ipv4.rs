@@ -1,8 +1,11 @@
 //! The IPv4 segments before entries have numbers: tops, leaves, runs and the addresses of the exact segment.
 
+use std::cmp::Reverse;
+
 use agent_common::image::Block;
 use agent_common::image::layout::{
-    DIRECT, LEAF_BASE, NO_DIRECTORY, ROOTED, TOP_BASES, TOP_HIGH, TOP_LOW, TOP_STARTS, TOPS, pack,
+    DIRECT, LEAF_BASE, NO_DIRECTORY, PLAIN, ROOTED, TOP_BASES, TOP_FORM, TOP_HIGH, TOP_LOW, TOP_STARTS, TOPS, pack,
+    place_bit,
 };
 
 use super::link::Links;
@@ -38,26 +41,30 @@ pub(in crate::tables) struct Left {
 }
 
 impl Ipv4 {
-    /// `nodes` are sorted by first address, the larger first, each once.
-    pub(in crate::tables) fn new(nodes: &[Node<u32>], links: &mut Links) -> (Self, Left) {
-        let mut exact = Vec::new();
-        let mut exact_links = Vec::new();
+    /// `prefixes` are sorted by first address, the larger first, each once; so are `singles`, with their links.
+    pub(in crate::tables) fn new(prefixes: &[Node<u32>], singles: &[(u32, u32)], links: &mut Links) -> (Self, Left) {
+        let mut exact = Vec::with_capacity(singles.len());
+        let mut exact_links = Vec::with_capacity(singles.len());
         let mut others = Vec::new();
-        let mut prefixes = nodes.iter().filter(|node| node.first != node.last).peekable();
+        let mut ahead = prefixes.iter().peekable();
         // The last /24 that any range so far touches. 0.0.0.0 marks a free slot, so it is a range, and none of the other
         // addresses of its /24 can then have a slot.
-        let mut reach = nodes.first().filter(|node| node.first == 0).map(|_| 0);
-        for node in nodes {
-            while let Some(prefix) = prefixes.next_if(|prefix| prefix.first >> 8 <= node.first >> 8) {
+        let mut reach = singles.first().filter(|(address, _)| *address == 0).map(|_| 0);
+        for (address, link) in singles {
+            while let Some(prefix) = ahead.next_if(|prefix| prefix.first >> 8 <= address >> 8) {
                 reach = reach.max(Some(prefix.last >> 8));
+                others.push(*prefix);
             }
-            if node.first == node.last && reach < Some(node.first >> 8) {
-                exact.push(node.first);
-                exact_links.push(node.link);
+            if reach < Some(address >> 8) {
+                exact.push(*address);
+                exact_links.push(*link);
             } else {
-                others.push(*node);
+                others.push(Node { first: *address, last: *address, link: *link });
             }
         }
+        others.extend(ahead);
+        // A prefix comes in with the first address of its /24, which may lie before it.
+        others.sort_by_key(|node| (node.first, Reverse(node.last)));
         let Flattened { ranges, excepted, out_of_reach } = flatten(&others, links);
         let mut ipv4 = Self { exact, exact_links, ranges, ..Self::default() };
         ipv4.lay_out();
@@ -69,6 +76,12 @@ impl Ipv4 {
         let mut ipv4 = Self { exact, ranges, ..Self::default() };
         ipv4.lay_out();
         ipv4
+    }
+
+    /// Which of [`Ipv4::tops`] the /17 of an address has.
+    pub(in crate::tables) fn top_of(&self, address: u32) -> Option<u32> {
+        let seventeen = address >> 15;
+        if self.form == ROOTED { self.root.get(seventeen as usize)?.checked_sub(1) } else { Some(seventeen) }
     }
 
     pub(in crate::tables) fn directory_blocks(&self) -> u32 {
@@ -91,6 +104,7 @@ impl Ipv4 {
                 Some(Some(link)) if shared.is_some_and(|(of, _)| of == link) => {
                     shared.map(|(_, top)| top).unwrap_or_default()
                 }
+                Some(None) => segments.plain_top(&mut source, first),
                 uniform => {
                     let top = segments.top(&mut source, first);
                     if let Some(Some(link)) = uniform {
@@ -156,7 +170,20 @@ struct Segments<'a> {
 }
 
 impl Segments<'_> {
-    /// Lays out the /17 that starts at `seventeen`; returns 1 + its top.
+    /// Lays out the /17 that starts at `seventeen` and that no range touches, but for what depends on the seed; returns 1 +
+    /// its top.
+    fn plain_top(&mut self, source: &mut Source<'_>, seventeen: u32) -> u32 {
+        let mut top: Block = [0; 8];
+        set(&mut top, TOP_FORM, PLAIN);
+        for address in source.take_exact_through(seventeen | 0x7fff) {
+            let bit = place_bit(*address);
+            set(&mut top, bit as usize / 64, 1 << (bit % 64));
+        }
+        self.tops.push(top);
+        self.tops.len() as u32
+    }
+
+    /// The same of one that ranges touch.
     fn top(&mut self, source: &mut Source<'_>, seventeen: u32) -> u32 {
         let mut top: Block = [0; 8];
         let first_leaf = self.leaves.len() as u32;

@@ -1,6 +1,6 @@
 //! Entries before they have a number: until when, what to do, and what takes over.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use agent_common::image::{Action, CHAIN_MAX};
 
@@ -43,6 +43,10 @@ pub(in crate::tables) enum Cover {
 }
 
 impl Links {
+    pub(in crate::tables) fn with_capacity(links: usize) -> Self {
+        Self { all: Vec::with_capacity(links), ..Self::default() }
+    }
+
     /// Adds a link, which takes over from `before` if there is one.
     pub(in crate::tables) fn add(&mut self, before: Option<u32>, expires: u32, action: Action, position: u32) -> u32 {
         let index = self.all.len() as u32;
@@ -96,17 +100,35 @@ impl Links {
         }
     }
 
+    /// Numbers the links that take over from others, given the link behind each entry: nobody asks for the numbers of the rest.
+    pub(in crate::tables) fn number_successors(&mut self, entries: &[u32]) {
+        let successors: HashSet<u32> = self.distinct.iter().map(|class| class.2).filter(|next| *next != NONE).collect();
+        if successors.is_empty() {
+            return;
+        }
+        for (entry, link) in (0_u32..).zip(entries) {
+            if successors.contains(link) {
+                self.number(*link, entry);
+            }
+        }
+    }
+
     /// Finds the distinct classes of the links in `used`, numbered in that order.
     pub(in crate::tables) fn classify(&mut self, used: impl Iterator<Item = u32>) {
         self.classes = vec![0; self.all.len()];
         let mut numbers = HashMap::new();
+        let mut last = None;
         for index in used {
             let Some(link) = self.all.get(index as usize) else { continue };
             let class = (link.expires, link.action, link.next);
-            let number = *numbers.entry(class).or_insert_with(|| {
-                self.distinct.push(class);
-                self.distinct.len() as u32 - 1
-            });
+            let number = match last {
+                Some((before, number)) if before == class => number,
+                _ => *numbers.entry(class).or_insert_with(|| {
+                    self.distinct.push(class);
+                    self.distinct.len() as u32 - 1
+                }),
+            };
+            last = Some((class, number));
             if let Some(slot) = self.classes.get_mut(index as usize) {
                 *slot = number;
             }

@@ -55,10 +55,16 @@ pub(super) struct Plan {
 }
 
 impl Plan {
-    /// `keys` are sorted, each once.
-    pub(super) fn new(keys: Vec<Keyed>, links: Links, generation: u32, seed: Seed) -> Result<Self, Error> {
+    /// `keys` and `singles`, which are IPv4 addresses with their links, are sorted, each once.
+    pub(super) fn new(
+        singles: &[(u32, u32)],
+        keys: Vec<Keyed>,
+        links: Links,
+        generation: u32,
+        seed: Seed,
+    ) -> Result<Self, Error> {
         let mut plan = Self::empty(links, generation, seed);
-        plan.addresses(&keys);
+        plan.addresses(singles, &keys);
         plan.tables(keys);
         plan.finish()
     }
@@ -110,7 +116,7 @@ impl Plan {
         }
     }
 
-    fn addresses(&mut self, keys: &[Keyed]) {
+    fn addresses(&mut self, singles: &[(u32, u32)], keys: &[Keyed]) {
         let ipv4: Vec<Node<u32>> = keys
             .iter()
             .filter_map(|keyed| match keyed.key {
@@ -121,8 +127,8 @@ impl Plan {
                 _ => None,
             })
             .collect();
-        let nodes = ipv4.len();
-        let (ipv4, left) = Ipv4::new(&ipv4, &mut self.links);
+        let nodes = ipv4.len() + singles.len();
+        let (ipv4, left) = Ipv4::new(&ipv4, singles, &mut self.links);
         self.ipv4_prefixes = (nodes - ipv4.exact.len() - left.excepted.len()) as u64;
         self.ipv4 = ipv4;
         self.excepted.extend(left.excepted);

@@ -2,11 +2,11 @@
 
 use agent_common::image::layout::{
     CLASS_INDEX, CLASSES, DIGEST_KINDS, DIRECT, DIRECTORY, DOMAIN_LABELS, EXACT, GENERATION, HEADER, IDENTITY,
-    IPV6_RUNS, IPV6_STARTS, NO_DIRECTORY, ROOTED, RUNS, SEED, SPACES_HEADER, Space, class_word, descriptor, identity,
-    pack,
+    IPV6_RUNS, IPV6_STARTS, NO_DIRECTORY, PLAIN, ROOTED, RUNS, SEED, SPACES_HEADER, Space, TOP_FORM, class_word,
+    descriptor, hash_bit, identity, pack,
 };
 use agent_common::image::table::{MOVED, Table};
-use agent_common::image::{Block, Seed, SipHasher13};
+use agent_common::image::{Block, Seed, SipHasher13, ipv4_hash};
 
 use super::link::NONE;
 use super::placement::{AddressCells, Cells, TagCells, place, slot};
@@ -42,7 +42,8 @@ impl Plan {
         let mut random = seed.1 | 1;
         let exact = segment(image, self.segments.exact, self.segments.exact_blocks)?;
         let cells = AddressCells { seed: seed.0, blocks: self.segments.exact_blocks };
-        for address in &self.ipv4.exact {
+        let placed = self.by_block(&cells);
+        for (address, _) in &placed {
             if !place(&cells, exact, u64::from(*address), &mut random) {
                 return None;
             }
@@ -51,10 +52,9 @@ impl Plan {
             return Some(Vec::new());
         }
         let mut entries = vec![NONE; self.segments.entries as usize];
-        for (address, link) in self.ipv4.exact.iter().zip(&self.ipv4.exact_links) {
-            let (slot, _) = slot(&cells, exact, u64::from(*address))?;
-            *entries.get_mut(slot as usize)? = *link;
-            self.links.number(*link, slot);
+        for (address, link) in placed {
+            let (slot, _) = slot(&cells, exact, u64::from(address))?;
+            *entries.get_mut(slot as usize)? = link;
         }
         for (keys, table) in self.keyed.iter().zip(self.segments.tables) {
             let blocks = segment(image, table.base, table.blocks)?;
@@ -64,13 +64,57 @@ impl Plan {
                 if std::mem::replace(place, link) != NONE {
                     return None;
                 }
-                self.links.number(link, entry);
             }
         }
         for (place, link) in entries.iter_mut().skip(self.segments.first_listed as usize).zip(&self.listed) {
             *place = *link;
         }
+        self.links.number_successors(&entries);
         Some(entries)
+    }
+
+    /// The single addresses with their links, ordered by where they are looked for first, in steps of a cache's worth of
+    /// blocks: placing them touches memory that is at hand, where the order of addresses would touch all of it.
+    fn by_block(&self, cells: &AddressCells) -> Vec<(u32, u32)> {
+        const STEP: u32 = 512;
+        let step = |address: u32| (cells.choices(u64::from(address)).0 / STEP) as usize;
+        let mut starts = vec![0_usize; (cells.blocks / STEP) as usize + 2];
+        for address in &self.ipv4.exact {
+            if let Some(after) = starts.get_mut(step(*address) + 1) {
+                *after += 1;
+            }
+        }
+        let mut before = 0;
+        for start in &mut starts {
+            before += *start;
+            *start = before;
+        }
+        let mut ordered = vec![(0, NONE); self.ipv4.exact.len()];
+        let links = self.ipv4.exact_links.iter().copied().chain(std::iter::repeat(NONE));
+        for (address, link) in self.ipv4.exact.iter().zip(links) {
+            if let Some(next) = starts.get_mut(step(*address)) {
+                if let Some(place) = ordered.get_mut(*next) {
+                    *place = (*address, link);
+                }
+                *next += 1;
+            }
+        }
+        ordered
+    }
+
+    /// Completes the tops in plain form.
+    fn write_hash_bits(&self, image: &mut [Block], seed: Seed) {
+        for address in &self.ipv4.exact {
+            let top = self.ipv4.top_of(*address).and_then(|top| image.get_mut((self.segments.tops + top) as usize));
+            if let Some(top) = top
+                && top.get(TOP_FORM).is_some_and(|form| form & PLAIN != 0)
+            {
+                let bit = hash_bit(ipv4_hash(*address, seed.0));
+                if let Some(word) = top.get_mut(bit as usize / 64) {
+                    *word |= 1 << (bit % 64);
+                }
+            }
+        }
     }
 
     fn write_rest(&self, image: &mut [Block], seed: Seed, entries: &[u32]) {
@@ -83,6 +127,7 @@ impl Plan {
         let root = self.ipv4.root.iter();
         put_numbers(image, segments.directory, root.map(|top| if *top == 0 { 0 } else { segments.tops + top - 1 }));
         put_blocks(image, segments.tops, &self.ipv4.tops);
+        self.write_hash_bits(image, seed);
         put_blocks(image, segments.leaves, &self.ipv4.leaves);
         let run = |link: Option<u32>| link.and_then(entry).map_or(0, |entry| entry + 1);
         put_numbers(image, segments.runs, self.ipv4.runs.iter().map(|link| run(*link)));
