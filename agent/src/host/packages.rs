@@ -192,13 +192,14 @@ fn load(store: &Path) -> Option<HashMap<[u8; 16], Learnt>> {
 }
 
 fn hex<const N: usize>(text: &str) -> Option<[u8; N]> {
+    let (pairs, []) = text.as_bytes().as_chunks::<2>() else { return None };
     let mut bytes = [0; N];
-    if text.len() != 2 * N {
+    if pairs.len() != N {
         return None;
     }
-    for (byte, digits) in bytes.iter_mut().zip(text.as_bytes().chunks_exact(2)) {
-        let digits = std::str::from_utf8(digits).ok().filter(|digits| !digits.starts_with('+'))?;
-        *byte = u8::from_str_radix(digits, 16).ok()?;
+    let nibble = |digit: u8| char::from(digit).to_digit(16).map(|value| value as u8);
+    for (byte, [high, low]) in bytes.iter_mut().zip(pairs) {
+        *byte = nibble(*high)? << 4 | nibble(*low)?;
     }
     Some(bytes)
 }

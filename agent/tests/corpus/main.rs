@@ -20,6 +20,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod cases;
+mod changes;
 mod lifecycle;
 mod misp;
 mod safety;

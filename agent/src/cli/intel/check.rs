@@ -17,7 +17,7 @@ use crate::intel::source::{Age, FileError, Load, Source, load_all};
 use crate::intel::{Action, Observable, SkipReason, Skipped};
 use crate::policy::{Outcome, Rules, Supply, WarningList, WarningListError, rule};
 
-/// Examples of each reason.
+/// Examples of each reason, unless all are asked for.
 const EXAMPLES: usize = 5;
 
 /// Read intelligence without loading it: what would block, what would be reported, what is skipped and why
@@ -29,6 +29,9 @@ pub struct Args {
     /// One JSON document on standard output
     #[arg(long)]
     pub json: bool,
+    /// Name everything that is skipped, not only the first five of each reason
+    #[arg(long)]
+    pub all: bool,
     /// The time at which validity is judged (RFC 3339), so that results repeat; default: now
     #[arg(long, value_name = "TIME")]
     pub at: Option<Timestamp>,
@@ -147,13 +150,13 @@ impl Serialize for Values {
     }
 }
 
-fn reasons<'a>(skipped: impl Iterator<Item = &'a Skipped>) -> Vec<Reason<'a>> {
+fn reasons<'a>(skipped: impl Iterator<Item = &'a Skipped>, most: usize) -> Vec<Reason<'a>> {
     let mut by_reason: BTreeMap<SkipReason, Reason<'a>> = BTreeMap::new();
     for item in skipped {
         let entry =
             by_reason.entry(item.reason).or_insert(Reason { reason: item.reason, count: 0, examples: Vec::new() });
         entry.count += 1;
-        if entry.examples.len() < EXAMPLES {
+        if entry.examples.len() < most {
             entry.examples.push(Example { place: item.origin.to_string(), value: &item.value, why: &item.why });
         }
     }
@@ -222,14 +225,15 @@ pub fn run(
     for refusal in &refused {
         writeln!(errors, "cordon: left out: {}", refusal.why)?;
     }
+    let most = if args.all { usize::MAX } else { EXAMPLES };
     let document = Document {
         schema: 1,
         files: load.files.len() as u64,
         indicators: load.read,
         outcome,
         values,
-        skipped: reasons(load.skipped.iter().chain(&ruling.skipped)),
-        trimmed: reasons(load.trimmed.iter().chain(&ruling.trimmed)),
+        skipped: reasons(load.skipped.iter().chain(&ruling.skipped), most),
+        trimmed: reasons(load.trimmed.iter().chain(&ruling.trimmed), most),
         superseded: load.superseded,
         refused,
         read_as: &load.read_as,

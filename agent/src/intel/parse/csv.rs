@@ -205,7 +205,7 @@ impl Sheet {
         let origin = Origin { file: Arc::clone(&self.file), place: Place::Line(line) };
         let text = fields.as_ref().map_or_else(|_| String::new(), |fields| fields.join(","));
         match fields.and_then(|fields| self.row(&fields, origin.clone())) {
-            Ok(indicator) => self.parsed.indicators.push(indicator),
+            Ok(indicator) => self.parsed.indicators.push(Arc::new(indicator)),
             Err(reason) => self.parsed.skipped.push(reason.skipped(origin, &text)),
         }
         Ok(())

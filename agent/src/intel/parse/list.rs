@@ -204,29 +204,29 @@ impl Lines {
     /// Takes back what is excepted.
     fn except(&mut self) {
         self.exceptions.sort();
-        let mut used = Vec::with_capacity(self.parsed.indicators.len());
-        for mut indicator in std::mem::take(&mut self.parsed.indicators) {
+        for indicator in std::mem::take(&mut self.parsed.indicators) {
             let left: Vec<Observable> =
                 indicator.observables.iter().flat_map(|value| self.exceptions.without(value)).collect();
             if left.is_empty() {
                 let why = Dropped::new(SkipReason::Benign, "its author excepts all of it from the set (nomatch)");
                 let value = indicator.observables.first().map(ToString::to_string).unwrap_or_default();
-                self.parsed.skipped.push(why.skipped(indicator.origin, &value));
+                self.parsed.skipped.push(why.skipped(indicator.origin.clone(), &value));
+            } else if left == indicator.observables {
+                self.parsed.indicators.push(indicator);
             } else {
-                indicator.observables = left;
-                used.push(indicator);
+                let indicator = Indicator { observables: left, ..Arc::unwrap_or_clone(indicator) };
+                self.parsed.indicators.push(Arc::new(indicator));
             }
         }
-        self.parsed.indicators = used;
     }
 
     fn add(&mut self, values: Vec<Observable>, note: Option<&str>) {
         self.parsed.read += 1;
-        self.parsed.indicators.push(Indicator {
+        self.parsed.indicators.push(Arc::new(Indicator {
             name: note.map(|note| Arc::from(excerpt(note))),
             attribution: Arc::clone(&self.attribution),
             ..Indicator::new(values, self.origin())
-        });
+        }));
     }
 
     fn skip(&mut self, text: &str, dropped: Dropped) {

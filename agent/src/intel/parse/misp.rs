@@ -208,11 +208,16 @@ struct Event {
     tlp: Option<Tlp>,
 }
 
+/// Whether an attribute may be one that names who or what is behind the others; it is read to be sure.
+fn may_name(raw: &RawValue) -> bool {
+    ["threat-actor", "campaign-name", "malware-type", "\"link\""].into_iter().any(|kind| raw.get().contains(kind))
+}
+
 /// What was made of an attribute.
 struct Entry {
     modified: Option<Timestamp>,
     revocation: Option<Revocation>,
-    result: Result<Indicator, Skipped>,
+    result: Result<Arc<Indicator>, Skipped>,
     trimmed: Vec<Skipped>,
 }
 
@@ -237,35 +242,39 @@ impl<'a> Reader<'a> {
         match part {
             Part::Event(members) => self.event(index, &place, &members),
             Part::Attributes(raw) => {
-                let attributes = self.attributes(&place, Some(raw), false);
-                self.judge(&Event { index, ..Event::default() }, attributes);
+                let attributes = self.items(&place, Some(raw)).into_iter().map(|raw| (raw, false)).collect();
+                self.judge(&Event { index, ..Event::default() }, &place, attributes);
             }
             Part::Other(raw) => self.broken(&place, raw.get(), Dropped::malformed("not a MISP event")),
         }
     }
 
     fn event(&mut self, index: usize, place: &str, members: &Members<'_>) {
-        let mut attributes = self.attributes(place, members.get("Attribute").copied(), false);
+        let mut attributes = self.attributes(place, members, false);
         for object in self.items(place, members.get("Object").copied()) {
             let Ok(object) = serde_json::from_str::<Members<'_>>(object.get()) else {
                 self.broken(place, object.get(), Dropped::malformed("not a MISP object"));
                 continue;
             };
             let is_deleted = Properties::of(&object, ["deleted"]).flag("deleted");
-            attributes.extend(self.attributes(place, object.get("Attribute").copied(), is_deleted));
+            attributes.extend(self.attributes(place, &object, is_deleted));
         }
         let head = Properties::of(members, ["info", "Tag", "Galaxy"]);
         let mut names = Names::default();
         names.report(head.text("info").unwrap_or_default());
         let tags = head.tags();
         tags.iter().for_each(|tag| names.label(tag));
-        for attribute in attributes.iter().filter(|attribute| !attribute.is_deleted) {
-            if !names.misp_attribute(&attribute.kind, &attribute.value) && attribute.kind == "link" {
+        for (raw, is_deleted) in attributes.iter().filter(|(raw, _)| may_name(raw)) {
+            if let Ok(attribute) = Attribute::parse(raw, *is_deleted)
+                && !attribute.is_deleted
+                && !names.misp_attribute(&attribute.kind, &attribute.value)
+                && attribute.kind == "link"
+            {
                 names.reference(&attribute.value);
             }
         }
         let tlp = tags.iter().filter_map(|tag| tlp::label(tag)).max();
-        self.judge(&Event { index, names, tlp }, attributes);
+        self.judge(&Event { index, names, tlp }, place, attributes);
     }
 
     /// The items of a list, if there is one.
@@ -277,38 +286,38 @@ impl<'a> Reader<'a> {
         })
     }
 
-    fn attributes(&mut self, place: &str, raw: Option<&RawValue>, in_deleted: bool) -> Vec<Attribute> {
-        let mut attributes = Vec::new();
-        for (index, raw) in self.items(place, raw).into_iter().enumerate() {
-            match Attribute::parse(raw, in_deleted) {
-                Ok(attribute) => attributes.push(attribute),
-                Err(reason) => self.broken(&format!("{place}.Attribute[{index}]"), raw.get(), reason),
-            }
-        }
-        attributes
+    /// The attributes of an event or object, and whether that is deleted.
+    fn attributes<'r>(&mut self, place: &str, of: &Members<'r>, is_deleted: bool) -> Vec<(&'r RawValue, bool)> {
+        self.items(place, of.get("Attribute").copied()).into_iter().map(|raw| (raw, is_deleted)).collect()
     }
 
-    fn origin(&self, place: &str) -> Origin {
-        Origin { file: Arc::clone(self.file), place: Place::Object(Arc::from(place)) }
+    fn origin(&self, place: Arc<str>) -> Origin {
+        Origin { file: Arc::clone(self.file), place: Place::Object(place) }
     }
 
     fn broken(&mut self, place: &str, text: &str, reason: Dropped) {
-        let result = Err(reason.skipped(self.origin(place), text));
+        let result = Err(reason.skipped(self.origin(Arc::from(place)), text));
         self.entries.push(Entry { modified: None, revocation: None, result, trimmed: Vec::new() });
     }
 
-    fn judge(&mut self, event: &Event, attributes: Vec<Attribute>) {
-        for (index, attribute) in attributes.into_iter().enumerate() {
-            let origin = match &attribute.uuid {
-                Some(uuid) => self.origin(uuid),
-                None => self.origin(&format!("event[{}].attribute[{index}]", event.index)),
+    /// Read one by one, so that an event takes little more memory than its text.
+    fn judge(&mut self, event: &Event, place: &str, attributes: Vec<(&RawValue, bool)>) {
+        for (index, (raw, is_deleted)) in attributes.into_iter().enumerate() {
+            let place = format!("{place}.attribute[{index}]");
+            let attribute = match Attribute::parse(raw, is_deleted) {
+                Ok(attribute) => attribute,
+                Err(reason) => {
+                    self.broken(&place, raw.get(), reason);
+                    continue;
+                }
             };
+            let origin = self.origin(attribute.uuid.clone().unwrap_or_else(|| Arc::from(place)));
             let mut trimmed = Vec::new();
             let result = match self.reduce(&attribute) {
                 Ok(reduced) => {
                     let left_out = reduced.dropped.into_iter();
                     trimmed.extend(left_out.map(|part| part.skipped(origin.clone(), &attribute.value)));
-                    Ok(self.indicator(event, &attribute, reduced.observables, origin))
+                    Ok(Arc::new(self.indicator(event, &attribute, reduced.observables, origin)))
                 }
                 Err(reason) => Err(reason.skipped(origin, &attribute.value)),
             };

@@ -157,8 +157,8 @@ pub struct Parsed {
     pub read_as: String,
     /// Indicators in it: always `indicators.len() + skipped.len()`.
     pub read: u64,
-    /// Usable as far as the format says.
-    pub indicators: Vec<Indicator>,
+    /// Usable as far as the format says; each is nobody else's yet.
+    pub indicators: Vec<Arc<Indicator>>,
     /// Not usable, each with its reason.
     pub skipped: Vec<Skipped>,
     /// Alternatives left out of indicators that are used.

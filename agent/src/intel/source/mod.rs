@@ -355,8 +355,10 @@ fn merge(source: &Source, now: Timestamp, mut parts: Vec<Parsed>, files: Vec<Pat
                 load.superseded += 1;
                 continue;
             }
-            indicator.tlp.get_or_insert((source.default_tlp, TlpOrigin::SourceDefault));
-            load.indicators.push(Arc::new(indicator));
+            if indicator.tlp.is_none() {
+                Arc::make_mut(&mut indicator).tlp = Some((source.default_tlp, TlpOrigin::SourceDefault));
+            }
+            load.indicators.push(indicator);
         }
         load.skipped.append(&mut part.skipped);
         load.trimmed.append(&mut part.trimmed);

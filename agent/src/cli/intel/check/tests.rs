@@ -153,3 +153,16 @@ fn each_refusal_is_listed_with_its_reason() {
         ]
     );
 }
+
+#[test]
+fn all_that_is_skipped_is_named_if_asked_for() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("list.txt");
+    fs::write(&path, (1..20).map(|number| format!("10.0.0.{number}\n")).collect::<String>() + "9.9.9.9\n").unwrap();
+    let examples = |arguments: &[&str]| {
+        let (_, output, _) = check(&[arguments, &["--json", path.to_str().unwrap()]].concat());
+        let document: Value = serde_json::from_str(&output).unwrap();
+        (document["skipped"][0]["count"].clone(), document["skipped"][0]["examples"].as_array().unwrap().len())
+    };
+    assert_eq!((examples(&[]), examples(&["--all"])), ((19.into(), 5), (19.into(), 19)));
+}

@@ -13,7 +13,7 @@ fn read(text: &str) -> Parsed {
 }
 
 fn values(parsed: &Parsed) -> Vec<String> {
-    let joined = |item: &Indicator| item.observables.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
+    let joined = |item: &Arc<Indicator>| item.observables.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
     parsed.indicators.iter().map(joined).collect()
 }
 

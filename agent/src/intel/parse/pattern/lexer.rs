@@ -104,25 +104,8 @@ impl<'a> Lexer<'a> {
         let start = self.position;
         let rest = self.rest();
         let Some(first) = rest.chars().next() else { return Ok(None) };
-        let symbols = [
-            ("==", Token::Equal),
-            ("!=", Token::NotEqual),
-            ("<>", Token::NotEqual),
-            ("<=", Token::LessOrEqual),
-            (">=", Token::GreaterOrEqual),
-            ("=", Token::Equal),
-            ("<", Token::Less),
-            (">", Token::Greater),
-            ("[", Token::OpenBracket),
-            ("]", Token::CloseBracket),
-            ("(", Token::OpenParenthesis),
-            (")", Token::CloseParenthesis),
-            (":", Token::Colon),
-            (",", Token::Comma),
-            ("*", Token::Star),
-        ];
-        if let Some((symbol, token)) = symbols.into_iter().find(|(symbol, _)| rest.starts_with(symbol)) {
-            self.position += symbol.len();
+        if let Some((length, token)) = symbol(rest.as_bytes()) {
+            self.position += length;
             return Ok(Some((start, token)));
         }
         let second_is = |wanted: fn(char) -> bool| rest.chars().nth(1).is_some_and(wanted);
@@ -211,6 +194,27 @@ impl<'a> Lexer<'a> {
         let text = text.trim_start_matches('+').to_owned();
         Ok(Token::Constant(if fraction.is_some() { Constant::Float(text) } else { Constant::Integer(text) }))
     }
+}
+
+/// The symbol that a text starts with, and its length.
+const fn symbol(text: &[u8]) -> Option<(usize, Token)> {
+    Some(match text {
+        [b'=', b'=', ..] => (2, Token::Equal),
+        [b'!', b'=', ..] | [b'<', b'>', ..] => (2, Token::NotEqual),
+        [b'<', b'=', ..] => (2, Token::LessOrEqual),
+        [b'>', b'=', ..] => (2, Token::GreaterOrEqual),
+        [b'=', ..] => (1, Token::Equal),
+        [b'<', ..] => (1, Token::Less),
+        [b'>', ..] => (1, Token::Greater),
+        [b'[', ..] => (1, Token::OpenBracket),
+        [b']', ..] => (1, Token::CloseBracket),
+        [b'(', ..] => (1, Token::OpenParenthesis),
+        [b')', ..] => (1, Token::CloseParenthesis),
+        [b':', ..] => (1, Token::Colon),
+        [b',', ..] => (1, Token::Comma),
+        [b'*', ..] => (1, Token::Star),
+        _ => return None,
+    })
 }
 
 /// RFC 3339 in UTC. Whether a month has that day is not the grammar's business, and a minute may have 61 seconds.

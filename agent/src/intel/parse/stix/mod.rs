@@ -111,7 +111,7 @@ impl<'a> Reader<'a> {
             match self.indicator(object, &properties, &mut graph) {
                 Ok(indicator) => {
                     self.parsed.read += 1;
-                    self.parsed.indicators.push(indicator);
+                    self.parsed.indicators.push(Arc::new(indicator));
                 }
                 Err(reason) => self.skip(&object.id, properties.text("pattern").unwrap_or_default(), reason),
             }

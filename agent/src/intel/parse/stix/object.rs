@@ -7,7 +7,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use serde_json::value::RawValue;
 
-use super::super::document::{Members, Properties, reason, timestamp};
+use super::super::document::{Properties, reason, timestamp};
 use super::super::values::Dropped;
 
 /// An object's head.
@@ -23,15 +23,14 @@ pub(super) struct Object<'a> {
 impl<'a> Object<'a> {
     /// `None` for what is no indicator and has no id: nothing can refer to it.
     pub(super) fn parse(raw: &'a RawValue) -> Result<Option<Self>, Dropped> {
-        let members: Members<'_> = serde_json::from_str(raw.get())
+        let head: Head<'_> = serde_json::from_str(raw.get())
             .map_err(|error| Dropped::malformed(format!("not a STIX object: {}", reason(&error))))?;
-        let text = |key: &str| members.get(key).and_then(|raw| serde_json::from_str::<Text<'_>>(raw.get()).ok());
-        let kind = text("type").ok_or_else(|| Dropped::malformed("an object without a type"))?.0;
-        let Some(Text(id)) = text("id") else {
+        let kind = text(head.kind).ok_or_else(|| Dropped::malformed("an object without a type"))?;
+        let Some(id) = text(head.id) else {
             return if kind == "indicator" { Err(Dropped::malformed("an indicator without an id")) } else { Ok(None) };
         };
-        let modified = ["modified", "created"].into_iter().find_map(|key| timestamp(&text(key)?.0));
-        let revoked = members.get("revoked").is_some_and(|raw| raw.get() == "true");
+        let modified = [head.modified, head.created].into_iter().find_map(|time| timestamp(&text(time)?));
+        let revoked = head.revoked.is_some_and(|raw| raw.get() == "true");
         Ok(Some(Self { id: Arc::from(id), modified, revoked, kind, raw }))
     }
 
@@ -46,6 +45,24 @@ impl<'a> Object<'a> {
     }
 }
 
-/// Borrowed where it has no escapes, which `Cow` by itself never is.
+/// What all objects have, of whatever type. A member that is there twice is refused, as I-JSON asks (RFC 7493 §2.3).
 #[derive(serde::Deserialize)]
-struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+struct Head<'a> {
+    #[serde(rename = "type", borrow, default)]
+    kind: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    id: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    modified: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    created: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    revoked: Option<&'a RawValue>,
+}
+
+/// A text; borrowed where it has no escapes, which `Cow` by itself never is.
+fn text(raw: Option<&RawValue>) -> Option<Cow<'_, str>> {
+    #[derive(serde::Deserialize)]
+    struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+    serde_json::from_str::<Text<'_>>(raw?.get()).ok().map(|text| text.0)
+}
