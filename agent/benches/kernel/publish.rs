@@ -74,8 +74,9 @@ impl Parts {
         let _provenance = publish(cordon, compilation, generation)?;
         self.wall.push(start.elapsed().as_secs_f64());
         self.cpu.push((thread_time() - cpu).as_secs_f64());
-        let added = array_maps()?.into_iter().filter(|(area, _)| !before.contains(area));
-        self.bytes.push(added.map(|(_, bytes)| bytes as f64).sum::<f64>() / set.len() as f64);
+        // The largest of the new ones: somebody else may have made a map meanwhile.
+        let added = array_maps()?.into_iter().filter(|(area, _)| !before.contains(area)).map(|(_, bytes)| bytes);
+        self.bytes.push(added.max().unwrap_or(0) as f64 / set.len() as f64);
         Ok(())
     }
 }

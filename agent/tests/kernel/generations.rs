@@ -36,7 +36,9 @@ fn no_connect_is_misjudged_while_generations_change() {
             running.publish(generation, rules);
         }
     });
-    assert!(judged.load(Ordering::Relaxed) > u64::from(SWAPS) * 10, "too few connects to mean anything");
+    let judged = judged.into_inner();
+    assert!(judged > u64::from(SWAPS) * 10, "too few connects to mean anything");
+    println!("MEASURED {SWAPS} switches, {judged} connects, 0 misjudged");
     let image = running.kernel.mapped_image().unwrap();
     assert_eq!(image.generation(), Ok(1 + SWAPS));
     assert_eq!(&**image, running.tables.as_ref().unwrap().image.as_slice());
