@@ -67,6 +67,15 @@ const GRACE: Duration = Duration::from_secs(20);
 #[error("this process lacks {0}: run it as root, or give it these capabilities as packaging/cordon-lsm.service does")]
 pub struct NotPermitted(String);
 
+impl NotPermitted {
+    /// Names the capabilities that are missing; `None` when none is.
+    #[must_use]
+    pub fn of_this_process() -> Option<Self> {
+        let missing = missing_capabilities();
+        (!missing.is_empty()).then(|| Self(missing.join(", ")))
+    }
+}
+
 /// This kernel lacks what every hook needs.
 #[derive(Debug, thiserror::Error)]
 #[error("this kernel lets nothing be enforced; `cordon doctor` names what it lacks and what would mend that")]
@@ -97,9 +106,8 @@ enum Next {
 /// # Errors
 /// It cannot come up, or a stage failed; the kernel goes on with what it has.
 pub fn run(orders: &Orders) -> anyhow::Result<()> {
-    let missing = missing_capabilities();
-    if !missing.is_empty() {
-        bail!(NotPermitted(missing.join(", ")));
+    if let Some(refusal) = NotPermitted::of_this_process() {
+        bail!(refusal);
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let outcome = runtime.block_on(async {

@@ -5,6 +5,7 @@
 //! [`unpin_all`] removes Cordon from the kernel, with or without a running daemon.
 
 mod attach;
+pub mod attempt;
 mod bpf;
 mod btf;
 pub mod clock;
