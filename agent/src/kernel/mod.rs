@@ -11,6 +11,7 @@ mod btf;
 pub mod clock;
 pub mod fanotify;
 mod folds;
+mod integrity;
 mod load;
 mod pin;
 pub mod probe;
