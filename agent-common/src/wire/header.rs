@@ -52,6 +52,8 @@ pub enum Hook {
     FanotifyOpenExec = 8,
     /// Found running when a generation arrived.
     Scan = 9,
+    /// `lsm.s/mmap_file`: mapped as code without an exec.
+    MmapFile = 30,
 }
 
 macro_rules! from_integer {
@@ -71,7 +73,7 @@ macro_rules! from_integer {
 
 from_integer!(RecordKind: Network, Exec);
 from_integer!(Verdict: Passed, Blocked, Killed, Reported, WouldBlock);
-from_integer!(Hook: Connect4, Connect6, Sendmsg4, Sendmsg6, SchedProcessExec, BprmCheck, BprmCheckIma, FanotifyOpenExec, Scan);
+from_integer!(Hook: Connect4, Connect6, Sendmsg4, Sendmsg6, SchedProcessExec, BprmCheck, BprmCheckIma, FanotifyOpenExec, Scan, MmapFile);
 
 /// The task that acted, as the kernel saw it at that moment.
 #[repr(C)]

@@ -2,6 +2,7 @@
 
 mod exec;
 mod exec_record;
+mod mapped;
 mod network;
 
 use agent_common::image::Action;

@@ -23,6 +23,7 @@ const CGROUP_HOOKS: [(&str, u32, Hook); 4] = [
 const EXEC_PROGRAM: &str = "sched_process_exec";
 const EXEC_LINK: &str = "sched_process_exec";
 const BPRM_LINK: &str = "bprm_check";
+const MAPPED_LINK: &str = "mmap_file";
 
 /// How a hook fares.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -230,13 +231,17 @@ impl Kernel {
                 report.hooks.push((hook, if is_asked_for { state.clone() } else { not_asked_for() }));
             }
             report.hooks.push((Hook::SchedProcessExec, state));
-            return [BPRM_LINK, EXEC_LINK].iter().try_for_each(|link| remove_stale(&layout.links.join(link)));
+            report.hooks.push((Hook::MmapFile, not_asked_for()));
+            return [BPRM_LINK, EXEC_LINK, MAPPED_LINK]
+                .iter()
+                .try_for_each(|link| remove_stale(&layout.links.join(link)));
         }
         let judged_before = self.attach_bprm(layout, report)?;
         // Written before the exec hook is attached or replaced, so that at no moment neither judges.
         self.write_config(|config| config.judge_at_exec = u32::from(!judged_before))?;
+        self.attach_mapped(layout, report)?;
         let started = Instant::now();
-        let state = match self.attach_tracing(EXEC_PROGRAM)? {
+        let state = match self.attach_tracing(EXEC_PROGRAM, "sched_process_exec")? {
             Ok(link) => Self::keep(&link, &layout.links.join(EXEC_LINK))?,
             Err(why) => HookState::Unavailable { why },
         };
@@ -256,7 +261,7 @@ impl Kernel {
             } else if self.options.bprm < level {
                 not_asked_for()
             } else {
-                match self.attach_tracing(name)? {
+                match self.attach_tracing(name, "bprm_check_security")? {
                     Ok(link) => {
                         attached = true;
                         Self::keep(&link, &layout.links.join(BPRM_LINK))?
@@ -273,6 +278,25 @@ impl Kernel {
         Ok(attached)
     }
 
+    /// What is mapped as code is judged where the kernel takes digests itself: nobody else sees it beforehand.
+    fn attach_mapped(&mut self, layout: &Layout, report: &mut Report) -> Result<(), Error> {
+        let started = Instant::now();
+        let state = if !report.is_attached(Hook::BprmCheckIma) {
+            not_asked_for()
+        } else {
+            match self.attach_tracing(MAPPED_LINK, "mmap_file")? {
+                Ok(link) => Self::keep(&link, &layout.links.join(MAPPED_LINK))?,
+                Err(why) => HookState::Unavailable { why },
+            }
+        };
+        if !matches!(state, HookState::Attached { .. }) {
+            remove_stale(&layout.links.join(MAPPED_LINK))?;
+        }
+        report.hooks.push((Hook::MmapFile, state));
+        self.note_cost(MAPPED_LINK, Hook::MmapFile, started, report);
+        Ok(())
+    }
+
     fn keep(link: &OwnedFd, path: &Path) -> Result<HookState, Error> {
         let adopted = path.exists();
         replace_pin(link.as_fd(), path)?;
@@ -280,17 +304,15 @@ impl Kernel {
     }
 
     /// Attaches a tracing or LSM program beside a former one: the kernel cannot update such a link.
-    fn attach_tracing(&mut self, name: &'static str) -> Result<Result<OwnedFd, String>, Error> {
+    fn attach_tracing(&mut self, name: &'static str, target: &str) -> Result<Result<OwnedFd, String>, Error> {
         let Some(btf) = &self.btf else {
             return Ok(Err("the kernel's BTF cannot be read".to_owned()));
         };
         let program = match self.ebpf.program_mut(name) {
             Some(Program::BtfTracePoint(program)) => {
-                program.load("sched_process_exec", btf).and_then(|()| Ok(program.fd()?.try_clone()?))
+                program.load(target, btf).and_then(|()| Ok(program.fd()?.try_clone()?))
             }
-            Some(Program::Lsm(program)) => {
-                program.load("bprm_check_security", btf).and_then(|()| Ok(program.fd()?.try_clone()?))
-            }
+            Some(Program::Lsm(program)) => program.load(target, btf).and_then(|()| Ok(program.fd()?.try_clone()?)),
             _ => return Err(Error::Missing { kind: "program", name }),
         };
         Ok(program.map_err(|error| reason(&error)).and_then(|program| {

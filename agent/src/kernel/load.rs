@@ -74,7 +74,7 @@ fn log_level() -> u8 {
 /// A global of the kernel half, then `(structure, member, bytes to add)`: the first member that the kernel has is taken.
 type Field = (&'static str, &'static [(&'static str, &'static str, u64)]);
 
-const FIELDS: [Field; 30] = [
+const FIELDS: [Field; 31] = [
     ("OFF_TASK_LEADER", &[("task_struct", "group_leader", 0)]),
     ("OFF_TASK_START", &[("task_struct", "start_boottime", 0), ("task_struct", "real_start_time", 0)]),
     ("OFF_TASK_PARENT", &[("task_struct", "real_parent", 0)]),
@@ -83,6 +83,7 @@ const FIELDS: [Field; 30] = [
     ("OFF_TASK_MM", &[("task_struct", "mm", 0)]),
     ("OFF_MM_ARG_START", &[("mm_struct", "arg_start", 0)]),
     ("OFF_MM_ARG_END", &[("mm_struct", "arg_end", 0)]),
+    ("OFF_MM_EXE_FILE", &[("mm_struct", "exe_file", 0)]),
     ("OFF_BPRM_FILE", &[("linux_binprm", "file", 0)]),
     ("OFF_BPRM_FILENAME", &[("linux_binprm", "filename", 0)]),
     ("OFF_FILE_INODE", &[("file", "f_inode", 0)]),

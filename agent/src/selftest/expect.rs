@@ -67,6 +67,8 @@ impl InForce {
         let guarded = matches!(self.exec, ExecPath::LsmWithGuard | ExecPath::KillWithGuard | ExecPath::Guard);
         match (seen, self.exec) {
             (Seen::Never(why), _) => Expected::Missed(why),
+            (Seen::Mapped, _) if self.has("lsm_mmap_file") => Expected::Blocked,
+            (Seen::Mapped, _) => Expected::Missed("no hook here sees what is mapped as code"),
             (_, ExecPath::None) => Expected::Missed("nothing here judges execs"),
             (_, ExecPath::LsmIma) => Expected::Blocked,
             (Seen::Opened, _) if guarded => Expected::Blocked,

@@ -54,6 +54,8 @@ pub enum Seen {
     Opened,
     /// Only a kernel that hashes files itself (BPF LSM with IMA): no open reaches the guard.
     InKernelOnly,
+    /// A kernel that judges what is mapped as code.
+    Mapped,
     /// No hook, and why.
     Never(&'static str),
 }
@@ -180,8 +182,8 @@ const OPTIONS: &[&str] = &["cgroup_setsockopt", "cgroup_egress"];
 pub fn all() -> &'static [Technique] {
     use Address::{Endpoint, Prefix, V4, V6};
     use Content::{Dynamic, Md5, Script, Sha1, Sha256};
-    use Seen::{InKernelOnly, Never, Opened};
-    const NO_PERMISSION_ASKED: Seen = Never("the kernel asks nobody: no exec takes place");
+    use Seen::{InKernelOnly, Mapped, Never, Opened};
+    const ONLY_READ: Seen = Never("the interpreter only reads it, like any other file");
     const TABLE: &[Technique] = &[
         network("tcp_connect", "TCP connect", V4, CONNECT4, network::tcp),
         network("tcp_connect_ipv6", "TCP connect over IPv6", V6, CONNECT6, network::tcp),
@@ -239,11 +241,11 @@ pub fn all() -> &'static [Technique] {
         exec("interpreter", "a script's interpreter", Sha256, Opened, exec::interpreter),
         exec("interpreter_twice", "the interpreter of a script's interpreter", Sha256, Opened, exec::interpreter_twice),
         exec("script", "a listed script", Script, Opened, exec::plain),
-        exec("script_argument", "sh with a listed script", Script, NO_PERMISSION_ASKED, exec::script_argument),
+        exec("script_argument", "sh with a listed script", Script, ONLY_READ, exec::script_argument),
         exec("written", "written after it was judged", Sha256, Opened, exec::written),
         exec("written_mapped", "the same through a shared mapping", Sha256, Opened, exec::written_mapped),
-        exec("loader", "by the dynamic loader (ld.so FILE)", Dynamic, NO_PERMISSION_ASKED, exec::loader),
-        exec("mapped_as_code", "mapped as code, like a library", Sha256, NO_PERMISSION_ASKED, exec::mapped_as_code),
+        exec("loader", "by the dynamic loader (ld.so FILE)", Dynamic, Mapped, exec::loader),
+        exec("mapped_as_code", "mapped as code, like a library", Sha256, Mapped, exec::mapped_as_code),
     ];
     TABLE
 }
