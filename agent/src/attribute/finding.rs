@@ -19,6 +19,8 @@ pub enum Kind {
     Dns,
     /// A TLS ClientHello.
     Tls,
+    /// A socket was made, or an option set, that leads around the other hooks.
+    Socket,
     /// An exec.
     Exec,
 }

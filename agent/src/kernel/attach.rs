@@ -122,7 +122,7 @@ fn not_asked_for() -> HookState {
 }
 
 /// Removes the link that a former daemon left, if there is one.
-fn remove_stale(link: &Path) -> Result<(), Error> {
+pub(super) fn remove_stale(link: &Path) -> Result<(), Error> {
     match fs::remove_file(link) {
         Err(source) if source.kind() != io::ErrorKind::NotFound => {
             Err(Error::Path { what: "cannot remove", path: link.to_owned(), source })
@@ -151,6 +151,7 @@ impl Kernel {
             report.hooks.push((hook, state));
             self.note_cost(name, hook, started, &mut report);
         }
+        self.attach_layers(&layout, &cgroup, &mut report)?;
         self.attach_exec_hooks(&layout, &mut report)?;
         for version in pin::other_versions(&self.options.pin_dir) {
             pin::remove_version(&version)?;
@@ -158,20 +159,20 @@ impl Kernel {
         Ok(report)
     }
 
-    fn attach_cgroup(
+    pub(super) fn attach_cgroup(
         &mut self,
         layout: &Layout,
         cgroup: &File,
         name: &'static str,
         attach_type: u32,
     ) -> Result<HookState, Error> {
-        let Some(Program::CgroupSockAddr(program)) = self.ebpf.program_mut(name) else {
-            return Err(Error::Missing { kind: "program", name });
+        let descriptor = match self.ebpf.program_mut(name) {
+            Some(Program::CgroupSockAddr(program)) => program.load().and_then(|()| Ok(program.fd()?.try_clone()?)),
+            Some(Program::CgroupSockopt(program)) => program.load().and_then(|()| Ok(program.fd()?.try_clone()?)),
+            Some(Program::CgroupSock(program)) => program.load().and_then(|()| Ok(program.fd()?.try_clone()?)),
+            Some(Program::CgroupSkb(program)) => program.load().and_then(|()| Ok(program.fd()?.try_clone()?)),
+            _ => return Err(Error::Missing { kind: "program", name }),
         };
-        if let Err(error) = program.load() {
-            return Ok(HookState::Unavailable { why: reason(&error) });
-        }
-        let descriptor = program.fd().and_then(|program| Ok(program.try_clone()?));
         let descriptor = match descriptor {
             Ok(descriptor) => descriptor,
             Err(error) => return Ok(HookState::Unavailable { why: reason(&error) }),
@@ -191,9 +192,12 @@ impl Kernel {
         }
     }
 
-    fn note_cost(&self, program: &str, hook: Hook, started: Instant, report: &mut Report) {
+    pub(super) fn note_cost(&self, program: &str, hook: Hook, started: Instant, report: &mut Report) {
         let info = match self.ebpf.program(program) {
             Some(Program::CgroupSockAddr(program)) => program.info(),
+            Some(Program::CgroupSockopt(program)) => program.info(),
+            Some(Program::CgroupSock(program)) => program.info(),
+            Some(Program::CgroupSkb(program)) => program.info(),
             Some(Program::BtfTracePoint(program)) => program.info(),
             Some(Program::Lsm(program)) => program.info(),
             _ => return,

@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
+use agent_common::image::Action;
 use agent_common::wire::{Config, Counter, FileDigests, FileKey, FileStamp, Fold, FoldKey, HitKey, Mode};
 use aya::maps::{Map, MapData, PerCpuArray};
 use aya::{Btf, Ebpf, EbpfLoader};
@@ -16,7 +17,7 @@ use super::btf::{self, Structures};
 use super::folds::Folds;
 use super::publish::Generations;
 use super::rings::EventRing;
-use super::{Counters, Error, Switches, clock, pin};
+use super::{Counters, Error, Layers, SocketRules, Switches, clock, pin};
 
 /// The eBPF object, built by `cargo xtask ebpf`; empty in a build without one.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/cordon.o"));
@@ -55,6 +56,8 @@ pub struct Options {
     pub ima_max_bytes: u64,
     /// Attach the exec hooks at all.
     pub exec_hooks: bool,
+    /// The network hooks behind connect and sendmsg.
+    pub layers: Layers,
 }
 
 /// The messages of the kernel half that are worth their cost now: aya-log's numbers for `tracing`'s levels.
@@ -276,6 +279,8 @@ impl Kernel {
             config.mode = switches.mode as u32;
             config.off_until_boot_ns = switches.off_until_boot_ns;
             config.send_execs = u32::from(switches.send_execs);
+            config.source_routes = switches.sockets.source_routes as u32;
+            config.raw_sockets = switches.sockets.raw_sockets as u32;
         })
     }
 
@@ -286,7 +291,20 @@ impl Kernel {
     pub fn switches(&self) -> Result<Switches, Error> {
         let config = self.current_config()?;
         let mode = if config.mode == Mode::Enforce as u32 { Mode::Enforce } else { Mode::Monitor };
-        Ok(Switches { mode, off_until_boot_ns: config.off_until_boot_ns, send_execs: config.send_execs == 1 })
+        let action = |number| match number {
+            2 => Action::Block,
+            1 => Action::Report,
+            _ => Action::Allow,
+        };
+        Ok(Switches {
+            mode,
+            off_until_boot_ns: config.off_until_boot_ns,
+            send_execs: config.send_execs == 1,
+            sockets: SocketRules {
+                source_routes: action(config.source_routes),
+                raw_sockets: action(config.raw_sockets),
+            },
+        })
     }
 
     /// The cgroup2 id that hooks are narrowed to; 0 for the whole host.

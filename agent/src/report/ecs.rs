@@ -157,7 +157,7 @@ fn enrichment(finding: &Finding, indicator: &IndicatorRef) -> Value {
             ("destination.domain", finding.destination.as_ref().and_then(|destination| destination.domain.clone()))
         }
         Kind::Accept => ("source.ip", finding.destination.as_ref().map(|destination| destination.ip.to_string())),
-        Kind::Connect | Kind::Send => {
+        Kind::Connect | Kind::Send | Kind::Socket => {
             ("destination.ip", finding.destination.as_ref().map(|destination| destination.ip.to_string()))
         }
     };

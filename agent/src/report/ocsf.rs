@@ -116,7 +116,9 @@ fn event(finding: &Finding) -> (&'static str, u32) {
         Kind::Exec => ("Process Activity: Launch", type_uid(PROCESS_ACTIVITY, 1)),
         _ if is_denied => ("Network Activity: Refuse", type_uid(NETWORK_ACTIVITY, 5)),
         Kind::Connect | Kind::Accept => ("Network Activity: Open", type_uid(NETWORK_ACTIVITY, 1)),
-        Kind::Send | Kind::Dns | Kind::Tls => ("Network Activity: Traffic", type_uid(NETWORK_ACTIVITY, 6)),
+        Kind::Send | Kind::Dns | Kind::Tls | Kind::Socket => {
+            ("Network Activity: Traffic", type_uid(NETWORK_ACTIVITY, 6))
+        }
     }
 }
 
@@ -127,6 +129,7 @@ fn title(finding: &Finding) -> String {
         Kind::Accept => "Connection from",
         Kind::Dns => "Lookup of",
         Kind::Tls => "TLS to",
+        Kind::Socket => "Use of",
         Kind::Exec => "Execution of",
     };
     let outcome = match finding.verdict {

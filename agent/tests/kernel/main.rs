@@ -5,6 +5,7 @@
 mod exec;
 mod folding;
 mod generations;
+mod layers;
 mod lifecycle;
 mod network;
 mod sandbox;

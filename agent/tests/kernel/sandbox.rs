@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use agent::event::{Action as Did, Event};
 use agent::intel::{Indicator, Observable, Origin, Place};
-use agent::kernel::{Bprm, EventRing, Kernel, Options, Report, Switches, unpin_all};
+use agent::kernel::{Bprm, EventRing, Kernel, Layers, Options, Report, SocketRules, Switches, unpin_all};
 use agent::policy::{Action, Ruled, Ruling};
 use agent::tables::{Tables, compile};
 use agent_common::image::Seed;
@@ -94,6 +94,7 @@ impl Sandbox {
             bprm: Bprm::None,
             ima_max_bytes: 0,
             exec_hooks: true,
+            layers: Layers::default(),
         }
     }
 
@@ -179,7 +180,11 @@ pub struct Running {
 
 impl Running {
     pub fn configure(&self, mode: Mode) {
-        self.kernel.configure(&Switches { mode, off_until_boot_ns: 0, send_execs: true }).unwrap();
+        self.configure_with(mode, SocketRules::default());
+    }
+
+    pub fn configure_with(&self, mode: Mode, sockets: SocketRules) {
+        self.kernel.configure(&Switches { mode, off_until_boot_ns: 0, send_execs: true, sockets }).unwrap();
     }
 
     pub fn publish(&mut self, generation: u32, rules: Rules) {
@@ -248,7 +253,7 @@ pub const CGROUP_HOOKS: [agent::event::Hook; 4] = [
 pub fn destination(event: &Event) -> (IpAddr, u16) {
     match event.action {
         Did::Network { address, port, .. } => (address, port),
-        Did::Exec { .. } => panic!("not a network event: {event:?}"),
+        Did::Socket { .. } | Did::Exec { .. } => panic!("not a network event: {event:?}"),
     }
 }
 
