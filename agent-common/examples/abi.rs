@@ -5,7 +5,7 @@
 use agent_common::image::{Action, Block, CHAIN_MAX, DigestKind, Space, layout, table};
 use agent_common::wire::{
     Behaviour, Config, Counter, ExecRecord, FileDigests, FileKey, FileStamp, Fold, FoldKey, Header, HitKey, Hook, Mode,
-    NetworkRecord, Process, RecordKind, Verdict,
+    NetworkRecord, Process, RecordKind, SocketMemory, Verdict,
 };
 use agent_common::{ABI_VERSION, limits};
 
@@ -65,6 +65,7 @@ fn constants() {
         ExecRecord::MIN_LEN,
         FileDigests::SHA1,
         FileDigests::MD5,
+        SocketMemory::INBOUND,
         CHAIN_MAX,
         layout::HEADER,
         layout::SPACES_HEADER,
@@ -110,6 +111,9 @@ fn records() {
         Header {
             boot_ns: u64, generation: u32, entry: u32, kind: u8, verdict: u8, hook: u8, reserved: [u8; 5],
             process: Process,
+        }
+        SocketMemory {
+            process: Process, high: u64, low: u64, generation: u32, port: u16, verdict: u8, flags: u8,
         }
         NetworkRecord { header: Header, address: [u8; 16], port: u16, family: u16, protocol: u16, socket_type: u16 }
         FileKey { device: u64, inode: u64 }

@@ -10,6 +10,7 @@ mod file;
 mod header;
 mod hit;
 mod network;
+mod socket;
 
 pub use control::{Config, Counter, Mode};
 pub use exec::ExecRecord;
@@ -17,3 +18,4 @@ pub use file::{FileDigests, FileKey, FileStamp};
 pub use header::{Behaviour, Header, Hook, Process, RecordKind, Verdict};
 pub use hit::{Fold, FoldKey, HitKey};
 pub use network::NetworkRecord;
+pub use socket::SocketMemory;

@@ -1,9 +1,12 @@
 //! One file per hook family: read → look up → decide → count → emit → return.
 
 mod destination;
+mod egress;
 mod exec;
 mod exec_record;
+mod memory;
 mod network;
+mod packet;
 mod setsockopt;
 mod sock_create;
 

@@ -3,11 +3,13 @@
 use agent_common::canon::mapped;
 use agent_common::image::{self, Found};
 use agent_common::wire::{Counter, Hook};
-use aya_ebpf::bindings::bpf_sock_addr;
+use aya_ebpf::Global;
+use aya_ebpf::bindings::{bpf_sock, bpf_sock_addr};
 use aya_ebpf::macros::cgroup_sock_addr;
 use aya_ebpf::programs::SockAddrContext;
 
 use super::destination::{Act, Actor, Socket, Target, judge, tell};
+use super::memory::{note, recall};
 use super::{PASS, REFUSE, bit, field};
 use crate::clock::{Now, switched_on};
 use crate::emit::{count, damaged};
@@ -48,7 +50,7 @@ fn decide(context: *const bpf_sock_addr, hook: Hook, target: Target) -> i32 {
         Ok(None) => PASS,
         Ok(Some(found)) => {
             let act = Act { target, socket, hook, actor: Actor::Current };
-            answer(&generation, &Now::with(config), &act, found)
+            answer(&generation, &Now::with(config), &act, found, field!(context, __bindgen_anon_1.sk))
         }
         Err(image::Damaged) => {
             damaged();
@@ -57,14 +59,26 @@ fn decide(context: *const bpf_sock_addr, hook: Hook, target: Target) -> i32 {
     }
 }
 
+/// 1 when the egress hook sees what passes here, and is to know what was told of it already; user space sets it.
+#[unsafe(no_mangle)]
+static EGRESS: Global<u64> = Global::new(0);
+
 /// What a listed destination comes to.
 #[inline(always)]
-fn answer(generation: &Generation, now: &Now, act: &Act<'_>, found: Found) -> i32 {
+fn answer(generation: &Generation, now: &Now, act: &Act<'_>, found: Found, socket: *mut bpf_sock) -> i32 {
     let judged = judge(generation, now, found);
     if !judged.is_hit() {
         return PASS;
     }
     tell(now, act, judged);
+    if EGRESS.load() != 0 && !judged.blocks() {
+        // SAFETY: the socket of the context, which is never null.
+        let memory = unsafe { recall(socket.cast()) };
+        if !memory.is_null() {
+            // SAFETY: a live map value.
+            unsafe { note(memory, &act.target, &judged) };
+        }
+    }
     if judged.blocks() { REFUSE } else { PASS }
 }
 

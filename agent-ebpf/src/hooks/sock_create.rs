@@ -5,6 +5,7 @@ use aya_ebpf::macros::cgroup_sock;
 use aya_ebpf::programs::SockContext;
 
 use super::destination::{Act, Actor, Socket, Target, judge_behaviour, tell};
+use super::memory::remember_maker;
 use super::{PASS, REFUSE, bit, field};
 use crate::clock::{Now, switched_on};
 
@@ -13,7 +14,7 @@ const SOCK_RAW: u32 = 3;
 pub const NO_TARGET: Target = Target { high: 0, low: 0, port: 0 };
 
 #[inline(always)]
-fn created(context: SockContext) -> i32 {
+fn created(context: &SockContext) -> i32 {
     let socket_type = field!(context.sock, type_);
     if socket_type != SOCK_RAW {
         return PASS;
@@ -36,5 +37,13 @@ fn created(context: SockContext) -> i32 {
 /// `socket(2)` for IPv4 and IPv6; the kernel asks no cgroup about other families.
 #[cgroup_sock(sock_create)]
 pub fn sock_create(context: SockContext) -> i32 {
-    bit(created(context))
+    bit(created(&context))
+}
+
+/// As [`sock_create`], and remembers who made the socket, which the egress hook cannot tell. Linux has it since 5.12.
+#[cgroup_sock(sock_create)]
+pub fn sock_create_remembering(context: SockContext) -> i32 {
+    // SAFETY: the context of this program.
+    unsafe { remember_maker(context.sock.cast()) };
+    bit(created(&context))
 }

@@ -259,7 +259,7 @@ fn load(places: &Places, settings: &Settings, cgroup: &Path, plan: &Plan) -> any
         bprm: plan.bprm,
         ima_max_bytes: settings.exec.max_file_bytes,
         exec_hooks: settings.exec.hooks,
-        layers: Layers { sock_create: settings.network.raw_sockets != Rule::Allow },
+        layers: Layers { egress: settings.network.egress, raw_sockets: settings.network.raw_sockets != Rule::Allow },
     })?)
 }
 

@@ -162,8 +162,8 @@ pub struct Finding {
     pub verdict: Verdict,
     /// The hook.
     pub enforced_by: String,
-    /// Who.
-    pub process: Process,
+    /// Who; `None` where nobody can tell.
+    pub process: Option<Process>,
     /// Where to; `None` for an exec.
     pub destination: Option<Destination>,
     /// Which file; `None` for a connect.

@@ -63,7 +63,7 @@ pub fn attribute(observation: &Observation, behind: &Behind<'_>, count: u64) -> 
         kind,
         verdict,
         enforced_by: hook_name(event.hook).to_owned(),
-        process: process(&observation.process),
+        process: (event.task.key.pid != 0).then(|| process(&observation.process)),
         destination,
         file,
         indicator: match matched.behaviour() {

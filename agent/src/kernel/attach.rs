@@ -147,7 +147,7 @@ impl Kernel {
         })?;
         for (name, attach_type, hook) in CGROUP_HOOKS {
             let started = Instant::now();
-            let state = self.attach_cgroup(&layout, &cgroup, name, attach_type)?;
+            let state = self.attach_cgroup(&layout.links.join(name), &cgroup, name, attach_type)?;
             report.hooks.push((hook, state));
             self.note_cost(name, hook, started, &mut report);
         }
@@ -161,7 +161,7 @@ impl Kernel {
 
     pub(super) fn attach_cgroup(
         &mut self,
-        layout: &Layout,
+        path: &Path,
         cgroup: &File,
         name: &'static str,
         attach_type: u32,
@@ -177,15 +177,14 @@ impl Kernel {
             Ok(descriptor) => descriptor,
             Err(error) => return Ok(HookState::Unavailable { why: reason(&error) }),
         };
-        let path = layout.links.join(name);
-        if let Some(link) = self.adoptable(&path)
+        if let Some(link) = self.adoptable(path)
             && bpf::update_link(link.as_fd(), descriptor.as_fd()).is_ok()
         {
             return Ok(HookState::Attached { adopted: true });
         }
         match bpf::attach_cgroup(descriptor.as_fd(), cgroup.as_fd(), attach_type) {
             Ok(link) => {
-                replace_pin(link.as_fd(), &path)?;
+                replace_pin(link.as_fd(), path)?;
                 Ok(HookState::Attached { adopted: false })
             }
             Err(error) => Ok(HookState::Unavailable { why: refused(&error, &self.options.cgroup) }),

@@ -28,36 +28,64 @@ impl Default for SocketRules {
 /// Which of these hooks are asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Layers {
-    /// `cgroup/sock_create`: raw sockets are judged.
-    pub sock_create: bool,
+    /// `cgroup_skb/egress`: where each packet goes is looked up, whatever made it.
+    pub egress: bool,
+    /// The making of raw sockets is judged.
+    pub raw_sockets: bool,
 }
 
 impl Default for Layers {
     fn default() -> Self {
-        Self { sock_create: true }
+        Self { egress: true, raw_sockets: true }
     }
 }
 
-const OFF: &str = "switched off in the settings";
+/// Programs for one hook, best first; attach type (`enum bpf_attach_type`), pin, hook.
+struct Layer {
+    programs: &'static [&'static str],
+    attach_type: u32,
+    link: &'static str,
+    hook: Hook,
+}
 
-/// Program, attach type (`enum bpf_attach_type`), hook, and whether it is asked for.
-const fn hooks(layers: Layers) -> [(&'static str, u32, Hook, bool); 2] {
-    [("setsockopt", 22, Hook::Setsockopt, true), ("sock_create", 2, Hook::SockCreate, layers.sock_create)]
+/// The hooks of these layers; those that are not asked for have no program.
+const fn hooks(layers: Layers) -> [Layer; 3] {
+    let makers: &[&str] = match (layers.egress, layers.raw_sockets) {
+        (true, true) => &["sock_create_remembering", "sock_create"],
+        (true, false) => &["sock_create_remembering"],
+        (false, true) => &["sock_create"],
+        (false, false) => &[],
+    };
+    [
+        Layer { programs: &["setsockopt"], attach_type: 22, link: "setsockopt", hook: Hook::Setsockopt },
+        Layer { programs: makers, attach_type: 2, link: "sock_create", hook: Hook::SockCreate },
+        Layer {
+            programs: if layers.egress { &["egress"] } else { &[] },
+            attach_type: 1,
+            link: "egress",
+            hook: Hook::Egress,
+        },
+    ]
 }
 
 impl Kernel {
     /// Attaches those that are asked for, and takes away what a former daemon left of the others.
     pub(super) fn attach_layers(&mut self, layout: &Layout, cgroup: &File, report: &mut Report) -> Result<(), Error> {
-        for (name, attach_type, hook, is_asked_for) in hooks(self.options.layers) {
+        for Layer { programs, attach_type, link, hook } in hooks(self.options.layers) {
             let started = Instant::now();
-            let state = if is_asked_for {
-                self.attach_cgroup(layout, cgroup, name, attach_type)?
-            } else {
-                remove_stale(&layout.links.join(name))?;
-                HookState::Unused { why: OFF.to_owned() }
-            };
+            let path = layout.links.join(link);
+            let mut state = HookState::Unused { why: "nothing in the settings asks for it".to_owned() };
+            for program in programs {
+                state = self.attach_cgroup(&path, cgroup, program, attach_type)?;
+                if matches!(state, HookState::Attached { .. }) {
+                    self.note_cost(program, hook, started, report);
+                    break;
+                }
+            }
+            if !matches!(state, HookState::Attached { .. }) {
+                remove_stale(&path)?;
+            }
             report.hooks.push((hook, state));
-            self.note_cost(name, hook, started, report);
         }
         Ok(())
     }

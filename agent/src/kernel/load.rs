@@ -30,7 +30,8 @@ pub(super) const VMLINUX: &str = "/sys/kernel/btf/vmlinux";
 const MISSING: u64 = u64::MAX;
 
 /// Maps that outlive the daemon. `AYA_LOGS` and `.rodata` belong to one load.
-const PINNED: [&str; 8] = ["GENERATIONS", "CONFIG", "COUNTERS", "HIT_COUNTS", "FOLDS", "FILE_DIGESTS", "HITS", "EXECS"];
+const PINNED: [&str; 9] =
+    ["GENERATIONS", "CONFIG", "COUNTERS", "HIT_COUNTS", "FOLDS", "FILE_DIGESTS", "SOCKETS", "HITS", "EXECS"];
 
 /// Which form of `lsm/bprm_check_security` to try; the next one down is tried when it does not load or attach.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -227,6 +228,8 @@ impl Kernel {
         }
         let level = log_level();
         loader.override_global(aya_log::LEVEL, &level, false);
+        let egress = u64::from(options.layers.egress);
+        loader.override_global("EGRESS", &egress, true);
         loader.override_global("IMA_MAX_BYTES", &options.ima_max_bytes, true);
         for name in PINNED {
             loader.map_pin_path(name, maps.join(name));

@@ -68,6 +68,18 @@ pub fn connect(socket: &impl AsFd, to: SocketAddr) -> io::Result<()> {
     if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
+/// `bind(2)`.
+///
+/// # Errors
+/// The kernel's.
+pub fn bind(socket: &impl AsFd, to: SocketAddr) -> io::Result<()> {
+    let address = address_bytes(to);
+    let bytes = length(address.len())?;
+    // SAFETY: the kernel reads `bytes` bytes of a live vector.
+    let done = unsafe { libc::bind(socket.as_fd().as_raw_fd(), address.as_ptr().cast(), bytes) };
+    if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
 /// One control message: level, type, data.
 pub type Control<'a> = (i32, i32, &'a [u8]);
 

@@ -6,14 +6,14 @@ use std::net::{Ipv4Addr, Ipv6Addr, TcpListener};
 use agent::event::{Action as Did, Behaviour, Event, Hook, Verdict};
 use agent::intel::Observable;
 use agent::kernel::SocketRules;
-use agent::kernel::trial::{self, *};
+use agent::kernel::trial::*;
 use agent_common::image::Action;
 use agent_common::wire::Mode;
 
 use crate::sandbox::{Rules, Running, Sandbox, destination};
 
 /// RFC 791 §3.1: a loose source route over one hop, padded.
-fn route(hops: &[&str]) -> Vec<u8> {
+pub fn route(hops: &[&str]) -> Vec<u8> {
     let mut option = vec![131, 3 + 4 * hops.len() as u8, 4];
     option.extend(hops.iter().flat_map(|hop| hop.parse::<Ipv4Addr>().unwrap().octets()));
     option.resize(option.len().next_multiple_of(4), 0);
@@ -29,11 +29,11 @@ fn segments(hops: &[&str]) -> Vec<u8> {
     header
 }
 
-fn refusal<T>(result: io::Result<T>) -> Option<ErrorKind> {
+pub fn refusal<T>(result: io::Result<T>) -> Option<ErrorKind> {
     result.err().map(|error| error.kind())
 }
 
-const REFUSED: Option<ErrorKind> = Some(ErrorKind::PermissionDenied);
+pub const REFUSED: Option<ErrorKind> = Some(ErrorKind::PermissionDenied);
 
 fn behaviour(event: &Event) -> Option<Behaviour> {
     event.matched.unwrap().behaviour()
@@ -43,9 +43,9 @@ fn rules(source_routes: Action, raw_sockets: Action) -> SocketRules {
     SocketRules { source_routes, raw_sockets }
 }
 
-fn start(sandbox: &Sandbox) -> Running {
+pub fn start(sandbox: &Sandbox) -> Running {
     let running = sandbox.start(Mode::Enforce, Rules::default().block_ip("127.0.0.9").block_ip("2001:db8::9"));
-    for hook in [Hook::Setsockopt, Hook::SockCreate] {
+    for hook in [Hook::Setsockopt, Hook::SockCreate, Hook::Egress] {
         assert!(running.report.is_attached(hook), "{:?}", running.report.state(hook));
     }
     running
@@ -126,7 +126,7 @@ fn other_options_and_values_longer_than_a_page_are_none_of_its_business() {
     let answer = set_option(&udp, IPPROTO_IP, IP_MSFILTER, &filter).unwrap_err();
     assert_ne!(answer.raw_os_error(), Some(14), "EFAULT: the program did not let go of the value");
     let listener = TcpListener::bind("127.0.0.8:0").unwrap();
-    trial::connect(&tcp, listener.local_addr().unwrap()).unwrap();
+    connect(&tcp, listener.local_addr().unwrap()).unwrap();
     assert!(running.events().is_empty());
 }
 

@@ -2,6 +2,7 @@
 //! what the kernel did. Needs root and a build with the eBPF object; without them every test fails and says so.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
+mod egress;
 mod exec;
 mod folding;
 mod generations;

@@ -87,6 +87,15 @@ impl Sandbox {
         fs::write(self.cgroup.join("cgroup.procs"), std::process::id().to_string()).unwrap();
     }
 
+    /// Does something while this process is where it came from: outside of the hooked cgroup.
+    pub fn outside<T>(&self, act: impl FnOnce() -> T) -> T {
+        let Some((_, home)) = &self.own else { panic!("a borrowed sandbox has no outside") };
+        fs::write(home.join("cgroup.procs"), std::process::id().to_string()).unwrap();
+        let done = act();
+        self.enter();
+        done
+    }
+
     pub fn options(&self) -> Options {
         Options {
             pin_dir: self.pins.clone(),
