@@ -31,7 +31,7 @@ const DEPTH_MAX: u32 = 32;
 // verifier: before 6.14 it wants the whole register in -4095..=0, where a 32-bit -1 is 4294967295; so the programs return
 // 64 bits, which the macros of aya do not, and the range comes from two instructions. Seen on 6.12.
 #[inline(always)]
-fn answer(refuse: bool) -> i64 {
+pub fn answer(refuse: bool) -> i64 {
     let refused = u64::from(refuse);
     let mut wide = 0u64;
     // SAFETY: two instructions on two registers.
@@ -79,14 +79,14 @@ impl Subject {
 /// The `index`th argument as a plain number, for reads by helper.
 // verifier: a loaded argument is a typed pointer on which arithmetic is restricted; a copy of it is a number.
 #[inline(always)]
-fn argument(context: *mut c_void, index: u64) -> Address {
+pub fn argument(context: *mut c_void, index: u64) -> Address {
     Address::new(Address::new(context as u64).plus(index * 8).read())
 }
 
 /// Whether the current task is in the enforced cgroup or below. In a cgroup namespace user space cannot see how deep its own
 /// root lies, so the level that it gives is the least one.
 #[inline(always)]
-fn in_scope(config: &Config) -> bool {
+pub fn in_scope(config: &Config) -> bool {
     if config.scope_cgroup_id == 0 {
         return true;
     }

@@ -9,6 +9,7 @@ mod network;
 mod packet;
 mod setsockopt;
 mod sock_create;
+mod socket;
 
 use core::arch::asm;
 

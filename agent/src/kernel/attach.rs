@@ -117,7 +117,7 @@ fn replace_pin(link: BorrowedFd<'_>, path: &Path) -> Result<(), Error> {
     fs::rename(&fresh, path).map_err(failed("cannot replace the pin", path))
 }
 
-fn not_asked_for() -> HookState {
+pub(super) fn not_asked_for() -> HookState {
     HookState::Unused { why: "not to be had here; `cordon doctor` says why".to_owned() }
 }
 
@@ -238,7 +238,7 @@ impl Kernel {
         // Written before the exec hook is attached or replaced, so that at no moment neither judges.
         self.write_config(|config| config.judge_at_exec = u32::from(!judged_before))?;
         let started = Instant::now();
-        let state = match self.attach_tracing(EXEC_PROGRAM)? {
+        let state = match self.attach_tracing(EXEC_PROGRAM, "sched_process_exec")? {
             Ok(link) => Self::keep(&link, &layout.links.join(EXEC_LINK))?,
             Err(why) => HookState::Unavailable { why },
         };
@@ -258,7 +258,7 @@ impl Kernel {
             } else if self.options.bprm < level {
                 not_asked_for()
             } else {
-                match self.attach_tracing(name)? {
+                match self.attach_tracing(name, "bprm_check_security")? {
                     Ok(link) => {
                         attached = true;
                         Self::keep(&link, &layout.links.join(BPRM_LINK))?
@@ -275,24 +275,22 @@ impl Kernel {
         Ok(attached)
     }
 
-    fn keep(link: &OwnedFd, path: &Path) -> Result<HookState, Error> {
+    pub(super) fn keep(link: &OwnedFd, path: &Path) -> Result<HookState, Error> {
         let adopted = path.exists();
         replace_pin(link.as_fd(), path)?;
         Ok(HookState::Attached { adopted })
     }
 
     /// Attaches a tracing or LSM program beside a former one: the kernel cannot update such a link.
-    fn attach_tracing(&mut self, name: &'static str) -> Result<Result<OwnedFd, String>, Error> {
+    pub(super) fn attach_tracing(&mut self, name: &'static str, hook: &str) -> Result<Result<OwnedFd, String>, Error> {
         let Some(btf) = &self.btf else {
             return Ok(Err("the kernel's BTF cannot be read".to_owned()));
         };
         let program = match self.ebpf.program_mut(name) {
             Some(Program::BtfTracePoint(program)) => {
-                program.load("sched_process_exec", btf).and_then(|()| Ok(program.fd()?.try_clone()?))
+                program.load(hook, btf).and_then(|()| Ok(program.fd()?.try_clone()?))
             }
-            Some(Program::Lsm(program)) => {
-                program.load("bprm_check_security", btf).and_then(|()| Ok(program.fd()?.try_clone()?))
-            }
+            Some(Program::Lsm(program)) => program.load(hook, btf).and_then(|()| Ok(program.fd()?.try_clone()?)),
             _ => return Err(Error::Missing { kind: "program", name }),
         };
         Ok(program.map_err(|error| reason(&error)).and_then(|program| {

@@ -15,6 +15,7 @@ use tracing::level_filters::LevelFilter;
 use super::bpf::{self, Table};
 use super::btf::{self, Structures};
 use super::folds::Folds;
+use super::layers::{OPTIONAL_SOCKET_FIELDS, SOCKET_FIELDS};
 use super::publish::Generations;
 use super::rings::EventRing;
 use super::{Counters, Error, Layers, SocketRules, Switches, clock, pin};
@@ -74,7 +75,7 @@ fn log_level() -> u8 {
 }
 
 /// A global of the kernel half, then `(structure, member, bytes to add)`: the first member that the kernel has is taken.
-type Field = (&'static str, &'static [(&'static str, &'static str, u64)]);
+pub(super) type Field = (&'static str, &'static [(&'static str, &'static str, u64)]);
 
 const FIELDS: [Field; 30] = [
     ("OFF_TASK_LEADER", &[("task_struct", "group_leader", 0)]),
@@ -130,6 +131,8 @@ pub(super) struct Offsets {
     pub(super) missing: Vec<String>,
     /// Of those, the ones without which an exec cannot be judged.
     pub(super) fatal_for_exec: Vec<String>,
+    /// Those without which LSM programs cannot tell what a socket does.
+    pub(super) missing_for_sockets: Vec<String>,
     /// Whether the kernel has the loops that the exec programs are written with.
     pub(super) has_loops: bool,
 }
@@ -140,10 +143,27 @@ pub(super) const NO_LOOPS: &str = "this kernel has no bpf_loop, which exec progr
 impl Offsets {
     pub(super) fn read(structures: &Structures<'_>) -> Self {
         let has_loops = structures.id(btf::FUNC, "bpf_loop").is_some();
-        let mut found = Self { values: Vec::new(), missing: Vec::new(), fatal_for_exec: Vec::new(), has_loops };
+        let mut found = Self {
+            values: Vec::new(),
+            missing: Vec::new(),
+            fatal_for_exec: Vec::new(),
+            missing_for_sockets: Vec::new(),
+            has_loops,
+        };
+        let find = |members: &[(&str, &str, u64)]| {
+            members.iter().find_map(|(structure, member, plus)| Some(structures.offset(structure, member)? + plus))
+        };
+        for (global, members) in SOCKET_FIELDS {
+            let offset = find(members);
+            if let (None, Some((structure, member, _))) = (offset, members.first())
+                && !OPTIONAL_SOCKET_FIELDS.contains(&global)
+            {
+                found.missing_for_sockets.push(format!("{structure}.{member}"));
+            }
+            found.values.push((global, offset.unwrap_or(MISSING)));
+        }
         for (global, members) in FIELDS {
-            let offset =
-                members.iter().find_map(|(structure, member, plus)| Some(structures.offset(structure, member)? + plus));
+            let offset = find(members);
             if let (None, Some((structure, member, _))) = (offset, members.first()) {
                 let name = format!("{structure}.{member}");
                 if !OPTIONAL.contains(&global) {

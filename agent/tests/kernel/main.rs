@@ -10,4 +10,5 @@ mod layers;
 mod lifecycle;
 mod network;
 mod sandbox;
+mod socket_lsm;
 mod verdicts;
