@@ -4,8 +4,8 @@
 
 use agent_common::image::{Action, Block, CHAIN_MAX, DigestKind, Space, layout, table};
 use agent_common::wire::{
-    Config, Counter, ExecRecord, FileDigests, FileKey, FileStamp, Fold, FoldKey, Header, HitKey, Hook, Mode,
-    NetworkRecord, Process, RecordKind, Verdict,
+    Behaviour, Config, Counter, ExecRecord, FileDigests, FileKey, FileStamp, Fold, FoldKey, Header, HitKey, Hook, Mode,
+    NetworkRecord, Process, RecordKind, SocketMemory, Verdict,
 };
 use agent_common::{ABI_VERSION, limits};
 
@@ -65,6 +65,7 @@ fn constants() {
         ExecRecord::MIN_LEN,
         FileDigests::SHA1,
         FileDigests::MD5,
+        SocketMemory::INBOUND,
         CHAIN_MAX,
         layout::HEADER,
         layout::SPACES_HEADER,
@@ -101,7 +102,7 @@ fn records() {
     records! {
         Config {
             wall_minus_boot_ns: u64, scope_cgroup_id: u64, scope_level: u32, mode: u32, off_until_boot_ns: u64,
-            send_execs: u32, judge_at_exec: u32,
+            send_execs: u32, judge_at_exec: u32, source_routes: u32, raw_sockets: u32,
         }
         Process {
             start_boot_ns: u64, cgroup_id: u64, pid: u32, tid: u32, ppid: u32, uid: u32, gid: u32, loginuid: u32,
@@ -110,6 +111,9 @@ fn records() {
         Header {
             boot_ns: u64, generation: u32, entry: u32, kind: u8, verdict: u8, hook: u8, reserved: [u8; 5],
             process: Process,
+        }
+        SocketMemory {
+            process: Process, high: u64, low: u64, generation: u32, port: u16, verdict: u8, flags: u8,
         }
         NetworkRecord { header: Header, address: [u8; 16], port: u16, family: u16, protocol: u16, socket_type: u16 }
         FileKey { device: u64, inode: u64 }
@@ -131,9 +135,10 @@ fn values() {
     values! {
         Mode { Monitor, Enforce }
         RecordKind { Network, Exec }
+        Behaviour { SourceRoute, RawSocket }
         Verdict { Passed, Blocked, Killed, Reported, WouldBlock }
         Hook {
-            Connect4, Connect6, Sendmsg4, Sendmsg6, SchedProcessExec, BprmCheck, BprmCheckIma, FanotifyOpenExec, Scan,
+            Connect4, Connect6, Sendmsg4, Sendmsg6, SchedProcessExec, BprmCheck, BprmCheckIma, FanotifyOpenExec, Scan, Setsockopt, Egress, SockCreate, SocketConnect, SocketSendmsg, SocketCreate, Ingress, LiveFlow,
         }
         Counter {
             NetworkJudged, ExecJudged, Blocked, Reported, NoImage, HitRingFull, ExecRingFull, HitCounterFull, FoldsFull,

@@ -1,12 +1,17 @@
 //! Every map: key, value, who writes, how many, why. Names have at most 15 characters, the kernel's limit.
 
+use core::ffi::c_void;
+use core::ptr::{from_ref, null, null_mut};
+
 use agent_common::image::Block;
 use agent_common::limits::{
     EXECS_RING_BYTES, FILE_DIGESTS as FILES, FOLDS as FOLD_COUNT, HIT_COUNTERS, HITS_RING_BYTES,
 };
-use agent_common::wire::{Config, Counter, ExecRecord, FileDigests, FileKey, Fold, FoldKey, HitKey};
-use aya_ebpf::bindings::{BPF_F_INNER_MAP, BPF_F_MMAPABLE, BPF_F_NO_PREALLOC};
+use agent_common::wire::{Config, Counter, ExecRecord, FileDigests, FileKey, Fold, FoldKey, HitKey, SocketMemory};
+use aya_ebpf::bindings::bpf_map_type::BPF_MAP_TYPE_SK_STORAGE;
+use aya_ebpf::bindings::{BPF_F_CLONE, BPF_F_INNER_MAP, BPF_F_MMAPABLE, BPF_F_NO_PREALLOC, BPF_SK_STORAGE_GET_F_CREATE};
 use aya_ebpf::btf_maps::{Array, ArrayOfMaps, HashMap, LruHashMap, PerCpuArray, RingBuf};
+use aya_ebpf::helpers::generated::bpf_sk_storage_get;
 use aya_ebpf::macros::btf_map;
 
 /// One image: template only, the real ones have any number of blocks.
@@ -42,6 +47,10 @@ pub static FOLDS: ArrayOfMaps<Folds, 1> = ArrayOfMaps::new();
 #[btf_map]
 pub static FILE_DIGESTS: LruHashMap<FileKey, FileDigests, { FILES as usize }> = LruHashMap::new();
 
+/// What the hooks remember of each socket, gone with it. What a listening socket has, those that it accepts begin with.
+#[btf_map]
+pub static SOCKETS: SocketStorage<SocketMemory> = SocketStorage::new();
+
 /// Hits, network and exec. Nothing else, so that telemetry cannot push out a hit.
 #[btf_map]
 pub static HITS: RingBuf<(), { HITS_RING_BYTES as usize }> = RingBuf::new();
@@ -49,3 +58,43 @@ pub static HITS: RingBuf<(), { HITS_RING_BYTES as usize }> = RingBuf::new();
 /// Every exec, when the configuration asks for it.
 #[btf_map]
 pub static EXECS: RingBuf<ExecRecord, { EXECS_RING_BYTES as usize }> = RingBuf::new();
+
+/// Storage of sockets as BTF describes a map: aya's own type has no room for `BPF_F_CLONE`.
+#[repr(C)]
+pub struct SocketStorage<T> {
+    r#type: *const [i32; BPF_MAP_TYPE_SK_STORAGE as usize],
+    key: *const i32,
+    value: *const T,
+    max_entries: *const [i32; 0],
+    map_flags: *const [i32; (BPF_F_NO_PREALLOC | BPF_F_CLONE) as usize],
+}
+
+// SAFETY: the fields are never followed: the loader puts a map in this place.
+unsafe impl<T> Sync for SocketStorage<T> {}
+
+impl<T> SocketStorage<T> {
+    const fn new() -> Self {
+        Self { r#type: null(), key: null(), value: null(), max_entries: null(), map_flags: null() }
+    }
+
+    /// What is remembered of a socket; null for nothing.
+    ///
+    /// # Safety
+    /// `socket` is what the kernel takes for one in this program: its context, or a full socket.
+    #[inline(always)]
+    pub unsafe fn get(&self, socket: *mut c_void) -> *mut T {
+        // SAFETY: the loader replaces the address by the map; the verifier checks the socket.
+        unsafe { bpf_sk_storage_get(from_ref(self).cast_mut().cast(), socket, null_mut(), 0).cast() }
+    }
+
+    /// As [`SocketStorage::get`], and remembers `first` where there is nothing yet; null when there is no memory.
+    ///
+    /// # Safety
+    /// As [`SocketStorage::get`].
+    #[inline(always)]
+    pub unsafe fn get_or(&self, socket: *mut c_void, first: &mut T) -> *mut T {
+        let (map, create) = (from_ref(self).cast_mut().cast(), u64::from(BPF_SK_STORAGE_GET_F_CREATE));
+        // SAFETY: as in `get`; the kernel reads one value from `first`.
+        unsafe { bpf_sk_storage_get(map, socket, (&raw mut *first).cast(), create).cast() }
+    }
+}

@@ -4,6 +4,7 @@
 //! and column; [`Settings`] is what it means, complete and consistent.
 
 pub mod file;
+pub mod network;
 pub mod places;
 pub mod sightings;
 
@@ -17,6 +18,7 @@ use thiserror::Error;
 use crate::intel::source::Source;
 use crate::report::sightings::Sightings;
 pub use file::{Mode, SettingsFile};
+pub use network::Network;
 pub use places::Places;
 
 /// Everything that can be set, with defaults filled in.
@@ -30,6 +32,8 @@ pub struct Settings {
     pub never_block: NeverBlock,
     /// Exec by hash.
     pub exec: Exec,
+    /// Sockets, besides where they go.
+    pub network: Network,
     /// The local log.
     pub journal: Journal,
     /// What is told to others; `None` unless somebody is named.
@@ -189,6 +193,7 @@ impl Settings {
                 hooks: exec.hooks.unwrap_or(true),
                 guard: exec.guard.unwrap_or(true),
             },
+            network: said.network.unwrap_or_default().into(),
             journal: Journal {
                 total_bytes,
                 segment_bytes: journal.segment_bytes.unwrap_or(total_bytes / 8).max(1 << 20),

@@ -141,20 +141,33 @@ pub fn find_destination<B: Blocks + ?Sized>(
     let header = read(image, HEADER)?;
     let generation = generation_of(header)?;
     let canonical = canon::destination(high, low);
-    let mut found = None;
+    let mut found = NONE;
     if layout::has(header, Space::Endpoint) {
-        found =
-            find_keyed(image, Space::Endpoint, endpoint_tag(key_seed(header), canonical.high, canonical.low, port))?;
+        let tag = endpoint_tag(key_seed(header), canonical.high, canonical.low, port);
+        found = number(find_keyed(image, Space::Endpoint, tag)?);
     }
-    if let (None, Some(address)) = (found, canonical.ipv4) {
-        found = ipv4::find(image, header, address)?;
+    if let (NONE, Some(address)) = (found, canonical.ipv4) {
+        found = number(ipv4::find(image, header, address)?);
     }
     let native = canonical.ipv4.is_none();
-    if found.is_none() && (native || high != 0) {
+    if found == NONE && (native || high != 0) {
         let (high, low) = if native { (canonical.high, canonical.low) } else { (high, low) };
-        found = ipv6::find(image, header, high, low)?;
+        found = number(ipv6::find(image, header, high, low)?);
     }
-    Ok(found.map(|entry| Found { generation, entry }))
+    if found == NONE { Ok(None) } else { Ok(Some(Found { generation, entry: found as u32 })) }
+}
+
+/// No entry, as [`number`] has it.
+const NONE: u64 = u64::MAX;
+
+/// An entry as a number that is always set.
+// verifier: of an `Option` that is carried from step to step one branch leaves a register unset ("R3 !read_ok"), seen on 6.18.
+#[inline(always)]
+const fn number(found: Option<u32>) -> u64 {
+    match found {
+        Some(entry) => entry as u64,
+        None => NONE,
+    }
 }
 
 /// [`find_destination`], and what it comes to at `now`.

@@ -33,6 +33,10 @@ pub struct Config {
     /// 1 when `sched_process_exec` judges and kills; 0 when an LSM hook judged the exec before it, so that none is judged
     /// twice.
     pub judge_at_exec: u32,
+    /// What a source route comes to that leads over no listed address: an [`crate::image::Action`].
+    pub source_routes: u32,
+    /// What the making of a raw socket comes to: an [`crate::image::Action`].
+    pub raw_sockets: u32,
 }
 
 /// Index of a per-CPU `u64` in `COUNTERS`. Whatever cannot be delivered is counted here by reason.

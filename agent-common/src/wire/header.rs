@@ -52,6 +52,22 @@ pub enum Hook {
     FanotifyOpenExec = 8,
     /// Found running when a generation arrived.
     Scan = 9,
+    /// `cgroup/setsockopt`.
+    Setsockopt = 10,
+    /// `cgroup_skb/egress`.
+    Egress = 11,
+    /// `cgroup/sock_create`.
+    SockCreate = 12,
+    /// `lsm/socket_connect`.
+    SocketConnect = 13,
+    /// `lsm/socket_sendmsg`.
+    SocketSendmsg = 14,
+    /// `lsm/socket_create`.
+    SocketCreate = 15,
+    /// `cgroup_skb/ingress`.
+    Ingress = 16,
+    /// Found open when a generation arrived.
+    LiveFlow = 17,
     /// `lsm.s/mmap_file`: mapped as code without an exec.
     MmapFile = 30,
 }
@@ -73,7 +89,10 @@ macro_rules! from_integer {
 
 from_integer!(RecordKind: Network, Exec);
 from_integer!(Verdict: Passed, Blocked, Killed, Reported, WouldBlock);
-from_integer!(Hook: Connect4, Connect6, Sendmsg4, Sendmsg6, SchedProcessExec, BprmCheck, BprmCheckIma, FanotifyOpenExec, Scan, MmapFile);
+from_integer!(
+    Hook: Connect4, Connect6, Sendmsg4, Sendmsg6, SchedProcessExec, BprmCheck, BprmCheckIma, FanotifyOpenExec, Scan, Setsockopt,
+    Egress, SockCreate, SocketConnect, SocketSendmsg, SocketCreate, Ingress, LiveFlow, MmapFile
+);
 
 /// The task that acted, as the kernel saw it at that moment.
 #[repr(C)]
@@ -125,4 +144,27 @@ pub struct Header {
 impl Header {
     /// `entry` of a record that no indicator matched.
     pub const NO_ENTRY: u32 = u32::MAX;
+}
+
+/// What is judged by the settings and not by an indicator: in place of an entry, beyond every entry that an image can have
+/// ([`crate::image::layout::ENTRIES_MAX`]).
+#[repr(u32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Behaviour {
+    /// A socket's packets are sent elsewhere than its connect says: `IP_OPTIONS` (RFC 791 §3.1), `IPV6_RTHDR` (RFC 8200 §4.4).
+    SourceRoute = u32::MAX - 1,
+    /// A socket was made whose packets carry addresses of the program's own making.
+    RawSocket = u32::MAX - 2,
+}
+
+impl Behaviour {
+    /// The one that stands in place of an entry.
+    #[must_use]
+    pub const fn from_entry(entry: u32) -> Option<Self> {
+        match entry {
+            entry if entry == Self::SourceRoute as u32 => Some(Self::SourceRoute),
+            entry if entry == Self::RawSocket as u32 => Some(Self::RawSocket),
+            _ => None,
+        }
+    }
 }

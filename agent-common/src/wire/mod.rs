@@ -10,10 +10,12 @@ mod file;
 mod header;
 mod hit;
 mod network;
+mod socket;
 
 pub use control::{Config, Counter, Mode};
 pub use exec::ExecRecord;
 pub use file::{FileDigests, FileKey, FileStamp};
-pub use header::{Header, Hook, Process, RecordKind, Verdict};
+pub use header::{Behaviour, Header, Hook, Process, RecordKind, Verdict};
 pub use hit::{Fold, FoldKey, HitKey};
 pub use network::NetworkRecord;
+pub use socket::SocketMemory;

@@ -1,9 +1,18 @@
 //! One file per hook family: read → look up → decide → count → emit → return.
 
+mod destination;
+mod egress;
 mod exec;
 mod exec_record;
 mod mapped;
+mod memory;
 mod network;
+mod packet;
+mod setsockopt;
+mod sock_create;
+mod socket;
+
+use core::arch::asm;
 
 use agent_common::image::Action;
 use agent_common::wire::{Counter, Header, Hook, RecordKind, Verdict};
@@ -11,6 +20,29 @@ use agent_common::wire::{Counter, Header, Hook, RecordKind, Verdict};
 use crate::clock::Now;
 use crate::emit::{count, count_hit};
 use crate::kmem::task;
+
+/// What a cgroup hook returns to let a call pass.
+const PASS: i32 = 1;
+/// What a cgroup hook returns to fail a call with `EPERM`.
+const REFUSE: i32 = 0;
+
+// verifier: a return value spilled beside a map key loses its range, seen on 6.18 with -Ctarget-cpu=v3.
+#[inline(always)]
+fn bit(value: i32) -> i32 {
+    let mut wide = value as u64;
+    // SAFETY: one instruction on one register.
+    unsafe { asm!("{0} &= 1", inout(reg) wide, options(pure, nomem, nostack, preserves_flags)) };
+    wide as i32
+}
+
+/// Reads a field of the context: each exactly once and as wide as it is, as the verifier wants it.
+macro_rules! field {
+    ($context:expr, $($field:tt)+) => {
+        // SAFETY: the context of a running program; the verifier checks the offset and width of this load.
+        unsafe { core::ptr::read_volatile(&raw const (*$context).$($field)+) }
+    };
+}
+pub(crate) use field;
 
 /// What a match comes to in the current mode; an exception passes. `stop` is what this hook does to a `block` entry.
 #[inline(always)]

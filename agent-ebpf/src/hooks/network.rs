@@ -1,49 +1,19 @@
 //! Where a task connects or sends to: cgroup/connect4, connect6, sendmsg4, sendmsg6.
 
-use core::arch::asm;
-use core::ptr::read_volatile;
-
 use agent_common::canon::mapped;
-use agent_common::image::{self, Found, Hit};
-use agent_common::wire::{Counter, FoldKey, Hook, NetworkRecord, RecordKind, Verdict};
-use aya_ebpf::bindings::bpf_sock_addr;
+use agent_common::image::{self, Found};
+use agent_common::wire::{Counter, Hook};
+use aya_ebpf::Global;
+use aya_ebpf::bindings::{bpf_sock, bpf_sock_addr};
 use aya_ebpf::macros::cgroup_sock_addr;
 use aya_ebpf::programs::SockAddrContext;
 
-use super::{count_verdict, header, is, verdict};
+use super::destination::{Act, Actor, Socket, Target, judge, tell};
+use super::memory::{note, recall};
+use super::{PASS, REFUSE, bit, field};
 use crate::clock::{Now, switched_on};
-use crate::emit::{Slot, count, damaged, fold};
+use crate::emit::{count, damaged};
 use crate::image::Generation;
-use crate::kmem::task;
-
-/// Lets the call pass.
-const PASS: i32 = 1;
-/// Fails the call with `EPERM`.
-const REFUSE: i32 = 0;
-
-/// Where to: the halves of the address in host order (IPv4 in its mapped form) and the port.
-struct Target {
-    high: u64,
-    low: u64,
-    port: u16,
-}
-
-// verifier: a return value spilled beside a map key loses its range, seen on 6.18 with -Ctarget-cpu=v3.
-#[inline(always)]
-fn bit(value: i32) -> i32 {
-    let mut wide = value as u64;
-    // SAFETY: one instruction on one register.
-    unsafe { asm!("{0} &= 1", inout(reg) wide, options(pure, nomem, nostack, preserves_flags)) };
-    wide as i32
-}
-
-/// Reads a field of the context: each exactly once and as wide as it is, as the verifier wants it.
-macro_rules! field {
-    ($context:expr, $($field:tt)+) => {
-        // SAFETY: the context of a running program; the verifier checks the offset and width of this load.
-        unsafe { read_volatile(&raw const (*$context).$($field)+) }
-    };
-}
 
 #[inline(always)]
 fn port(context: *const bpf_sock_addr) -> u16 {
@@ -63,53 +33,6 @@ fn target6(context: *const bpf_sock_addr) -> Target {
     Target { high, low, port: port(context) }
 }
 
-/// The record's protocol fields, read before any helper call while the context is at hand.
-#[derive(Clone, Copy)]
-struct Socket {
-    family: u16,
-    protocol: u16,
-    socket_type: u16,
-}
-
-#[inline(always)]
-fn send(now: &Now, target: &Target, socket: Socket, hook: Hook, found: (u32, Hit, Verdict)) {
-    let (generation, hit, verdict) = found;
-    // Of a repeat no more is asked than what it is a repeat of.
-    let (start_boot_ns, pid) = task::key();
-    let key = FoldKey {
-        start_boot_ns,
-        destination: FoldKey::destination((target.high, target.low)),
-        generation,
-        entry: hit.entry,
-        pid,
-        port: target.port,
-        hook: hook as u8,
-        verdict: verdict as u8,
-    };
-    if fold(key, now.boot_ns) {
-        return;
-    }
-    let Some(slot) = Slot::<NetworkRecord>::hit() else { return };
-    let mut header = header(now, RecordKind::Network, hook);
-    header.generation = generation;
-    header.entry = hit.entry;
-    header.verdict = verdict as u8;
-    let mut address = [0u8; 16];
-    address[..8].copy_from_slice(&target.high.to_be_bytes());
-    address[8..].copy_from_slice(&target.low.to_be_bytes());
-    let record = NetworkRecord {
-        header,
-        address,
-        port: target.port,
-        family: socket.family,
-        protocol: socket.protocol,
-        socket_type: socket.socket_type,
-    };
-    // SAFETY: the slot is as large as the record and 8-byte aligned, as every ring record.
-    unsafe { slot.record().write(record) };
-    slot.send(0);
-}
-
 #[inline(always)]
 fn decide(context: *const bpf_sock_addr, hook: Hook, target: Target) -> i32 {
     let socket = Socket {
@@ -125,7 +48,10 @@ fn decide(context: *const bpf_sock_addr, hook: Hook, target: Target) -> i32 {
     };
     match image::find_destination(&generation, target.high, target.low, target.port) {
         Ok(None) => PASS,
-        Ok(Some(found)) => answer(&generation, &Now::with(config), &target, socket, hook, found),
+        Ok(Some(found)) => {
+            let act = Act { target, socket, hook, actor: Actor::Current };
+            answer(&generation, &Now::with(config), &act, found, field!(context, __bindgen_anon_1.sk))
+        }
         Err(image::Damaged) => {
             damaged();
             PASS
@@ -133,24 +59,27 @@ fn decide(context: *const bpf_sock_addr, hook: Hook, target: Target) -> i32 {
     }
 }
 
+/// 1 when the egress hook sees what passes here, and is to know what was told of it already; user space sets it.
+#[unsafe(no_mangle)]
+static EGRESS: Global<u64> = Global::new(0);
+
 /// What a listed destination comes to.
 #[inline(always)]
-fn answer(generation: &Generation, now: &Now, target: &Target, socket: Socket, hook: Hook, found: Found) -> i32 {
-    let hit = match image::resolve(generation, Some(found.entry), now.wall_s) {
-        Ok(Some(hit)) => hit,
-        Ok(None) => return PASS,
-        Err(image::Damaged) => {
-            damaged();
-            return PASS;
-        }
-    };
-    let verdict = verdict(hit.action, now, Verdict::Blocked);
-    if is(verdict, Verdict::Passed) {
+fn answer(generation: &Generation, now: &Now, act: &Act<'_>, found: Found, socket: *mut bpf_sock) -> i32 {
+    let judged = judge(generation, now, found);
+    if !judged.is_hit() {
         return PASS;
     }
-    count_verdict(found.generation, hit.entry, verdict);
-    send(now, target, socket, hook, (found.generation, hit, verdict));
-    if is(verdict, Verdict::Blocked) { REFUSE } else { PASS }
+    tell(now, act, judged);
+    if EGRESS.load() != 0 && !judged.blocks() {
+        // SAFETY: the socket of the context, which is never null.
+        let memory = unsafe { recall(socket.cast()) };
+        if !memory.is_null() {
+            // SAFETY: a live map value.
+            unsafe { note(memory, &act.target, &judged) };
+        }
+    }
+    if judged.blocks() { REFUSE } else { PASS }
 }
 
 /// `connect(2)` and its kin on an IPv4 socket, TCP Fast Open and io_uring included.

@@ -5,6 +5,7 @@
 
 pub mod file;
 pub mod path;
+pub mod socket;
 pub mod task;
 
 use core::ffi::c_void;

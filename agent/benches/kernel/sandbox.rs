@@ -9,7 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use agent::host::cgroup;
-use agent::kernel::{Bprm, EventRing, Kernel, Options, Switches};
+use agent::kernel::{Bprm, EventRing, Kernel, Layers, Options, SocketRules, Switches};
 use agent::policy::Ruling;
 use agent::tables::Compilation;
 use agent_common::image::Seed;
@@ -77,12 +77,18 @@ impl Sandbox {
             bprm: Bprm::None,
             ima_max_bytes: 0,
             exec_hooks: false,
+            layers: Layers::default(),
         };
         let guard = self.runtime.enter();
         let mut kernel = Kernel::load(options)?;
         let hits = kernel.take_hits()?.context("the ring of hits is taken")?;
         drop(guard);
-        kernel.configure(&Switches { mode: Mode::Enforce, off_until_boot_ns: 0, send_execs: false })?;
+        kernel.configure(&Switches {
+            mode: Mode::Enforce,
+            off_until_boot_ns: 0,
+            send_execs: false,
+            sockets: SocketRules::default(),
+        })?;
         let compilation = Compilation::new(ruling, GENERATION, Seed(process::id().into(), 1))?;
         let blocks = u32::try_from(compilation.blocks())?;
         kernel.publish(blocks, GENERATION, |image| compilation.write(image).map(drop))?;

@@ -177,7 +177,7 @@ fn fold_key(event: &Event) -> Option<FoldKey> {
     let matched = event.matched?;
     let (port, destination) = match &event.action {
         Action::Network { address, port, .. } => (*port, FoldKey::destination(halves(*address))),
-        Action::Exec { .. } => (0, 0),
+        Action::Socket { .. } | Action::Exec { .. } => (0, 0),
     };
     Some(FoldKey {
         start_boot_ns: event.task.key.start_boot_ns,
@@ -203,22 +203,34 @@ fn halves(address: std::net::IpAddr) -> (u64, u64) {
 fn event_of(key: &FoldKey, fold: &Fold) -> Option<Event> {
     let hook = Hook::from_u8(key.hook)?;
     let action = match hook {
-        Hook::Connect4 | Hook::Connect6 | Hook::Sendmsg4 | Hook::Sendmsg6 => Action::Network {
+        Hook::Connect4
+        | Hook::Connect6
+        | Hook::Sendmsg4
+        | Hook::Sendmsg6
+        | Hook::Setsockopt
+        | Hook::Egress
+        | Hook::SocketConnect
+        | Hook::SocketSendmsg
+        | Hook::Ingress
+        | Hook::LiveFlow => Action::Network {
             address: std::net::Ipv6Addr::UNSPECIFIED.into(),
             port: key.port,
             protocol: 0,
             socket_type: 0,
         },
-        _ => Action::Exec {
-            file: crate::event::FileKey { device: 0, inode: 0 },
-            stamp: crate::event::FileStamp { size: 0, mtime_ns: 0, ctime_ns: 0 },
-            sha256: None,
-            has_sha1: false,
-            has_md5: false,
-            path: String::new(),
-            args: Vec::new(),
-            cut: false,
-        },
+        Hook::SockCreate | Hook::SocketCreate => Action::Socket { family: 0, protocol: 0, socket_type: 0 },
+        Hook::SchedProcessExec | Hook::BprmCheck | Hook::BprmCheckIma | Hook::FanotifyOpenExec | Hook::Scan => {
+            Action::Exec {
+                file: crate::event::FileKey { device: 0, inode: 0 },
+                stamp: crate::event::FileStamp { size: 0, mtime_ns: 0, ctime_ns: 0 },
+                sha256: None,
+                has_sha1: false,
+                has_md5: false,
+                path: String::new(),
+                args: Vec::new(),
+                cut: false,
+            }
+        }
     };
     Some(Event {
         boot_ns: fold.first_boot_ns,

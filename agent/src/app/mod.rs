@@ -34,7 +34,8 @@ use crate::health::{Fault, Health};
 use crate::host::{CgroupPaths, DigestCache, Users, cgroup, group_id, missing_capabilities, running_processes};
 use crate::journal::{Journal, Limits, MirrorSettings, QUEUE, Sink, Writer};
 use crate::kernel::probe::{Attempt, Plan};
-use crate::kernel::{HookState, Kernel, Options, probe};
+use crate::kernel::{Bprm, HookState, Kernel, Layers, Options, probe};
+use crate::settings::network::Rule;
 use crate::settings::{Places, Settings};
 use answers::{Answers, Dormant};
 use detect::Detect;
@@ -285,6 +286,11 @@ fn load(places: &Places, settings: &Settings, cgroup: &Path, plan: &Plan) -> any
         bprm: plan.bprm,
         ima_max_bytes: settings.exec.max_file_bytes,
         exec_hooks: settings.exec.hooks,
+        layers: Layers {
+            egress: settings.network.egress,
+            raw_sockets: settings.network.raw_sockets != Rule::Allow,
+            lsm: plan.bprm != Bprm::None,
+        },
     })?)
 }
 

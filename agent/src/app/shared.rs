@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
-use agent_common::image::Block;
+use agent_common::image::{Action as Decision, Block};
 use agent_common::wire::Mode as KernelMode;
 use anyhow::Context;
 use jiff::Timestamp;
@@ -23,7 +23,8 @@ use crate::event::{Action, Event};
 use crate::health::{Fault, Health};
 use crate::host::DigestCache;
 use crate::intel::Observable;
-use crate::kernel::{DigestKinds, Kernel, MappedImage, Report, Switches};
+use crate::kernel::{DigestKinds, Kernel, MappedImage, Report, SocketRules, Switches};
+use crate::settings::network::Rule;
 use crate::settings::{Mode, Places, Settings};
 use crate::tables::{self, Bearing, Provenance, Summary};
 
@@ -182,16 +183,29 @@ impl Shared {
     /// # Errors
     /// The map cannot be written.
     pub fn configure(&self) -> anyhow::Result<()> {
-        let mode = match read(&self.settings).mode {
+        let settings = Arc::clone(&read(&self.settings));
+        let mode = match settings.mode {
             Mode::Enforce => KernelMode::Enforce,
             Mode::Monitor => KernelMode::Monitor,
         };
-        read(&self.kernel).configure(&Switches { mode, off_until_boot_ns: 0, send_execs: true })?;
+        let action = |rule| match rule {
+            Rule::Allow => Decision::Allow,
+            Rule::Report => Decision::Report,
+            Rule::Deny => Decision::Block,
+        };
+        let sockets = SocketRules {
+            source_routes: action(settings.network.source_routes),
+            raw_sockets: action(settings.network.raw_sockets),
+        };
+        read(&self.kernel).configure(&Switches { mode, off_until_boot_ns: 0, send_execs: true, sockets })?;
         Ok(())
     }
 
     /// Calls `with` with whoever is behind an event: by its entry, or by its value when its generation is gone.
     pub fn behind<T>(&self, event: &Event, with: impl FnOnce(&Behind<'_>) -> T) -> T {
+        if event.matched.is_some_and(|matched| matched.behaviour().is_some()) {
+            return with(&Behind::default());
+        }
         let generations = read(&self.generations).clone();
         let by_entry = event.matched.and_then(|matched| {
             let live = generations.iter().find(|live| live.generation == matched.generation)?;
@@ -238,6 +252,7 @@ fn observable_of(action: &Action) -> Option<Observable> {
             IpAddr::V4(address) => Observable::Ipv4(address),
             IpAddr::V6(address) => Observable::Ipv6(address),
         }),
+        Action::Socket { .. } => None,
         Action::Exec { sha256, .. } => sha256.map(Observable::Sha256),
     }
 }

@@ -19,6 +19,8 @@ pub enum Kind {
     Dns,
     /// A TLS ClientHello.
     Tls,
+    /// A socket was made, or an option set, that leads around the other hooks.
+    Socket,
     /// An exec.
     Exec,
 }
@@ -160,8 +162,8 @@ pub struct Finding {
     pub verdict: Verdict,
     /// The hook.
     pub enforced_by: String,
-    /// Who.
-    pub process: Process,
+    /// Who; `None` where nobody can tell.
+    pub process: Option<Process>,
     /// Where to; `None` for an exec.
     pub destination: Option<Destination>,
     /// Which file; `None` for a connect.

@@ -1,5 +1,6 @@
 //! Observation and provenance → [`Finding`] (pure).
 
+mod behaviour;
 pub mod finding;
 
 use std::net::IpAddr;
@@ -38,11 +39,14 @@ pub fn attribute(observation: &Observation, behind: &Behind<'_>, count: u64) -> 
     let (kind, destination, file) = match &event.action {
         Action::Network { address, port, protocol, .. } => {
             let kind = match event.hook {
-                Hook::Sendmsg4 | Hook::Sendmsg6 => Kind::Send,
+                Hook::Sendmsg4 | Hook::Sendmsg6 | Hook::SocketSendmsg | Hook::Egress => Kind::Send,
+                Hook::Setsockopt => Kind::Socket,
+                Hook::Ingress => Kind::Accept,
                 _ => Kind::Connect,
             };
             (kind, Some(to(*address, *port, *protocol)), None)
         }
+        Action::Socket { .. } => (Kind::Socket, None, None),
         Action::Exec { path, sha256, stamp, .. } => {
             let file = File {
                 path: (!path.is_empty()).then(|| path.clone()),
@@ -59,16 +63,23 @@ pub fn attribute(observation: &Observation, behind: &Behind<'_>, count: u64) -> 
         kind,
         verdict,
         enforced_by: hook_name(event.hook).to_owned(),
-        process: process(&observation.process),
+        process: (event.task.key.pid != 0).then(|| process(&observation.process)),
         destination,
         file,
-        indicator: behind.primary.map_or_else(unknown, indicator),
+        indicator: match matched.behaviour() {
+            Some(behaviour) => behaviour::indicator(behaviour, &event.action),
+            None => behind.primary.map_or_else(unknown, indicator),
+        },
         also: behind.others.iter().copied().map(indicator).collect(),
         attribution: behind.primary.map(attribution).unwrap_or_default(),
         policy: PolicyRef {
             generation: matched.generation,
             serial: None,
-            rule: behind.primary.map_or_else(|| "unknown".to_owned(), |ruled| ruled.rule.to_string()),
+            rule: match (matched.behaviour(), behind.primary) {
+                (Some(behaviour), _) => behaviour::rule(behaviour).to_owned(),
+                (None, Some(ruled)) => ruled.rule.to_string(),
+                (None, None) => "unknown".to_owned(),
+            },
         },
         count,
         last_time: observation.time,
@@ -89,6 +100,14 @@ pub const fn hook_name(hook: Hook) -> &'static str {
         Hook::MmapFile => "lsm_mmap_file",
         Hook::FanotifyOpenExec => "fanotify_open_exec",
         Hook::Scan => "scan",
+        Hook::Setsockopt => "cgroup_setsockopt",
+        Hook::Egress => "cgroup_egress",
+        Hook::SockCreate => "cgroup_sock_create",
+        Hook::SocketConnect => "lsm_socket_connect",
+        Hook::SocketSendmsg => "lsm_socket_sendmsg",
+        Hook::SocketCreate => "lsm_socket_create",
+        Hook::Ingress => "cgroup_ingress",
+        Hook::LiveFlow => "live_flow",
     }
 }
 

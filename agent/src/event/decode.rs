@@ -64,6 +64,10 @@ fn task(process: &Process) -> Task {
 
 fn network(bytes: &[u8]) -> Result<Action, DecodeError> {
     let record: NetworkRecord = prefix(bytes)?;
+    if matches!(Hook::from_u8(record.header.hook), Some(Hook::SockCreate | Hook::SocketCreate)) {
+        let NetworkRecord { family, protocol, socket_type, .. } = record;
+        return Ok(Action::Socket { family, protocol, socket_type });
+    }
     let address = Ipv6Addr::from(record.address);
     let address = match (record.family, address.to_ipv4_mapped()) {
         // An IPv4 call has its address in the mapped form; an IPv6 call that named a mapped address keeps it.

@@ -4,7 +4,7 @@ mod decode;
 
 use std::net::IpAddr;
 
-pub use agent_common::wire::{FileKey, FileStamp, Hook, Verdict};
+pub use agent_common::wire::{Behaviour, FileKey, FileStamp, Hook, Verdict};
 pub use decode::{DecodeError, decode};
 
 /// A process by what does not get reused: its pid together with its start.
@@ -46,6 +46,14 @@ pub struct Match {
     pub entry: u32,
 }
 
+impl Match {
+    /// The behaviour that the settings judged, where no indicator matched.
+    #[must_use]
+    pub const fn behaviour(self) -> Option<Behaviour> {
+        Behaviour::from_entry(self.entry)
+    }
+}
+
 /// What happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
@@ -56,6 +64,15 @@ pub enum Action {
         /// Destination port.
         port: u16,
         /// IP protocol number.
+        protocol: u16,
+        /// `SOCK_*`.
+        socket_type: u16,
+    },
+    /// A socket was made that has no destination yet.
+    Socket {
+        /// `AF_*`.
+        family: u16,
+        /// IP protocol number or, of a packet socket, Ethernet protocol number.
         protocol: u16,
         /// `SOCK_*`.
         socket_type: u16,

@@ -118,12 +118,12 @@ fn replace_pin(link: BorrowedFd<'_>, path: &Path) -> Result<(), Error> {
     fs::rename(&fresh, path).map_err(failed("cannot replace the pin", path))
 }
 
-fn not_asked_for() -> HookState {
+pub(super) fn not_asked_for() -> HookState {
     HookState::Unused { why: "not to be had here; `cordon doctor` says why".to_owned() }
 }
 
 /// Removes the link that a former daemon left, if there is one.
-fn remove_stale(link: &Path) -> Result<(), Error> {
+pub(super) fn remove_stale(link: &Path) -> Result<(), Error> {
     match fs::remove_file(link) {
         Err(source) if source.kind() != io::ErrorKind::NotFound => {
             Err(Error::Path { what: "cannot remove", path: link.to_owned(), source })
@@ -148,10 +148,11 @@ impl Kernel {
         })?;
         for (name, attach_type, hook) in CGROUP_HOOKS {
             let started = Instant::now();
-            let state = self.attach_cgroup(&layout, &cgroup, name, attach_type)?;
+            let state = self.attach_cgroup(&layout.links.join(name), &cgroup, name, attach_type)?;
             report.hooks.push((hook, state));
             self.note_cost(name, hook, started, &mut report);
         }
+        self.attach_layers(&layout, &cgroup, &mut report)?;
         self.attach_exec_hooks(&layout, &mut report)?;
         for version in pin::other_versions(&self.options.pin_dir) {
             pin::remove_version(&version)?;
@@ -160,42 +161,44 @@ impl Kernel {
         Ok(report)
     }
 
-    fn attach_cgroup(
+    pub(super) fn attach_cgroup(
         &mut self,
-        layout: &Layout,
+        path: &Path,
         cgroup: &File,
         name: &'static str,
         attach_type: u32,
     ) -> Result<HookState, Error> {
-        let Some(Program::CgroupSockAddr(program)) = self.ebpf.program_mut(name) else {
-            return Err(Error::Missing { kind: "program", name });
+        let descriptor = match self.ebpf.program_mut(name) {
+            Some(Program::CgroupSockAddr(program)) => program.load().and_then(|()| Ok(program.fd()?.try_clone()?)),
+            Some(Program::CgroupSockopt(program)) => program.load().and_then(|()| Ok(program.fd()?.try_clone()?)),
+            Some(Program::CgroupSock(program)) => program.load().and_then(|()| Ok(program.fd()?.try_clone()?)),
+            Some(Program::CgroupSkb(program)) => program.load().and_then(|()| Ok(program.fd()?.try_clone()?)),
+            _ => return Err(Error::Missing { kind: "program", name }),
         };
-        if let Err(error) = program.load() {
-            return Ok(HookState::Unavailable { why: reason(&error) });
-        }
-        let descriptor = program.fd().and_then(|program| Ok(program.try_clone()?));
         let descriptor = match descriptor {
             Ok(descriptor) => descriptor,
             Err(error) => return Ok(HookState::Unavailable { why: reason(&error) }),
         };
-        let path = layout.links.join(name);
-        if let Some(link) = self.adoptable(&path)
+        if let Some(link) = self.adoptable(path)
             && bpf::update_link(link.as_fd(), descriptor.as_fd()).is_ok()
         {
             return Ok(HookState::Attached { adopted: true });
         }
         match bpf::attach_cgroup(descriptor.as_fd(), cgroup.as_fd(), attach_type) {
             Ok(link) => {
-                replace_pin(link.as_fd(), &path)?;
+                replace_pin(link.as_fd(), path)?;
                 Ok(HookState::Attached { adopted: false })
             }
             Err(error) => Ok(HookState::Unavailable { why: refused(&error, &self.options.cgroup) }),
         }
     }
 
-    fn note_cost(&self, program: &str, hook: Hook, started: Instant, report: &mut Report) {
+    pub(super) fn note_cost(&self, program: &str, hook: Hook, started: Instant, report: &mut Report) {
         let info = match self.ebpf.program(program) {
             Some(Program::CgroupSockAddr(program)) => program.info(),
+            Some(Program::CgroupSockopt(program)) => program.info(),
+            Some(Program::CgroupSock(program)) => program.info(),
+            Some(Program::CgroupSkb(program)) => program.info(),
             Some(Program::BtfTracePoint(program)) => program.info(),
             Some(Program::Lsm(program)) => program.info(),
             _ => return,
@@ -297,22 +300,22 @@ impl Kernel {
         Ok(())
     }
 
-    fn keep(link: &OwnedFd, path: &Path) -> Result<HookState, Error> {
+    pub(super) fn keep(link: &OwnedFd, path: &Path) -> Result<HookState, Error> {
         let adopted = path.exists();
         replace_pin(link.as_fd(), path)?;
         Ok(HookState::Attached { adopted })
     }
 
     /// Attaches a tracing or LSM program beside a former one: the kernel cannot update such a link.
-    fn attach_tracing(&mut self, name: &'static str, target: &str) -> Result<Result<OwnedFd, String>, Error> {
+    pub(super) fn attach_tracing(&mut self, name: &'static str, hook: &str) -> Result<Result<OwnedFd, String>, Error> {
         let Some(btf) = &self.btf else {
             return Ok(Err("the kernel's BTF cannot be read".to_owned()));
         };
         let program = match self.ebpf.program_mut(name) {
             Some(Program::BtfTracePoint(program)) => {
-                program.load(target, btf).and_then(|()| Ok(program.fd()?.try_clone()?))
+                program.load(hook, btf).and_then(|()| Ok(program.fd()?.try_clone()?))
             }
-            Some(Program::Lsm(program)) => program.load(target, btf).and_then(|()| Ok(program.fd()?.try_clone()?)),
+            Some(Program::Lsm(program)) => program.load(hook, btf).and_then(|()| Ok(program.fd()?.try_clone()?)),
             _ => return Err(Error::Missing { kind: "program", name }),
         };
         Ok(program.map_err(|error| reason(&error)).and_then(|program| {

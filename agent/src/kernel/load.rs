@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
+use agent_common::image::Action;
 use agent_common::wire::{Config, Counter, FileDigests, FileKey, FileStamp, Fold, FoldKey, HitKey, Mode};
 use aya::maps::{Map, MapData, PerCpuArray};
 use aya::{Btf, Ebpf, EbpfLoader};
@@ -16,9 +17,10 @@ use super::bpf::{self, Table};
 use super::btf::{self, Structures};
 use super::folds::Folds;
 use super::integrity::Link;
+use super::layers::{OPTIONAL_SOCKET_FIELDS, SOCKET_FIELDS};
 use super::publish::Generations;
 use super::rings::EventRing;
-use super::{Counters, Error, Switches, clock, pin};
+use super::{Counters, Error, Layers, SocketRules, Switches, clock, pin};
 
 /// The eBPF object, built by `cargo xtask ebpf`; empty in a build without one.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/cordon.o"));
@@ -31,7 +33,8 @@ pub(super) const VMLINUX: &str = "/sys/kernel/btf/vmlinux";
 const MISSING: u64 = u64::MAX;
 
 /// Maps that outlive the daemon. `AYA_LOGS` and `.rodata` belong to one load.
-const PINNED: [&str; 8] = ["GENERATIONS", "CONFIG", "COUNTERS", "HIT_COUNTS", "FOLDS", "FILE_DIGESTS", "HITS", "EXECS"];
+const PINNED: [&str; 9] =
+    ["GENERATIONS", "CONFIG", "COUNTERS", "HIT_COUNTS", "FOLDS", "FILE_DIGESTS", "SOCKETS", "HITS", "EXECS"];
 
 /// Which form of `lsm/bprm_check_security` to try; the next one down is tried when it does not load or attach.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -57,6 +60,8 @@ pub struct Options {
     pub ima_max_bytes: u64,
     /// Attach the exec hooks at all.
     pub exec_hooks: bool,
+    /// The network hooks behind connect and sendmsg.
+    pub layers: Layers,
 }
 
 /// The messages of the kernel half that are worth their cost now: aya-log's numbers for `tracing`'s levels.
@@ -72,7 +77,7 @@ fn log_level() -> u8 {
 }
 
 /// A global of the kernel half, then `(structure, member, bytes to add)`: the first member that the kernel has is taken.
-type Field = (&'static str, &'static [(&'static str, &'static str, u64)]);
+pub(super) type Field = (&'static str, &'static [(&'static str, &'static str, u64)]);
 
 const FIELDS: [Field; 31] = [
     ("OFF_TASK_LEADER", &[("task_struct", "group_leader", 0)]),
@@ -129,6 +134,8 @@ pub(super) struct Offsets {
     pub(super) missing: Vec<String>,
     /// Of those, the ones without which an exec cannot be judged.
     pub(super) fatal_for_exec: Vec<String>,
+    /// Those without which LSM programs cannot tell what a socket does.
+    pub(super) missing_for_sockets: Vec<String>,
     /// Whether the kernel has the loops that the exec programs are written with.
     pub(super) has_loops: bool,
 }
@@ -139,10 +146,27 @@ pub(super) const NO_LOOPS: &str = "this kernel has no bpf_loop, which exec progr
 impl Offsets {
     pub(super) fn read(structures: &Structures<'_>) -> Self {
         let has_loops = structures.id(btf::FUNC, "bpf_loop").is_some();
-        let mut found = Self { values: Vec::new(), missing: Vec::new(), fatal_for_exec: Vec::new(), has_loops };
+        let mut found = Self {
+            values: Vec::new(),
+            missing: Vec::new(),
+            fatal_for_exec: Vec::new(),
+            missing_for_sockets: Vec::new(),
+            has_loops,
+        };
+        let find = |members: &[(&str, &str, u64)]| {
+            members.iter().find_map(|(structure, member, plus)| Some(structures.offset(structure, member)? + plus))
+        };
+        for (global, members) in SOCKET_FIELDS {
+            let offset = find(members);
+            if let (None, Some((structure, member, _))) = (offset, members.first())
+                && !OPTIONAL_SOCKET_FIELDS.contains(&global)
+            {
+                found.missing_for_sockets.push(format!("{structure}.{member}"));
+            }
+            found.values.push((global, offset.unwrap_or(MISSING)));
+        }
         for (global, members) in FIELDS {
-            let offset =
-                members.iter().find_map(|(structure, member, plus)| Some(structures.offset(structure, member)? + plus));
+            let offset = find(members);
             if let (None, Some((structure, member, _))) = (offset, members.first()) {
                 let name = format!("{structure}.{member}");
                 if !OPTIONAL.contains(&global) {
@@ -231,6 +255,8 @@ impl Kernel {
         }
         let level = log_level();
         loader.override_global(aya_log::LEVEL, &level, false);
+        let egress = u64::from(options.layers.egress);
+        loader.override_global("EGRESS", &egress, true);
         loader.override_global("IMA_MAX_BYTES", &options.ima_max_bytes, true);
         for name in PINNED {
             loader.map_pin_path(name, maps.join(name));
@@ -293,6 +319,8 @@ impl Kernel {
             config.mode = switches.mode as u32;
             config.off_until_boot_ns = switches.off_until_boot_ns;
             config.send_execs = u32::from(switches.send_execs);
+            config.source_routes = switches.sockets.source_routes as u32;
+            config.raw_sockets = switches.sockets.raw_sockets as u32;
         })
     }
 
@@ -303,7 +331,20 @@ impl Kernel {
     pub fn switches(&self) -> Result<Switches, Error> {
         let config = self.current_config()?;
         let mode = if config.mode == Mode::Enforce as u32 { Mode::Enforce } else { Mode::Monitor };
-        Ok(Switches { mode, off_until_boot_ns: config.off_until_boot_ns, send_execs: config.send_execs == 1 })
+        let action = |number| match number {
+            2 => Action::Block,
+            1 => Action::Report,
+            _ => Action::Allow,
+        };
+        Ok(Switches {
+            mode,
+            off_until_boot_ns: config.off_until_boot_ns,
+            send_execs: config.send_execs == 1,
+            sockets: SocketRules {
+                source_routes: action(config.source_routes),
+                raw_sockets: action(config.raw_sockets),
+            },
+        })
     }
 
     /// The cgroup2 id that hooks are narrowed to; 0 for the whole host.

@@ -12,6 +12,7 @@ pub mod clock;
 pub mod fanotify;
 mod folds;
 mod integrity;
+mod layers;
 mod load;
 mod pin;
 pub mod probe;
@@ -19,6 +20,7 @@ mod publish;
 mod rings;
 mod signal;
 pub mod stat;
+pub mod trial;
 mod verdicts;
 
 use std::path::PathBuf;
@@ -26,6 +28,7 @@ use std::path::PathBuf;
 use agent_common::wire::Counter;
 
 pub use attach::{HookState, Report};
+pub use layers::{Layers, SocketRules};
 pub use load::{Bprm, Kernel, Options};
 pub use pin::{Removed, unpin_all};
 pub use publish::MappedImage;
@@ -45,6 +48,8 @@ pub struct Switches {
     pub off_until_boot_ns: u64,
     /// Send every exec to the exec ring, not only hits.
     pub send_execs: bool,
+    /// What the settings say of sockets.
+    pub sockets: SocketRules,
 }
 
 /// The kernel's own counts, summed over the CPUs, in the order of [`Counter::ALL`].

@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::without_unknown;
 use crate::attribute::Finding;
-use crate::attribute::finding::{File, IndicatorRef, Kind, Verdict};
+use crate::attribute::finding::{File, IndicatorRef, Kind, Process, Verdict};
 use crate::intel::Tlp;
 
 /// The schema that the mapping keeps to.
@@ -15,7 +15,7 @@ const VERSION: &str = "8.17.0";
 /// `finding` as an ECS document of `event.kind` alert.
 #[must_use]
 pub fn ecs(finding: &Finding) -> Value {
-    let process = &finding.process;
+    let actor = finding.process.as_ref();
     let attribution = &finding.attribution;
     let is_denied = matches!(finding.verdict, Verdict::Blocked | Verdict::Killed);
     let (category, mut types) = match finding.kind {
@@ -23,7 +23,6 @@ pub fn ecs(finding: &Finding) -> Value {
         _ => ("network", vec!["connection"]),
     };
     types.push(if is_denied { "denied" } else { "allowed" });
-    let parent = process.ancestors.first().filter(|ancestor| ancestor.pid == process.ppid);
     let enrichments: Vec<_> =
         std::iter::once(&finding.indicator).chain(&finding.also).map(|other| enrichment(finding, other)).collect();
     let mut document = json!({
@@ -49,19 +48,10 @@ pub fn ecs(finding: &Finding) -> Value {
         },
         "observer": {"product": "Cordon", "vendor": "Cordon", "version": env!("CARGO_PKG_VERSION")},
         "rule": {"name": finding.policy.rule, "version": finding.policy.generation.to_string()},
-        "process": {
-            "pid": process.pid,
-            "name": process.comm,
-            "executable": process.exe,
-            "args": process.args,
-            "args_count": (!process.args.is_empty()).then_some(process.args.len()),
-            "command_line": (!process.args.is_empty()).then(|| process.args.join(" ")),
-            "hash": {"sha256": process.sha256},
-            "parent": {"pid": process.ppid, "executable": parent.and_then(|parent| parent.exe.clone())},
-        },
-        "user": {"id": process.uid.to_string(), "name": process.user},
-        "service": {"name": process.unit},
-        "container": {"id": process.container},
+        "process": actor.map(process),
+        "user": actor.map(|process| json!({"id": process.uid.to_string(), "name": process.user})),
+        "service": {"name": actor.and_then(|process| process.unit.as_ref())},
+        "container": {"id": actor.and_then(|process| process.container.as_ref())},
         "file": finding.file.as_ref().map(file),
         "threat": {
             "enrichments": enrichments,
@@ -110,6 +100,20 @@ fn name(value: &impl serde::Serialize) -> Value {
     serde_json::to_value(value).unwrap_or_default()
 }
 
+fn process(process: &Process) -> Value {
+    let parent = process.ancestors.first().filter(|ancestor| ancestor.pid == process.ppid);
+    json!({
+        "pid": process.pid,
+        "name": process.comm,
+        "executable": process.exe,
+        "args": process.args,
+        "args_count": (!process.args.is_empty()).then_some(process.args.len()),
+        "command_line": (!process.args.is_empty()).then(|| process.args.join(" ")),
+        "hash": {"sha256": process.sha256},
+        "parent": {"pid": process.ppid, "executable": parent.and_then(|parent| parent.exe.clone())},
+    })
+}
+
 fn file(file: &File) -> Value {
     json!({
         "path": file.path,
@@ -134,14 +138,17 @@ fn techniques(finding: &Finding) -> Value {
 }
 
 fn related(finding: &Finding) -> Value {
-    let digests: Vec<_> = [finding.process.sha256.clone(), finding.file.as_ref().and_then(|file| file.sha256.clone())]
-        .into_iter()
-        .flatten()
-        .collect();
+    let digests: Vec<_> = [
+        finding.process.as_ref().and_then(|process| process.sha256.clone()),
+        finding.file.as_ref().and_then(|file| file.sha256.clone()),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
     json!({
         "ip": finding.destination.iter().map(|destination| destination.ip).collect::<Vec<_>>(),
         "hosts": finding.destination.iter().filter_map(|destination| destination.domain.clone()).collect::<Vec<_>>(),
-        "user": finding.process.user.iter().collect::<Vec<_>>(),
+        "user": finding.process.iter().filter_map(|process| process.user.as_ref()).collect::<Vec<_>>(),
         "hash": digests,
     })
 }
@@ -157,7 +164,7 @@ fn enrichment(finding: &Finding, indicator: &IndicatorRef) -> Value {
             ("destination.domain", finding.destination.as_ref().and_then(|destination| destination.domain.clone()))
         }
         Kind::Accept => ("source.ip", finding.destination.as_ref().map(|destination| destination.ip.to_string())),
-        Kind::Connect | Kind::Send => {
+        Kind::Connect | Kind::Send | Kind::Socket => {
             ("destination.ip", finding.destination.as_ref().map(|destination| destination.ip.to_string()))
         }
     };

@@ -116,7 +116,9 @@ fn event(finding: &Finding) -> (&'static str, u32) {
         Kind::Exec => ("Process Activity: Launch", type_uid(PROCESS_ACTIVITY, 1)),
         _ if is_denied => ("Network Activity: Refuse", type_uid(NETWORK_ACTIVITY, 5)),
         Kind::Connect | Kind::Accept => ("Network Activity: Open", type_uid(NETWORK_ACTIVITY, 1)),
-        Kind::Send | Kind::Dns | Kind::Tls => ("Network Activity: Traffic", type_uid(NETWORK_ACTIVITY, 6)),
+        Kind::Send | Kind::Dns | Kind::Tls | Kind::Socket => {
+            ("Network Activity: Traffic", type_uid(NETWORK_ACTIVITY, 6))
+        }
     }
 }
 
@@ -127,6 +129,7 @@ fn title(finding: &Finding) -> String {
         Kind::Accept => "Connection from",
         Kind::Dns => "Lookup of",
         Kind::Tls => "TLS to",
+        Kind::Socket => "Use of",
         Kind::Exec => "Execution of",
     };
     let outcome = match finding.verdict {
@@ -139,12 +142,14 @@ fn title(finding: &Finding) -> String {
 }
 
 fn evidence(finding: &Finding) -> Value {
-    let process = process(&finding.process);
+    let container = finding.process.as_ref().and_then(|process| process.container.as_ref());
+    let actor = finding.process.as_ref();
+    let process = actor.map(process);
     if finding.kind == Kind::Exec {
         return json!({
             "process": process,
             "file": finding.file.as_ref().map(file),
-            "container": {"uid": finding.process.container},
+            "container": {"uid": container},
         });
     }
     let remote = finding
@@ -162,11 +167,11 @@ fn evidence(finding: &Finding) -> Value {
     });
     let endpoint = if finding.kind == Kind::Accept { "src_endpoint" } else { "dst_endpoint" };
     json!({
-        "actor": {"process": process, "user": user(&finding.process)},
+        "actor": {"process": process, "user": actor.map(user)},
         endpoint: remote,
         "connection_info": connection,
         "query": (finding.kind == Kind::Dns).then(|| json!({"hostname": finding.destination.as_ref().and_then(|d| d.domain.clone())})),
-        "container": {"uid": finding.process.container},
+        "container": {"uid": container},
     })
 }
 

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::Error;
+use super::network::NetworkFile;
 use super::sightings::SightingsFile;
 use crate::intel::source::Source;
 
@@ -42,6 +43,8 @@ pub struct SettingsFile {
     pub never_block: Option<NeverBlockFile>,
     /// `[exec]`.
     pub exec: Option<ExecFile>,
+    /// `[network]`.
+    pub network: Option<NetworkFile>,
     /// `[journal]`.
     pub journal: Option<JournalFile>,
     /// `[sightings]`.
@@ -146,6 +149,9 @@ impl SettingsFile {
             lay(&mut under.deadline_ms, over.deadline_ms);
             lay(&mut under.guard, over.guard);
             lay(&mut under.hooks, over.hooks);
+        }
+        if let Some(over) = later.network {
+            self.network.get_or_insert_default().merge(over);
         }
         if let Some(over) = later.sightings {
             self.sightings.get_or_insert_default().merge(over);

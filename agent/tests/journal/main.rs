@@ -229,11 +229,11 @@ fn assorted() -> Vec<Finding> {
     let mut findings: Vec<_> = (0..8).map(finding).collect();
     findings[1].verdict = Verdict::Reported;
     findings[1].kind = Kind::Send;
-    findings[1].process.pid = 7777;
+    findings[1].process.as_mut().unwrap().pid = 7777;
     findings[2].verdict = Verdict::Killed;
     findings[2].kind = Kind::Exec;
     findings[2].destination = None;
-    findings[2].process.exe = Some("/opt/tools/evil".to_owned());
+    findings[2].process.as_mut().unwrap().exe = Some("/opt/tools/evil".to_owned());
     findings[2].file = Some(agent::attribute::finding::File {
         path: Some("/opt/tools/evil".to_owned()),
         sha256: Some("ab".repeat(32)),
@@ -328,7 +328,8 @@ fn filters_and_limits_hold_across_segments() {
     journal.append(&records).unwrap();
     assert!(segments(dir.path()).len() > 3);
     let query = Query { pid: Some(1003), ..everything() };
-    let expected: Vec<_> = records.iter().filter(|record| record.process.pid == 1003).cloned().collect();
+    let expected: Vec<_> =
+        records.iter().filter(|record| record.process.as_ref().unwrap().pid == 1003).cloned().collect();
     assert_eq!(all(dir.path(), &query), expected);
     let newest = Query { limit: Some(100), order: Order::NewestFirst, ..query };
     let expected: Vec<_> = expected.into_iter().rev().take(100).collect();

@@ -32,8 +32,8 @@ fn hooks_outlive_the_daemon_and_unpinning_ends_them() {
     assert!(blocked(), "the links are pinned");
     let removed = unpin_all(&sandbox.pins).unwrap();
     assert!(
-        removed.links >= CGROUP_HOOKS.len() && removed.maps == 10,
-        "eight maps of the object and two tables of folds: {removed:?}"
+        removed.links >= CGROUP_HOOKS.len() && removed.maps == 11,
+        "nine maps of the object and two tables of folds: {removed:?}"
     );
     let until = std::time::Instant::now() + std::time::Duration::from_secs(5);
     while blocked() && std::time::Instant::now() < until {
@@ -126,7 +126,7 @@ fn a_place_that_cannot_hold_pins_or_programs_is_named() {
 #[test]
 fn the_verifier_is_done_with_each_program_in_a_fraction_of_its_limit() {
     const NAME: &str = "the_verifier_is_done_with_each_program_in_a_fraction_of_its_limit";
-    const MOST: u32 = 100_000;
+    const MOST: u32 = 250_000;
     if kernel_version() < (5, 16) {
         println!("NOT RUN {NAME}: the kernel tells how many instructions it verified since 5.16");
         return;

@@ -2,11 +2,14 @@
 //! what the kernel did. Needs root and a build with the eBPF object; without them every test fails and says so.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
+mod egress;
 mod exec;
 mod folding;
 mod generations;
 mod integrity;
+mod layers;
 mod lifecycle;
 mod network;
 mod sandbox;
+mod socket_lsm;
 mod verdicts;

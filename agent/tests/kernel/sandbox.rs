@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use agent::event::{Action as Did, Event};
 use agent::intel::{Indicator, Observable, Origin, Place};
-use agent::kernel::{Bprm, EventRing, Kernel, Options, Report, Switches, unpin_all};
+use agent::kernel::{Bprm, EventRing, Kernel, Layers, Options, Report, SocketRules, Switches, unpin_all};
 use agent::policy::{Action, Ruled, Ruling};
 use agent::tables::{Tables, compile};
 use agent_common::image::Seed;
@@ -87,6 +87,15 @@ impl Sandbox {
         fs::write(self.cgroup.join("cgroup.procs"), std::process::id().to_string()).unwrap();
     }
 
+    /// Does something while this process is where it came from: outside of the hooked cgroup.
+    pub fn outside<T>(&self, act: impl FnOnce() -> T) -> T {
+        let Some((_, home)) = &self.own else { panic!("a borrowed sandbox has no outside") };
+        fs::write(home.join("cgroup.procs"), std::process::id().to_string()).unwrap();
+        let done = act();
+        self.enter();
+        done
+    }
+
     pub fn options(&self) -> Options {
         Options {
             pin_dir: self.pins.clone(),
@@ -94,6 +103,7 @@ impl Sandbox {
             bprm: Bprm::None,
             ima_max_bytes: 0,
             exec_hooks: true,
+            layers: Layers::default(),
         }
     }
 
@@ -179,7 +189,11 @@ pub struct Running {
 
 impl Running {
     pub fn configure(&self, mode: Mode) {
-        self.kernel.configure(&Switches { mode, off_until_boot_ns: 0, send_execs: true }).unwrap();
+        self.configure_with(mode, SocketRules::default());
+    }
+
+    pub fn configure_with(&self, mode: Mode, sockets: SocketRules) {
+        self.kernel.configure(&Switches { mode, off_until_boot_ns: 0, send_execs: true, sockets }).unwrap();
     }
 
     pub fn publish(&mut self, generation: u32, rules: Rules) {
@@ -248,7 +262,7 @@ pub const CGROUP_HOOKS: [agent::event::Hook; 4] = [
 pub fn destination(event: &Event) -> (IpAddr, u16) {
     match event.action {
         Did::Network { address, port, .. } => (address, port),
-        Did::Exec { .. } => panic!("not a network event: {event:?}"),
+        Did::Socket { .. } | Did::Exec { .. } => panic!("not a network event: {event:?}"),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use agent::event::Verdict;
 use agent::intel::Observable;
-use agent::kernel::{DigestKinds, ExecHit, Switches, Verdicts};
+use agent::kernel::{DigestKinds, ExecHit, SocketRules, Switches, Verdicts};
 use agent::policy::Action;
 use agent_common::wire::{FileDigests, FileKey, FileStamp, Mode};
 use jiff::Timestamp;
@@ -44,7 +44,12 @@ fn the_guard_decides_by_the_published_generation_and_the_switches() {
     // Monitor mode and break-glass reach the guard through the same map as the hooks.
     running.configure(Mode::Monitor);
     assert_eq!(verdict(&listed, None), Some(Verdict::WouldBlock));
-    let off = Switches { mode: Mode::Enforce, off_until_boot_ns: u64::MAX, send_execs: true };
+    let off = Switches {
+        mode: Mode::Enforce,
+        off_until_boot_ns: u64::MAX,
+        send_execs: true,
+        sockets: SocketRules::default(),
+    };
     running.kernel.configure(&off).unwrap();
     assert_eq!(verdict(&listed, None), None);
     running.configure(Mode::Enforce);

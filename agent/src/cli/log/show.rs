@@ -85,7 +85,7 @@ impl Show {
             verdict(finding),
             what(finding),
             finding.destination.as_ref().and_then(|destination| destination.domain.clone()).unwrap_or_default(),
-            process(&finding.process),
+            finding.process.as_ref().map_or_else(|| "?".to_owned(), process),
             finding.indicator.value.clone(),
             finding.indicator.source.clone(),
             actors(finding),

@@ -106,7 +106,7 @@ fn lengths_and_values_of_another_build_are_errors() {
     let mut record = exec(b"id", b"");
     record.path_len = 513;
     assert!(matches!(decode(record.as_bytes()), Err(DecodeError::Length { field: "path_len", value: 513, most: 512 })));
-    for (kind, verdict, hook) in [(3, 1, 1), (1, 5, 1), (1, 1, 10), (0, 0, 0)] {
+    for (kind, verdict, hook) in [(3, 1, 1), (1, 5, 1), (1, 1, 200), (0, 0, 0)] {
         let mut record = network(2, "127.0.0.1");
         (record.header.kind, record.header.verdict, record.header.hook) = (kind, verdict, hook);
         assert!(matches!(decode(record.as_bytes()), Err(DecodeError::Unknown { .. })));

@@ -1,0 +1,169 @@
+//! What a packet says of where it goes: the fixed header, the ports, and the options or headers that lead it elsewhere.
+// verifier: what loops find out is blurred, or it follows the lookup anew for each way through them ("BPF program is too
+// large"), seen on 6.18. That takes a helper call, so it is only done where there are options or extension headers.
+
+use core::ptr::read_unaligned;
+
+use agent_common::canon::mapped;
+use aya_ebpf::bindings::__sk_buff;
+
+use super::destination::Target;
+use super::field;
+use crate::kmem::blurred;
+
+pub const AF_INET: u16 = 2;
+pub const AF_INET6: u16 = 10;
+pub const TCP: u8 = 6;
+const UDP: u8 = 17;
+const DCCP: u8 = 33;
+const SCTP: u8 = 132;
+const UDP_LITE: u8 = 136;
+/// RFC 8200 §4.1: the headers that may stand before the one of the transport.
+const HOP_BY_HOP: u8 = 0;
+const ROUTING: u8 = 43;
+const FRAGMENT: u8 = 44;
+const DESTINATION_OPTIONS: u8 = 60;
+/// Extension headers that are followed; behind more of them no port is seen.
+const HEADERS: u32 = 3;
+/// RFC 791 §3.1.
+const OPTIONS_MAX: u64 = 40;
+const IPOPT_END: u8 = 0;
+const IPOPT_NOOP: u8 = 1;
+const IPOPT_LSRR: u8 = 131;
+const IPOPT_SSRR: u8 = 137;
+/// Bit that [`Packet::extensions`] sets.
+const ROUTED: u64 = 1 << 32;
+/// Offsets that are followed into a packet: more than the headers here can take.
+const REACH: u64 = 4095;
+
+/// A packet's headers, from the IP header on.
+#[derive(Clone, Copy)]
+pub struct Packet {
+    start: *const u8,
+    end: *const u8,
+}
+
+/// What is read from them.
+#[derive(Clone, Copy)]
+pub struct Headers {
+    /// Where to. The port is 0 where there is none, as in all fragments but the first.
+    pub target: Target,
+    pub family: u16,
+    /// IP protocol number.
+    pub protocol: u8,
+    /// A source route (RFC 791 §3.1) or a routing header (RFC 8200 §4.4) leads it.
+    pub is_routed: bool,
+}
+
+impl Packet {
+    #[inline(always)]
+    pub fn new(context: *const __sk_buff) -> Self {
+        Self { start: field!(context, data) as usize as *const u8, end: field!(context, data_end) as usize as *const u8 }
+    }
+
+    /// The number at an offset; 0 past what of the packet is at hand.
+    #[inline(always)]
+    pub fn read<T: Copy + Default>(self, offset: u64) -> T {
+        let at = self.start.wrapping_add((offset & REACH) as usize);
+        if at.wrapping_add(size_of::<T>()) > self.end {
+            return T::default();
+        }
+        // SAFETY: the verifier compared the end of what is read with the end of the packet, as above.
+        unsafe { read_unaligned(at.cast()) }
+    }
+
+    #[inline(always)]
+    fn address4(self, offset: u64) -> Target {
+        Target { high: 0, low: mapped(u32::from_be(self.read(offset))), port: 0 }
+    }
+
+    #[inline(always)]
+    fn address6(self, offset: u64) -> Target {
+        Target { high: u64::from_be(self.read(offset)), low: u64::from_be(self.read(offset + 8)), port: 0 }
+    }
+
+    #[inline(always)]
+    fn port(self, protocol: u8, offset: u64) -> u16 {
+        if matches!(protocol, TCP | UDP | DCCP | SCTP | UDP_LITE) { u16::from_be(self.read(offset)) } else { 0 }
+    }
+
+    /// The headers of an IPv4 packet (RFC 791 §3.1).
+    #[inline(always)]
+    pub fn headers4(self) -> Headers {
+        const OFFSET: u16 = 0x1fff;
+        let length = u64::from(self.read::<u8>(0) & 15) * 4;
+        let protocol = self.read::<u8>(9);
+        let is_first = u16::from_be(self.read(6)) & OFFSET == 0;
+        let port = self.port(if is_first { protocol } else { 0 }, length + 2);
+        let mut is_routed = false;
+        if length > 20 {
+            is_routed = blurred(u64::from(self.has_route(length))) & 1 != 0;
+        }
+        Headers { target: Target { port, ..self.address4(16) }, family: AF_INET, protocol, is_routed }
+    }
+
+    /// Whether the IPv4 options hold a source route.
+    #[inline(always)]
+    fn has_route(self, length: u64) -> bool {
+        let mut next = 20;
+        for at in 20..20 + OPTIONS_MAX {
+            if at >= length {
+                return false;
+            }
+            if at != next {
+                continue;
+            }
+            match self.read::<u8>(at) {
+                IPOPT_END => return false,
+                IPOPT_NOOP => next = at + 1,
+                IPOPT_LSRR | IPOPT_SSRR => return true,
+                _ => {
+                    let length = self.read::<u8>(at + 1);
+                    if length < 2 {
+                        return false;
+                    }
+                    next = at + u64::from(length);
+                }
+            }
+        }
+        false
+    }
+
+    /// The headers of an IPv6 packet (RFC 8200 §3).
+    #[inline(always)]
+    pub fn headers6(self) -> Headers {
+        let next = self.read::<u8>(6);
+        let mut seen = u64::from(next) | u64::from(self.port(next, 42)) << 16;
+        if matches!(next, HOP_BY_HOP | ROUTING | FRAGMENT | DESTINATION_OPTIONS) {
+            seen = blurred(self.extensions(next));
+        }
+        Headers {
+            target: Target { port: (seen >> 16) as u16, ..self.address6(24) },
+            family: AF_INET6,
+            protocol: seen as u8,
+            is_routed: seen & ROUTED != 0,
+        }
+    }
+
+    /// What is behind extension headers: the protocol, its port 16 bits higher, and [`ROUTED`].
+    #[inline(always)]
+    fn extensions(self, first: u8) -> u64 {
+        let (mut next, mut at, mut routed, mut is_first) = (first, 40, 0, true);
+        for _ in 0..HEADERS {
+            let mut bytes = 8;
+            match next {
+                HOP_BY_HOP | DESTINATION_OPTIONS => bytes += u64::from(self.read::<u8>(at + 1)) * 8,
+                ROUTING => {
+                    routed = ROUTED;
+                    bytes += u64::from(self.read::<u8>(at + 1)) * 8;
+                }
+                FRAGMENT => is_first = u16::from_be(self.read(at + 2)) >> 3 == 0,
+                _ => break,
+            }
+            next = self.read(at);
+            at = (at + bytes) & REACH;
+        }
+        let port = self.port(if is_first { next } else { 0 }, at + 2);
+        u64::from(next) | u64::from(port) << 16 | routed
+    }
+}

@@ -1,0 +1,57 @@
+//! `[network]`: what is judged of sockets besides where they go.
+
+use serde::{Deserialize, Serialize};
+
+/// What becomes of something that the settings judge, whatever is listed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Rule {
+    /// It passes, and no record is made.
+    Allow,
+    /// It passes, and a record is made.
+    Report,
+    /// It fails with `EPERM` in mode `enforce`.
+    Deny,
+}
+
+/// `[network]`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NetworkFile {
+    /// Look up where each packet goes; true unless said otherwise.
+    pub egress: Option<bool>,
+    /// Source routes (`IP_OPTIONS`, `IPV6_RTHDR`) that lead over no listed address; `deny` unless said otherwise.
+    pub source_routes: Option<Rule>,
+    /// The making of raw sockets; `allow` unless said otherwise.
+    pub raw_sockets: Option<Rule>,
+}
+
+impl NetworkFile {
+    /// Lays `later` over this.
+    pub(super) fn merge(&mut self, later: Self) {
+        self.egress = later.egress.or(self.egress);
+        self.source_routes = later.source_routes.or(self.source_routes);
+        self.raw_sockets = later.raw_sockets.or(self.raw_sockets);
+    }
+}
+
+/// What is judged of sockets besides where they go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Network {
+    /// Whether it is looked up where each packet goes, whatever made it.
+    pub egress: bool,
+    /// Source routes that lead over no listed address.
+    pub source_routes: Rule,
+    /// The making of raw sockets.
+    pub raw_sockets: Rule,
+}
+
+impl From<NetworkFile> for Network {
+    fn from(said: NetworkFile) -> Self {
+        Self {
+            egress: said.egress.unwrap_or(true),
+            source_routes: said.source_routes.unwrap_or(Rule::Deny),
+            raw_sockets: said.raw_sockets.unwrap_or(Rule::Allow),
+        }
+    }
+}
