@@ -2,8 +2,9 @@
 
 use std::fs::File;
 use std::io;
+use std::marker::PhantomData;
 use std::net::SocketAddr;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::fs::FileExt;
 use std::ptr;
 
@@ -12,49 +13,8 @@ use io_uring::{IoUring, opcode, types};
 /// Idle milliseconds after which the kernel's polling thread sleeps.
 const SQPOLL_IDLE_MS: u32 = 200;
 
-/// A socket address as the kernel takes it.
-struct Address {
-    storage: libc::sockaddr_storage,
-    length: libc::socklen_t,
-}
-
-impl Address {
-    fn new(address: SocketAddr) -> Self {
-        // SAFETY: all zeroes is a `sockaddr_storage`.
-        let mut storage: libc::sockaddr_storage = unsafe { std::mem::zeroed() };
-        let place = &raw mut storage;
-        let length = match address {
-            SocketAddr::V4(address) => {
-                let raw = libc::sockaddr_in {
-                    sin_family: libc::AF_INET as libc::sa_family_t,
-                    sin_port: address.port().to_be(),
-                    sin_addr: libc::in_addr { s_addr: u32::from(*address.ip()).to_be() },
-                    sin_zero: [0; 8],
-                };
-                // SAFETY: a `sockaddr_storage` is large enough and aligned for every address.
-                unsafe { place.cast::<libc::sockaddr_in>().write(raw) };
-                size_of_val(&raw)
-            }
-            SocketAddr::V6(address) => {
-                let raw = libc::sockaddr_in6 {
-                    sin6_family: libc::AF_INET6 as libc::sa_family_t,
-                    sin6_port: address.port().to_be(),
-                    sin6_flowinfo: 0,
-                    sin6_addr: libc::in6_addr { s6_addr: address.ip().octets() },
-                    sin6_scope_id: 0,
-                };
-                // SAFETY: as above.
-                unsafe { place.cast::<libc::sockaddr_in6>().write(raw) };
-                size_of_val(&raw)
-            }
-        };
-        Self { storage, length: length as libc::socklen_t }
-    }
-
-    fn pointer(&self) -> *const libc::sockaddr {
-        (&raw const self.storage).cast()
-    }
-}
+/// A control message: level, type, data.
+pub type Control<'a> = (i32, i32, &'a [u8]);
 
 fn checked(result: impl Into<i64>) -> io::Result<i64> {
     match result.into() {
@@ -63,71 +23,110 @@ fn checked(result: impl Into<i64>) -> io::Result<i64> {
     }
 }
 
-/// `setsockopt(2)`.
-///
-/// # Errors
-/// The kernel's.
-pub fn set_option(socket: BorrowedFd<'_>, level: i32, name: i32, value: &[u8]) -> io::Result<()> {
-    let length = value.len() as libc::socklen_t;
-    // SAFETY: the option's bytes live through the call and are as many as is said.
-    checked(unsafe { libc::setsockopt(socket.as_raw_fd(), level, name, value.as_ptr().cast(), length) }).map(drop)
-}
-
-/// Calls `with` with a message of one byte to `to` and, if given, one control message: level, type, data.
-fn with_message<T>(to: SocketAddr, control: Option<(i32, i32, &[u8])>, with: impl FnOnce(&mut libc::msghdr) -> T) -> T {
-    let mut address = Address::new(to);
-    let mut payload = *b"x";
-    let mut part = libc::iovec { iov_base: payload.as_mut_ptr().cast(), iov_len: payload.len() };
-    // Aligned as a control message has to be.
-    let mut space = [0_u64; 16];
-    // SAFETY: all zeroes is a `msghdr` without anything.
-    let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
-    message.msg_name = (&raw mut address.storage).cast();
-    message.msg_namelen = address.length;
-    message.msg_iov = &raw mut part;
-    message.msg_iovlen = 1;
-    if let Some((level, kind, data)) = control {
-        let data = data.get(..64).unwrap_or(data);
-        message.msg_control = space.as_mut_ptr().cast();
-        // SAFETY: pure arithmetic.
-        message.msg_controllen = unsafe { libc::CMSG_SPACE(data.len() as u32) } as _;
-        // SAFETY: the message has 128 bytes of control space and the data at most 64, so the first header and its data fit.
-        unsafe {
-            let header = libc::CMSG_FIRSTHDR(&raw const message);
-            (*header).cmsg_level = level;
-            (*header).cmsg_type = kind;
-            (*header).cmsg_len = libc::CMSG_LEN(data.len() as u32) as _;
-            ptr::copy_nonoverlapping(data.as_ptr(), libc::CMSG_DATA(header), data.len());
+/// Bytes of a `sockaddr_in` or `sockaddr_in6`.
+fn address_bytes(address: SocketAddr) -> Vec<u8> {
+    let family = if address.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
+    let mut bytes = (family as u16).to_ne_bytes().to_vec();
+    bytes.extend(address.port().to_be_bytes());
+    match address {
+        SocketAddr::V4(address) => {
+            bytes.extend(address.ip().octets());
+            bytes.extend([0; 8]);
+        }
+        SocketAddr::V6(address) => {
+            bytes.extend(address.flowinfo().to_be_bytes());
+            bytes.extend(address.ip().octets());
+            bytes.extend(address.scope_id().to_ne_bytes());
         }
     }
-    with(&mut message)
+    bytes
 }
 
-/// `sendmsg(2)` of one byte, with one control message if given: level, type, data of at most 64 bytes.
+/// `setsockopt(2)` with the value's bytes.
 ///
 /// # Errors
 /// The kernel's.
-pub fn send_message(socket: BorrowedFd<'_>, to: SocketAddr, control: Option<(i32, i32, &[u8])>) -> io::Result<()> {
-    with_message(to, control, |message| {
-        // SAFETY: all that the message points to lives through the call.
-        checked(unsafe { libc::sendmsg(socket.as_raw_fd(), message, 0) } as i64).map(drop)
-    })
+pub fn set_option(socket: &impl AsFd, level: i32, name: i32, value: &[u8]) -> io::Result<()> {
+    let (socket, bytes) = (socket.as_fd().as_raw_fd(), value.len() as libc::socklen_t);
+    // SAFETY: the kernel reads `bytes` bytes of a live slice.
+    checked(unsafe { libc::setsockopt(socket, level, name, value.as_ptr().cast(), bytes) }).map(drop)
 }
 
-/// `sendmmsg(2)` of two messages, the first to `first`. Succeeds when the second was sent too.
+/// All that a `struct msghdr` points to.
+struct Message<'a> {
+    address: Vec<u8>,
+    /// `struct cmsghdr`s: words, because they are aligned so.
+    control: Vec<u64>,
+    control_bytes: usize,
+    part: libc::iovec,
+    data: PhantomData<&'a [u8]>,
+}
+
+impl<'a> Message<'a> {
+    fn new(data: &'a [u8], to: Option<SocketAddr>, control: Option<Control<'_>>) -> Self {
+        let (mut words, mut control_bytes) = (Vec::new(), 0);
+        if let Some((level, kind, value)) = control {
+            control_bytes = 16 + value.len();
+            words.push(control_bytes as u64);
+            words.push(u64::from(level.cast_unsigned()) | u64::from(kind.cast_unsigned()) << 32);
+            for part in value.chunks(8) {
+                let mut word = [0; 8];
+                word.iter_mut().zip(part).for_each(|(to, from)| *to = *from);
+                words.push(u64::from_ne_bytes(word));
+            }
+        }
+        let part = libc::iovec { iov_base: data.as_ptr().cast_mut().cast(), iov_len: data.len() };
+        let address = to.map(address_bytes).unwrap_or_default();
+        Self { address, control: words, control_bytes, part, data: PhantomData }
+    }
+
+    /// Good for as long as the message is neither moved nor dropped.
+    fn header(&mut self) -> libc::msghdr {
+        // SAFETY: a structure of numbers and pointers, for which all zero is "nothing".
+        let mut header: libc::msghdr = unsafe { std::mem::zeroed() };
+        if !self.address.is_empty() {
+            header.msg_name = self.address.as_mut_ptr().cast();
+            header.msg_namelen = self.address.len() as libc::socklen_t;
+        }
+        header.msg_iov = &raw mut self.part;
+        header.msg_iovlen = 1;
+        if self.control_bytes > 0 {
+            header.msg_control = self.control.as_mut_ptr().cast();
+            header.msg_controllen = self.control_bytes;
+        }
+        header
+    }
+}
+
+/// `sendmsg(2)` of one datagram, to where the socket is connected unless `to` says otherwise; the bytes that were sent.
+///
+/// # Errors
+/// The kernel's.
+pub fn send(
+    socket: &impl AsFd,
+    data: &[u8],
+    to: Option<SocketAddr>,
+    control: Option<Control<'_>>,
+) -> io::Result<usize> {
+    let mut message = Message::new(data, to, control);
+    let header = message.header();
+    // SAFETY: all that the header points to is in `message` and `data`, which outlive the call, and the kernel writes to none.
+    let sent = unsafe { libc::sendmsg(socket.as_fd().as_raw_fd(), &raw const header, libc::MSG_NOSIGNAL) };
+    checked(sent as i64).map(|sent| sent as usize)
+}
+
+/// `sendmmsg(2)` of two datagrams. Succeeds when the second was sent too.
 ///
 /// # Errors
 /// The kernel's, and `EPERM` when only the first was sent.
-pub fn send_messages(socket: BorrowedFd<'_>, first: SocketAddr, second: SocketAddr) -> io::Result<()> {
-    with_message(first, None, |first| {
-        with_message(second, None, |second| {
-            let whole = |header: &libc::msghdr| libc::mmsghdr { msg_hdr: *header, msg_len: 0 };
-            let mut messages = [whole(first), whole(second)];
-            // SAFETY: two messages, and all that they point to lives through the call.
-            let sent = checked(unsafe { libc::sendmmsg(socket.as_raw_fd(), messages.as_mut_ptr(), 2, 0) })?;
-            if sent == 2 { Ok(()) } else { Err(io::Error::from_raw_os_error(libc::EPERM)) }
-        })
-    })
+pub fn send_both(socket: &impl AsFd, data: &[u8], first: SocketAddr, second: SocketAddr) -> io::Result<()> {
+    let (mut first, mut second) = (Message::new(data, Some(first), None), Message::new(data, Some(second), None));
+    let mut messages = [first.header(), second.header()].map(|msg_hdr| libc::mmsghdr { msg_hdr, msg_len: 0 });
+    // SAFETY: two messages; all that they point to outlives the call.
+    match checked(unsafe { libc::sendmmsg(socket.as_fd().as_raw_fd(), messages.as_mut_ptr(), 2, 0) })? {
+        2 => Ok(()),
+        _ => Err(io::Error::from_raw_os_error(libc::EPERM)),
+    }
 }
 
 /// Submits one operation to an io_uring and waits for its result.
@@ -148,20 +147,19 @@ fn by_ring(entry: &io_uring::squeue::Entry, poll: bool) -> io::Result<()> {
 ///
 /// # Errors
 /// The kernel's; `ENOSYS` or `EPERM` for the ring itself where io_uring is switched off.
-pub fn connect_by_ring(socket: BorrowedFd<'_>, to: SocketAddr, poll: bool) -> io::Result<()> {
-    let address = Address::new(to);
-    let entry = opcode::Connect::new(types::Fd(socket.as_raw_fd()), address.pointer(), address.length).build();
-    by_ring(&entry, poll)
+pub fn connect_by_ring(socket: &impl AsFd, to: SocketAddr, poll: bool) -> io::Result<()> {
+    let (socket, address) = (types::Fd(socket.as_fd().as_raw_fd()), address_bytes(to));
+    by_ring(&opcode::Connect::new(socket, address.as_ptr().cast(), address.len() as libc::socklen_t).build(), poll)
 }
 
 /// `IORING_OP_SENDMSG`.
 ///
 /// # Errors
 /// As [`connect_by_ring`].
-pub fn send_by_ring(socket: BorrowedFd<'_>, to: SocketAddr) -> io::Result<()> {
-    with_message(to, None, |message| {
-        by_ring(&opcode::SendMsg::new(types::Fd(socket.as_raw_fd()), &raw const *message).build(), false)
-    })
+pub fn send_by_ring(socket: &impl AsFd, data: &[u8], to: SocketAddr) -> io::Result<()> {
+    let mut message = Message::new(data, Some(to), None);
+    let header = message.header();
+    by_ring(&opcode::SendMsg::new(types::Fd(socket.as_fd().as_raw_fd()), &raw const header).build(), false)
 }
 
 /// Whether this kernel gives out io_urings.

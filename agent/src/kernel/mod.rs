@@ -20,7 +20,6 @@ mod publish;
 mod rings;
 mod signal;
 pub mod stat;
-pub mod trial;
 mod verdicts;
 
 use std::path::PathBuf;

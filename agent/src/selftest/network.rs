@@ -3,7 +3,7 @@
 use std::fs;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use agent_common::canon::mapped as mapped_low;
@@ -119,7 +119,7 @@ pub(super) fn fast_open_connect(net: &Net) -> io::Result<()> {
     const TCP: i32 = 6;
     const FASTOPEN_CONNECT: i32 = 30;
     let socket = open(AddressFamily::INET, SocketType::STREAM, None)?;
-    attempt::set_option(socket.as_fd(), TCP, FASTOPEN_CONNECT, &1_i32.to_ne_bytes())?;
+    attempt::set_option(&socket, TCP, FASTOPEN_CONNECT, &1_i32.to_ne_bytes())?;
     connect(&socket, &net.target())?;
     send(&socket, b"x", SendFlags::NOSIGNAL)?;
     Ok(())
@@ -157,12 +157,12 @@ pub(super) fn udp_elsewhere(net: &Net) -> io::Result<()> {
 
 pub(super) fn sendmsg(net: &Net) -> io::Result<()> {
     let socket = open(AddressFamily::INET, SocketType::DGRAM, None)?;
-    attempt::send_message(socket.as_fd(), net.target(), None)
+    attempt::send(&socket, b"x", Some(net.target()), None).map(drop)
 }
 
 pub(super) fn sendmmsg(net: &Net) -> io::Result<()> {
     let socket = open(AddressFamily::INET, SocketType::DGRAM, None)?;
-    attempt::send_messages(socket.as_fd(), SocketAddr::new(net.elsewhere, PORT), net.target())
+    attempt::send_both(&socket, b"x", SocketAddr::new(net.elsewhere, PORT), net.target())
 }
 
 pub(super) fn udplite(net: &Net) -> io::Result<()> {
@@ -172,19 +172,19 @@ pub(super) fn udplite(net: &Net) -> io::Result<()> {
 pub(super) fn ring_connect(net: &Net) -> io::Result<()> {
     attempt::ring().map_err(no_ring)?;
     let socket = open(AddressFamily::INET, SocketType::STREAM, None)?;
-    attempt::connect_by_ring(socket.as_fd(), net.target(), false)
+    attempt::connect_by_ring(&socket, net.target(), false)
 }
 
 pub(super) fn ring_poll(net: &Net) -> io::Result<()> {
     attempt::ring().map_err(no_ring)?;
     let socket = open(AddressFamily::INET, SocketType::STREAM, None)?;
-    attempt::connect_by_ring(socket.as_fd(), net.target(), true)
+    attempt::connect_by_ring(&socket, net.target(), true)
 }
 
 pub(super) fn ring_send(net: &Net) -> io::Result<()> {
     attempt::ring().map_err(no_ring)?;
     let socket = open(AddressFamily::INET, SocketType::DGRAM, None)?;
-    attempt::send_by_ring(socket.as_fd(), net.target())
+    attempt::send_by_ring(&socket, b"x", net.target())
 }
 
 /// That there are no rings (`io_uring_disabled`) must not look like a block.
@@ -283,7 +283,7 @@ fn route_through(net: &Net) -> Vec<u8> {
 
 pub(super) fn source_route(net: &Net) -> io::Result<()> {
     let socket = open(AddressFamily::INET, SocketType::DGRAM, None)?;
-    attempt::set_option(socket.as_fd(), IPPROTO_IP, OPTIONS, &route_through(net))?;
+    attempt::set_option(&socket, IPPROTO_IP, OPTIONS, &route_through(net))?;
     sendto(&socket, b"x", SendFlags::empty(), &SocketAddr::new(net.elsewhere, PORT))?;
     Ok(())
 }
@@ -292,5 +292,5 @@ pub(super) fn source_route_control(net: &Net) -> io::Result<()> {
     let socket = open(AddressFamily::INET, SocketType::DGRAM, None)?;
     let option = route_through(net);
     let control = net.listed.then_some((IPPROTO_IP, RETOPTS, option.as_slice()));
-    attempt::send_message(socket.as_fd(), SocketAddr::new(net.elsewhere, PORT), control)
+    attempt::send(&socket, b"x", Some(SocketAddr::new(net.elsewhere, PORT)), control).map(drop)
 }

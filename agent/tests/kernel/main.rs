@@ -12,4 +12,5 @@ mod lifecycle;
 mod network;
 mod sandbox;
 mod socket_lsm;
+mod sockets;
 mod verdicts;
