@@ -1,6 +1,5 @@
 //! What somebody else changes in the kernel is seen.
 
-use agent::kernel::Switches;
 use agent_common::wire::Mode;
 
 use crate::sandbox::{Rules, Running, Sandbox};
@@ -27,8 +26,7 @@ fn what_nobody_changed_is_ours_whatever_we_publish_and_configure() {
 
 #[test]
 fn a_rewritten_configuration_is_seen() {
-    let off = Switches { mode: Mode::Monitor, off_until_boot_ns: u64::MAX, send_execs: true };
-    let (_sandbox, changes) = changed(|other| other.kernel.configure(&off).unwrap());
+    let (_sandbox, changes) = changed(|other| other.configure(Mode::Monitor));
     assert_eq!(changes, ["the configuration was rewritten"]);
 }
 
