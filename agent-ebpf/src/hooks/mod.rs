@@ -4,6 +4,7 @@ mod destination;
 mod egress;
 mod exec;
 mod exec_record;
+mod ingress;
 mod memory;
 mod network;
 mod packet;
