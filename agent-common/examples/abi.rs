@@ -115,7 +115,7 @@ fn records() {
         SocketMemory {
             process: Process, high: u64, low: u64, generation: u32, port: u16, verdict: u8, flags: u8,
         }
-        NetworkRecord { header: Header, address: [u8; 16], port: u16, family: u16, protocol: u16, socket_type: u16 }
+        NetworkRecord { header: Header, address: [u8; 16], port: u16, family: u16, protocol: u16, socket_type: u16, local_port: u16, reserved: [u8; 6] }
         FileKey { device: u64, inode: u64 }
         FileStamp { size: u64, mtime_ns: u64, ctime_ns: u64 }
         FileDigests { stamp: FileStamp, sha256: [u8; 32], sha1: [u8; 20], md5: [u8; 16], flags: u32 }
@@ -138,7 +138,7 @@ fn values() {
         Behaviour { SourceRoute, RawSocket }
         Verdict { Passed, Blocked, Killed, Reported, WouldBlock }
         Hook {
-            Connect4, Connect6, Sendmsg4, Sendmsg6, SchedProcessExec, BprmCheck, BprmCheckIma, FanotifyOpenExec, Scan, Setsockopt, Egress, SockCreate, SocketConnect, SocketSendmsg, SocketCreate, Ingress, LiveFlow,
+            Connect4, Connect6, Sendmsg4, Sendmsg6, SchedProcessExec, BprmCheck, BprmCheckIma, FanotifyOpenExec, Scan, Setsockopt, Egress, SockCreate, SocketConnect, SocketSendmsg, SocketCreate, Ingress, LiveFlow, MmapFile,
         }
         Counter {
             NetworkJudged, ExecJudged, Blocked, Reported, NoImage, HitRingFull, ExecRingFull, HitCounterFull, FoldsFull,

@@ -22,20 +22,25 @@ pub(super) fn resolve<B: Blocks + ?Sized>(
         let word = read(image, CLASSES.wrapping_add(class >> 3))?[(class & 7) as usize];
         let expires = low(word);
         if expires == 0 || now < expires {
-            return match (word >> 32) & 3 {
-                0 => Ok(Some(Hit { entry, action: Action::Allow })),
-                1 => Ok(Some(Hit { entry, action: Action::Report })),
-                2 => Ok(Some(Hit { entry, action: Action::Block })),
-                _ => Err(Damaged),
-            };
+            return Ok(Some(Hit { entry, action: action(word >> 32)?, inbound: action(word >> 34)? }));
         }
-        let next = (word >> 34) as u32;
+        let next = (word >> 36) as u32;
         if next == 0 {
             return Ok(None);
         }
         entry = next.wrapping_sub(1);
     }
     Ok(None)
+}
+
+#[inline(always)]
+fn action(bits: u64) -> Result<Action, Damaged> {
+    match bits & 3 {
+        0 => Ok(Action::Allow),
+        1 => Ok(Action::Report),
+        2 => Ok(Action::Block),
+        _ => Err(Damaged),
+    }
 }
 
 #[inline(always)]

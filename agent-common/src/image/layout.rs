@@ -18,7 +18,7 @@
 //! those that take the place of expired ones.
 
 use crate::ABI_VERSION;
-use crate::image::{Action, Block};
+use crate::image::{Actions, Block};
 
 /// The block with everything that an IPv4 lookup needs to start.
 pub const HEADER: u32 = 0;
@@ -176,16 +176,16 @@ pub const fn has(header: &Block, space: Space) -> bool {
 }
 
 /// Most entries of an image: what a class can name as a substitute.
-pub const ENTRIES_MAX: u32 = (1 << 30) - 1;
+pub const ENTRIES_MAX: u32 = (1 << 28) - 1;
 
-/// A class: expiry in seconds since the epoch (0: never), above it 2 bits of [`Action`], above them 1 + the entry that
-/// takes over from then on (0: none).
+/// A class: expiry in seconds since the epoch (0: never), above it 2 bits of [`crate::image::Action`] for each of [`Actions`], outbound
+/// first, above them 1 + the entry that takes over from then on (0: none).
 #[inline(always)]
 #[must_use]
-pub const fn class_word(expires: u32, action: Action, substitute: Option<u32>) -> u64 {
+pub const fn class_word(expires: u32, actions: Actions, substitute: Option<u32>) -> u64 {
     let next = match substitute {
         Some(entry) => entry as u64 + 1,
         None => 0,
     };
-    expires as u64 | (action as u64) << 32 | next << 34
+    expires as u64 | (actions.outbound as u64) << 32 | (actions.inbound as u64) << 34 | next << 36
 }

@@ -62,6 +62,23 @@ pub enum Action {
     Block = 2,
 }
 
+/// What the policy says of an entry, by who begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Actions {
+    /// When this host does.
+    pub outbound: Action,
+    /// When the other end does: it connects to this host, or sends it a datagram.
+    pub inbound: Action,
+}
+
+impl Actions {
+    /// The same either way.
+    #[must_use]
+    pub const fn both(action: Action) -> Self {
+        Self { outbound: action, inbound: action }
+    }
+}
+
 /// The most specific live entry for a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Hit {
@@ -69,6 +86,8 @@ pub struct Hit {
     pub entry: u32,
     /// What to do.
     pub action: Action,
+    /// What to do when the other end begins.
+    pub inbound: Action,
 }
 
 /// A block that the image refers to does not exist, or holds what no compiler writes.

@@ -20,4 +20,8 @@ pub struct NetworkRecord {
     pub protocol: u16,
     /// `SOCK_STREAM` (1), `SOCK_DGRAM` (2), `SOCK_RAW` (3).
     pub socket_type: u16,
+    /// Of what arrives, the port that it arrives at, host order; `address` and `port` are then the other end's. 0 for what leaves.
+    pub local_port: u16,
+    /// Zero.
+    pub reserved: [u8; 6],
 }

@@ -39,6 +39,8 @@ pub enum Actor<'a> {
 #[derive(Clone, Copy)]
 pub struct Act<'a> {
     pub target: Target,
+    /// Where something arrives; 0 for what leaves.
+    pub local_port: u16,
     pub socket: Socket,
     pub hook: Hook,
     pub actor: Actor<'a>,
@@ -117,7 +119,8 @@ pub fn tell(now: &Now, act: &Act<'_>, judged: Judged) {
         generation,
         entry,
         pid,
-        port: act.target.port,
+        // The other end has another port each time; what it asks for is the same.
+        port: if act.local_port == 0 { act.target.port } else { act.local_port },
         hook: act.hook as u8,
         verdict: verdict as u8,
     };
@@ -136,6 +139,8 @@ pub fn tell(now: &Now, act: &Act<'_>, judged: Judged) {
         family: act.socket.family,
         protocol: act.socket.protocol,
         socket_type: act.socket.socket_type,
+        local_port: act.local_port,
+        reserved: [0; 6],
     };
     // SAFETY: the slot is as large as the record and 8-byte aligned, as every ring record.
     unsafe { slot.record().write(record) };

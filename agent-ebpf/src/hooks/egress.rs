@@ -14,14 +14,12 @@ use aya_ebpf::programs::SkBuffContext;
 
 use super::destination::{Act, Actor, Judged, Socket, judge, judge_behaviour, tell};
 use super::memory::{is_told, note, recall};
-use super::packet::{Headers, Packet, TCP};
+use super::packet::{ETH_P_IP, ETH_P_IPV6, Headers, Packet, TCP};
 use super::{PASS, REFUSE, bit, field};
 use crate::clock::{Now, switched_on};
 use crate::emit::damaged;
 use crate::image::Generation;
 
-const ETH_P_IP: u16 = 0x0800;
-const ETH_P_IPV6: u16 = 0x86dd;
 /// `TCP_SYN_RECV` and `TCP_LISTEN` of include/net/tcp_states.h: the answer to a connection that the other end begins.
 const SYN_RECV: u32 = 3;
 const LISTEN: u32 = 10;
@@ -53,6 +51,7 @@ fn answer(socket: *mut bpf_sock, headers: &Headers, now: &Now, judged: Judged) -
     let process = unsafe { (*memory).process };
     let act = Act {
         target: headers.target,
+        local_port: 0,
         socket: Socket { family: headers.family, protocol: headers.protocol.into(), socket_type: kind as u16 },
         hook: Hook::Egress,
         actor: Actor::Process(&process),

@@ -5,6 +5,7 @@ mod egress;
 mod exec;
 mod exec_record;
 mod mapped;
+mod ingress;
 mod memory;
 mod network;
 mod packet;

@@ -49,7 +49,7 @@ fn decide(context: *const bpf_sock_addr, hook: Hook, target: Target) -> i32 {
     match image::find_destination(&generation, target.high, target.low, target.port) {
         Ok(None) => PASS,
         Ok(Some(found)) => {
-            let act = Act { target, socket, hook, actor: Actor::Current };
+            let act = Act { target, local_port: 0, socket, hook, actor: Actor::Current };
             answer(&generation, &Now::with(config), &act, found, field!(context, __bindgen_anon_1.sk))
         }
         Err(image::Damaged) => {

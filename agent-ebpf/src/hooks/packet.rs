@@ -13,6 +13,8 @@ use crate::kmem::blurred;
 
 pub const AF_INET: u16 = 2;
 pub const AF_INET6: u16 = 10;
+pub const ETH_P_IP: u16 = 0x0800;
+pub const ETH_P_IPV6: u16 = 0x86dd;
 pub const TCP: u8 = 6;
 const UDP: u8 = 17;
 const DCCP: u8 = 33;
@@ -31,8 +33,9 @@ const IPOPT_END: u8 = 0;
 const IPOPT_NOOP: u8 = 1;
 const IPOPT_LSRR: u8 = 131;
 const IPOPT_SSRR: u8 = 137;
-/// Bit that [`Packet::extensions`] sets.
+/// Marks of [`Packet::transport6`]: there is a routing header; it is a fragment that is not the first.
 const ROUTED: u64 = 1 << 32;
+const LATER: u64 = 1 << 33;
 /// Offsets that are followed into a packet: more than the headers here can take.
 const REACH: u64 = 4095;
 
@@ -53,6 +56,19 @@ pub struct Headers {
     pub protocol: u8,
     /// A source route (RFC 791 §3.1) or a routing header (RFC 8200 §4.4) leads it.
     pub is_routed: bool,
+}
+
+/// A packet as it arrives.
+#[derive(Clone, Copy)]
+pub struct Arrival {
+    /// It begins a connection, or is a datagram.
+    pub begins: bool,
+    /// Where from.
+    pub source: Target,
+    pub local_port: u16,
+    pub family: u16,
+    /// IP protocol number.
+    pub protocol: u8,
 }
 
 impl Packet {
@@ -132,38 +148,75 @@ impl Packet {
     /// The headers of an IPv6 packet (RFC 8200 §3).
     #[inline(always)]
     pub fn headers6(self) -> Headers {
-        let next = self.read::<u8>(6);
-        let mut seen = u64::from(next) | u64::from(self.port(next, 42)) << 16;
-        if matches!(next, HOP_BY_HOP | ROUTING | FRAGMENT | DESTINATION_OPTIONS) {
-            seen = blurred(self.extensions(next));
-        }
+        let transport = self.transport6();
+        let protocol = transport as u8;
+        let carries = if transport & LATER == 0 { protocol } else { 0 };
         Headers {
-            target: Target { port: (seen >> 16) as u16, ..self.address6(24) },
+            target: Target { port: self.port(carries, (transport >> 16) + 2), ..self.address6(24) },
             family: AF_INET6,
-            protocol: seen as u8,
-            is_routed: seen & ROUTED != 0,
+            protocol,
+            is_routed: transport & ROUTED != 0,
         }
     }
 
-    /// What is behind extension headers: the protocol, its port 16 bits higher, and [`ROUTED`].
+    /// Where the transport's header of an IPv6 packet is: the protocol, the offset 16 bits higher, [`ROUTED`] and [`LATER`].
+    #[inline(always)]
+    fn transport6(self) -> u64 {
+        let next = self.read::<u8>(6);
+        if matches!(next, HOP_BY_HOP | ROUTING | FRAGMENT | DESTINATION_OPTIONS) {
+            return blurred(self.extensions(next));
+        }
+        u64::from(next) | 40 << 16
+    }
+
+    /// What is behind extension headers, in the form of [`Packet::transport6`].
     #[inline(always)]
     fn extensions(self, first: u8) -> u64 {
-        let (mut next, mut at, mut routed, mut is_first) = (first, 40, 0, true);
+        let (mut next, mut at, mut marks) = (first, 40, 0);
         for _ in 0..HEADERS {
             let mut bytes = 8;
             match next {
                 HOP_BY_HOP | DESTINATION_OPTIONS => bytes += u64::from(self.read::<u8>(at + 1)) * 8,
                 ROUTING => {
-                    routed = ROUTED;
+                    marks |= ROUTED;
                     bytes += u64::from(self.read::<u8>(at + 1)) * 8;
                 }
-                FRAGMENT => is_first = u16::from_be(self.read(at + 2)) >> 3 == 0,
+                FRAGMENT if u16::from_be(self.read(at + 2)) >> 3 != 0 => marks |= LATER,
+                FRAGMENT => {}
                 _ => break,
             }
             next = self.read(at);
             at = (at + bytes) & REACH;
         }
-        let port = self.port(if is_first { next } else { 0 }, at + 2);
-        u64::from(next) | u64::from(port) << 16 | routed
+        u64::from(next) | at << 16 | marks
+    }
+
+    /// An IPv4 packet as it arrives, put together from its fragments.
+    #[inline(always)]
+    pub fn arrival4(self) -> Arrival {
+        let length = u64::from(self.read::<u8>(0) & 15) * 4;
+        self.arrival(self.address4(12), AF_INET, self.read(9), length)
+    }
+
+    /// An IPv6 packet as it arrives, put together from its fragments.
+    #[inline(always)]
+    pub fn arrival6(self) -> Arrival {
+        let transport = self.transport6();
+        self.arrival(self.address6(8), AF_INET6, transport as u8, (transport >> 16) & REACH)
+    }
+
+    #[inline(always)]
+    fn arrival(self, source: Target, family: u16, protocol: u8, transport: u64) -> Arrival {
+        // RFC 9293 §3.1: of the flags only SYN is set when a connection begins.
+        const FLAGS: u64 = 13;
+        const SYN: u8 = 2;
+        const ACK: u8 = 16;
+        let begins = match protocol {
+            TCP => self.read::<u8>(transport + FLAGS) & (SYN | ACK) == SYN,
+            UDP | UDP_LITE => true,
+            _ => false,
+        };
+        let source = Target { port: u16::from_be(self.read(transport)), ..source };
+        Arrival { begins, source, local_port: u16::from_be(self.read(transport + 2)), family, protocol }
     }
 }

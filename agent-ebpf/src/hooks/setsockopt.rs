@@ -203,7 +203,7 @@ fn set(context: *mut bpf_sockopt) -> i32 {
         protocol: field!(socket, protocol) as u16,
         socket_type: field!(socket, type_) as u16,
     };
-    tell(&now, &Act { target, socket, hook: Hook::Setsockopt, actor: Actor::Current }, judged);
+    tell(&now, &Act { target, local_port: 0, socket, hook: Hook::Setsockopt, actor: Actor::Current }, judged);
     if judged.blocks() { REFUSE } else { PASS }
 }
 

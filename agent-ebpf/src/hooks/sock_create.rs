@@ -30,7 +30,7 @@ fn created(context: &SockContext) -> i32 {
     if !judged.is_hit() {
         return PASS;
     }
-    tell(&now, &Act { target: NO_TARGET, socket, hook: Hook::SockCreate, actor: Actor::Current }, judged);
+    tell(&now, &Act { target: NO_TARGET, local_port: 0, socket, hook: Hook::SockCreate, actor: Actor::Current }, judged);
     if judged.blocks() { REFUSE } else { PASS }
 }
 

@@ -79,7 +79,7 @@ fn refuses(context: *mut c_void, config: &'static Config, sockaddr: Address, hoo
         return false;
     }
     let socket = Socket { family, protocol: kind.protocol, socket_type: kind.socket_type };
-    tell(&now, &Act { target, socket, hook, actor: Actor::Current }, judged);
+    tell(&now, &Act { target, local_port: 0, socket, hook, actor: Actor::Current }, judged);
     if !judged.blocks() {
         told(context, &target, &judged);
     }
@@ -147,7 +147,7 @@ fn refuses_to_make(context: *mut c_void) -> bool {
         protocol: u16::from_be(argument(context, 2).get() as u16),
         socket_type: (argument(context, 1).get() & TYPE_MASK) as u16,
     };
-    tell(&now, &Act { target: NO_TARGET, socket, hook: Hook::SocketCreate, actor: Actor::Current }, judged);
+    tell(&now, &Act { target: NO_TARGET, local_port: 0, socket, hook: Hook::SocketCreate, actor: Actor::Current }, judged);
     judged.blocks()
 }
 

@@ -73,6 +73,7 @@ pub fn ruling(addresses: &[u32]) -> Ruling {
             observable,
             source: Arc::clone(&source),
             action: Action::Block,
+            inbound: Action::Block.into(),
             expires: None,
             rule: Arc::clone(&rule),
             indicator: Arc::new(indicator),

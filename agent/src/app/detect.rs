@@ -176,7 +176,9 @@ impl Detect {
 fn fold_key(event: &Event) -> Option<FoldKey> {
     let matched = event.matched?;
     let (port, destination) = match &event.action {
-        Action::Network { address, port, .. } => (*port, FoldKey::destination(halves(*address))),
+        Action::Network { address, port, local_port, .. } => {
+            (if *local_port == 0 { *port } else { *local_port }, FoldKey::destination(halves(*address)))
+        }
         Action::Socket { .. } | Action::Exec { .. } => (0, 0),
     };
     Some(FoldKey {
@@ -214,7 +216,8 @@ fn event_of(key: &FoldKey, fold: &Fold) -> Option<Event> {
         | Hook::Ingress
         | Hook::LiveFlow => Action::Network {
             address: std::net::Ipv6Addr::UNSPECIFIED.into(),
-            port: key.port,
+            port: if hook == Hook::Ingress { 0 } else { key.port },
+            local_port: if hook == Hook::Ingress { key.port } else { 0 },
             protocol: 0,
             socket_type: 0,
         },

@@ -18,7 +18,7 @@ use crate::health::{Fault, Health};
 use crate::host::{DPKG_INFO, network_identity};
 use crate::intel::fetch::State;
 use crate::intel::source::{self, Kept, Load};
-use crate::intel::{Action, Skipped, Source, normalise};
+use crate::intel::{Action, Inbound, Skipped, Source, normalise};
 use crate::policy::{self, LocalAction, NeverBlock, Rules, Supply, WarningList};
 use crate::settings::{Places, Settings};
 use crate::tables::Compilation;
@@ -275,7 +275,8 @@ fn as_old_as_it_is<'a>(source: &'a Source, now: Timestamp, health: &Health) -> (
     }
     let detail = format!("last fetched {}", succeeded.map_or_else(|| "never".to_owned(), |time| time.to_string()));
     health.raise(Fault::SourceStale, &source.name, detail);
-    (Cow::Owned(Source { action: Action::Report, ..source.clone() }), None)
+    let inbound = source.inbound.map(|inbound| inbound.min(Inbound::Report));
+    (Cow::Owned(Source { action: Action::Report, inbound, ..source.clone() }), None)
 }
 
 /// The file itself, or the JSON files of a directory.

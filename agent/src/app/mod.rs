@@ -288,6 +288,7 @@ fn load(places: &Places, settings: &Settings, cgroup: &Path, plan: &Plan) -> any
         exec_hooks: settings.exec.hooks,
         layers: Layers {
             egress: settings.network.egress,
+            ingress: settings.network.ingress,
             raw_sockets: settings.network.raw_sockets != Rule::Allow,
             lsm: plan.bprm != Bprm::None,
         },

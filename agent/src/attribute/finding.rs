@@ -164,8 +164,11 @@ pub struct Finding {
     pub enforced_by: String,
     /// Who; `None` where nobody can tell.
     pub process: Option<Process>,
-    /// Where to; `None` for an exec.
+    /// The other end: where to or, of an `accept`, where from. `None` for an exec and for a socket without one.
     pub destination: Option<Destination>,
+    /// Of an `accept`, the port that was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub local_port: Option<u16>,
     /// Which file; `None` for a connect.
     pub file: Option<File>,
     /// Which indicator.

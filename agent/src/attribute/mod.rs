@@ -65,6 +65,10 @@ pub fn attribute(observation: &Observation, behind: &Behind<'_>, count: u64) -> 
         enforced_by: hook_name(event.hook).to_owned(),
         process: (event.task.key.pid != 0).then(|| process(&observation.process)),
         destination,
+        local_port: match event.action {
+            Action::Network { local_port, .. } if local_port != 0 => Some(local_port),
+            _ => None,
+        },
         file,
         indicator: match matched.behaviour() {
             Some(behaviour) => behaviour::indicator(behaviour, &event.action),

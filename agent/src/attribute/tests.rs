@@ -13,6 +13,7 @@ fn ruled() -> Ruled {
         observable: Observable::Ipv4([192, 0, 2, 7].into()),
         source: Arc::from("lab"),
         action: policy::Action::Block,
+        inbound: policy::Inbound::Block,
         expires: None,
         rule: Arc::from("feeds.lab"),
         indicator: Arc::new(Indicator {
@@ -46,7 +47,13 @@ fn observation(verdict: KernelVerdict, matched: bool) -> Observation {
                 cgroup_id: 1,
                 comm: "curl".into(),
             },
-            action: Action::Network { address: IpAddr::from([192, 0, 2, 7]), port: 53, protocol: 17, socket_type: 2 },
+            action: Action::Network {
+                address: IpAddr::from([192, 0, 2, 7]),
+                port: 53,
+                local_port: 0,
+                protocol: 17,
+                socket_type: 2,
+            },
         },
         time: Timestamp::UNIX_EPOCH,
         process: ProcessDetails { pid: 7, ..ProcessDetails::default() },

@@ -96,7 +96,7 @@ fn exec(pid: u32, start_ns: u64, ppid: u32, boot_ns: u64, path: &str, inode: u64
 
 fn connect(pid: u32, start_ns: u64, ppid: u32, boot_ns: u64) -> Event {
     let address = "203.0.113.7".parse().unwrap();
-    let action = Action::Network { address, port: 443, protocol: 6, socket_type: 1 };
+    let action = Action::Network { address, port: 443, local_port: 0, protocol: 6, socket_type: 1 };
     event(pid, start_ns, ppid, boot_ns, Hook::Connect4, Verdict::Blocked, action)
 }
 

@@ -76,7 +76,8 @@ fn network(bytes: &[u8]) -> Result<Action, DecodeError> {
         (10, _) => IpAddr::V6(address),
         (family, _) => return Err(DecodeError::Unknown { field: "address family", value: family.into() }),
     };
-    Ok(Action::Network { address, port: record.port, protocol: record.protocol, socket_type: record.socket_type })
+    let NetworkRecord { port, local_port, protocol, socket_type, .. } = record;
+    Ok(Action::Network { address, port, local_port, protocol, socket_type })
 }
 
 fn part<'a, const MOST: usize>(

@@ -63,6 +63,8 @@ pub enum Action {
         address: IpAddr,
         /// Destination port.
         port: u16,
+        /// Of what arrives, the port that it arrives at: `address` and `port` are then the other end's. 0 for what leaves.
+        local_port: u16,
         /// IP protocol number.
         protocol: u16,
         /// `SOCK_*`.

@@ -104,6 +104,27 @@ pub enum Action {
     Block,
 }
 
+/// What a rule asks for when the other end begins: it connects to this host, or sends it a datagram.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Inbound {
+    /// Let pass without a record.
+    Ignore,
+    /// Let pass and report.
+    Report,
+    /// Block.
+    Block,
+}
+
+impl From<Action> for Inbound {
+    fn from(action: Action) -> Self {
+        match action {
+            Action::Report => Self::Report,
+            Action::Block => Self::Block,
+        }
+    }
+}
+
 /// Where in which file something was read.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Origin {

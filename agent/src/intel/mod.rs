@@ -8,7 +8,7 @@ pub mod source;
 pub mod taxii;
 
 pub use indicator::{
-    Action, Attribution, Indicator, Name, Observable, Origin, Path, Place, SkipReason, Skipped, Tlp, TlpOrigin,
+    Action, Attribution, Inbound, Indicator, Name, Observable, Origin, Path, Place, SkipReason, Skipped, Tlp, TlpOrigin,
 };
 pub use source::{Load, LoadError, Source};
 

@@ -31,6 +31,8 @@ impl Default for SocketRules {
 pub struct Layers {
     /// `cgroup_skb/egress`: where each packet goes is looked up, whatever made it.
     pub egress: bool,
+    /// `cgroup_skb/ingress`: who connects to this host is looked up.
+    pub ingress: bool,
     /// The making of raw sockets is judged.
     pub raw_sockets: bool,
     /// LSM programs are called here: they judge what cgroups are not asked about.
@@ -39,7 +41,7 @@ pub struct Layers {
 
 impl Default for Layers {
     fn default() -> Self {
-        Self { egress: true, raw_sockets: true, lsm: false }
+        Self { egress: true, ingress: true, raw_sockets: true, lsm: false }
     }
 }
 
@@ -70,8 +72,8 @@ struct Layer {
 }
 
 /// The hooks of these layers; those that are not asked for have no program.
-const fn hooks(layers: Layers) -> [Layer; 3] {
-    let makers: &[&str] = match (layers.egress, layers.raw_sockets) {
+const fn hooks(layers: Layers) -> [Layer; 4] {
+    let makers: &[&str] = match (layers.egress || layers.ingress, layers.raw_sockets) {
         (true, true) => &["sock_create_remembering", "sock_create"],
         (true, false) => &["sock_create_remembering"],
         (false, true) => &["sock_create"],
@@ -85,6 +87,12 @@ const fn hooks(layers: Layers) -> [Layer; 3] {
             attach_type: 1,
             link: "egress",
             hook: Hook::Egress,
+        },
+        Layer {
+            programs: if layers.ingress { &["ingress"] } else { &[] },
+            attach_type: 0,
+            link: "ingress",
+            hook: Hook::Ingress,
         },
     ]
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-pub use crate::intel::Action;
+pub use crate::intel::{Action, Inbound};
 use crate::intel::{Indicator, Observable, Skipped};
 
 pub mod benign;
@@ -28,6 +28,8 @@ pub struct Ruled {
     pub source: Arc<str>,
     /// What to do.
     pub action: Action,
+    /// What to do when the other end begins.
+    pub inbound: Inbound,
     /// Until when; the kernel holds to it.
     pub expires: Option<Timestamp>,
     /// `feeds.<source>` or `local.<rule>`.

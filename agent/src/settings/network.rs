@@ -20,6 +20,8 @@ pub enum Rule {
 pub struct NetworkFile {
     /// Look up where each packet goes; true unless said otherwise.
     pub egress: Option<bool>,
+    /// Look up who connects to this host; true unless said otherwise.
+    pub ingress: Option<bool>,
     /// Source routes (`IP_OPTIONS`, `IPV6_RTHDR`) that lead over no listed address; `deny` unless said otherwise.
     pub source_routes: Option<Rule>,
     /// The making of raw sockets; `allow` unless said otherwise.
@@ -30,6 +32,7 @@ impl NetworkFile {
     /// Lays `later` over this.
     pub(super) fn merge(&mut self, later: Self) {
         self.egress = later.egress.or(self.egress);
+        self.ingress = later.ingress.or(self.ingress);
         self.source_routes = later.source_routes.or(self.source_routes);
         self.raw_sockets = later.raw_sockets.or(self.raw_sockets);
     }
@@ -40,6 +43,8 @@ impl NetworkFile {
 pub struct Network {
     /// Whether it is looked up where each packet goes, whatever made it.
     pub egress: bool,
+    /// Whether it is looked up who connects to this host.
+    pub ingress: bool,
     /// Source routes that lead over no listed address.
     pub source_routes: Rule,
     /// The making of raw sockets.
@@ -50,6 +55,7 @@ impl From<NetworkFile> for Network {
     fn from(said: NetworkFile) -> Self {
         Self {
             egress: said.egress.unwrap_or(true),
+            ingress: said.ingress.unwrap_or(true),
             source_routes: said.source_routes.unwrap_or(Rule::Deny),
             raw_sockets: said.raw_sockets.unwrap_or(Rule::Allow),
         }

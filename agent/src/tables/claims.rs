@@ -12,7 +12,7 @@ use super::compile::link::{Links, NONE};
 use super::key::{Key, UnenforcedReason};
 use super::provenance::Provenance;
 use super::summary::Losses;
-use crate::intel::Observable;
+use crate::intel::{Inbound, Observable};
 use crate::policy::{Action, Ruled};
 
 /// A key that an indicator or, with `ruled` of `None`, an exception asks for.
@@ -41,7 +41,7 @@ impl Claims {
             Self { singles: Vec::with_capacity(ruled.len()), others: Vec::new(), terms: Terms::new(ruled.len()) };
         for (index, ruled) in (0_u32..).zip(ruled) {
             let expires = seconds(ruled.expires);
-            claims.terms.push(expires, ruled.action);
+            claims.terms.push(expires, actions(ruled));
             claims.add(&ruled.observable, Some(index), expires, losses);
         }
         for exception in exceptions {
@@ -128,18 +128,25 @@ fn seconds(expires: Option<Timestamp>) -> Option<NonZeroU32> {
     }
 }
 
-fn image_action(action: Action) -> image::Action {
-    match action {
-        Action::Block => image::Action::Block,
-        Action::Report => image::Action::Report,
+fn actions(ruled: &Ruled) -> image::Actions {
+    image::Actions {
+        outbound: match ruled.action {
+            Action::Block => image::Action::Block,
+            Action::Report => image::Action::Report,
+        },
+        inbound: match ruled.inbound {
+            Inbound::Block => image::Action::Block,
+            Inbound::Report => image::Action::Report,
+            Inbound::Ignore => image::Action::Allow,
+        },
     }
 }
 
-/// Expiry and action by indicator: once each, since a set has few different ones, and to be read in the order of addresses,
+/// Expiry and actions by indicator: once each, since a set has few different ones, and to be read in the order of addresses,
 /// where the indicators themselves lie all over the memory.
 struct Terms {
-    distinct: Vec<(u32, image::Action)>,
-    numbers: HashMap<(u32, image::Action), u32>,
+    distinct: Vec<(u32, image::Actions)>,
+    numbers: HashMap<(u32, image::Actions), u32>,
     of: Vec<u32>,
 }
 
@@ -148,8 +155,8 @@ impl Terms {
         Self { distinct: Vec::new(), numbers: HashMap::new(), of: Vec::with_capacity(indicators) }
     }
 
-    fn push(&mut self, expires: Option<NonZeroU32>, action: Action) {
-        let terms = (expires.map_or(0, NonZeroU32::get), image_action(action));
+    fn push(&mut self, expires: Option<NonZeroU32>, actions: image::Actions) {
+        let terms = (expires.map_or(0, NonZeroU32::get), actions);
         let number = match self.of.last() {
             Some(last) if self.distinct.get(*last as usize) == Some(&terms) => *last,
             _ => *self.numbers.entry(terms).or_insert_with(|| {
@@ -160,13 +167,22 @@ impl Terms {
         self.of.push(number);
     }
 
-    fn get(&self, index: u32) -> (u32, image::Action) {
+    fn get(&self, index: u32) -> (u32, image::Actions) {
         let only = match self.distinct.as_slice() {
             [only] => Some(only),
             distinct => self.of.get(index as usize).and_then(|number| distinct.get(*number as usize)),
         };
-        only.copied().unwrap_or((0, image::Action::Report))
+        only.copied().unwrap_or((0, image::Actions::both(image::Action::Report)))
     }
+}
+
+/// What the strongest of the claims for one key, of those that live at least until `expires`, asks for when the other end
+/// begins: the one that decides about the outbound may have less to say of it.
+fn strongest_inbound(group: &[Claim], ruled: &[Ruled], expires: Option<NonZeroU32>) -> image::Action {
+    let end = |expires: Option<NonZeroU32>| expires.map_or(u32::MAX, NonZeroU32::get);
+    let living = group.iter().filter(|claim| end(claim.expires) >= end(expires));
+    let asked = living.filter_map(|claim| ruled.get(claim.ruled? as usize)).map(|ruled| actions(ruled).inbound);
+    asked.max().unwrap_or(image::Action::Allow)
 }
 
 /// Claims by key.
@@ -188,15 +204,15 @@ impl Grouped {
     fn add_lone(&mut self, index: u32, terms: &Terms) -> u32 {
         let position = self.members.len() as u32;
         self.members.push(Provenance::first(index));
-        let (expires, action) = terms.get(index);
-        self.links.add(None, expires, action, position)
+        let (expires, actions) = terms.get(index);
+        self.links.add(None, expires, actions, position)
     }
 
     /// Takes all claims for one key, sorted by [`strength`]; the first of their links.
     fn add(&mut self, group: &[Claim], ruled: &[Ruled]) -> Option<u32> {
         if group.iter().any(|claim| claim.ruled.is_none()) {
             self.excepted += group.iter().filter(|claim| claim.ruled.is_some()).count() as u64;
-            return Some(self.links.add(None, 0, image::Action::Allow, NONE));
+            return Some(self.links.add(None, 0, image::Actions::both(image::Action::Allow), NONE));
         }
         self.merged += (group.len() as u64).saturating_sub(1);
         let (mut head, mut last): (Option<u32>, Option<(u32, Option<NonZeroU32>)>) = (None, None);
@@ -208,10 +224,11 @@ impl Grouped {
             let outlives =
                 |before: Option<NonZeroU32>| before.is_some_and(|before| claim.expires.is_none_or(|own| own > before));
             if last.is_none_or(|(_, before)| outlives(before)) {
-                let action =
-                    ruled.get(index as usize).map_or(image::Action::Report, |ruled| image_action(ruled.action));
+                let mut decided =
+                    ruled.get(index as usize).map_or(image::Actions::both(image::Action::Report), actions);
+                decided.inbound = strongest_inbound(group, ruled, claim.expires);
                 let expires = claim.expires.map_or(0, NonZeroU32::get);
-                let link = self.links.add(last.map(|(link, _)| link), expires, action, position);
+                let link = self.links.add(last.map(|(link, _)| link), expires, decided, position);
                 head = head.or(Some(link));
                 last = Some((link, claim.expires));
             }

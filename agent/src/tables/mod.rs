@@ -38,7 +38,7 @@ use crate::policy::{Ruled, Ruling};
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     /// An image cannot number so many entries.
-    #[error("{entries} entries are more than one image can hold (2^30): load fewer indicators")]
+    #[error("{entries} entries are more than one image can hold (2^28): load fewer indicators")]
     TooManyEntries {
         /// Entries, free slots included.
         entries: u64,

@@ -28,6 +28,7 @@ fn ruled(observable: Observable, source: &str, action: Action, expires: u32) -> 
         observable,
         source: source.into(),
         action,
+        inbound: action.into(),
         expires,
         rule: "feeds.test".into(),
         indicator: Arc::new(indicator),

@@ -7,7 +7,7 @@ use std::time::Duration;
 use agent::event::{Behaviour, Event, Hook, Verdict};
 use agent::intel::Observable;
 use agent::kernel::SocketRules;
-use agent::policy::Action as Ruled;
+use agent::policy::{Action as Ruled, Inbound};
 use agent_common::image::Action;
 use agent_common::wire::{Counter, Mode};
 
@@ -173,7 +173,9 @@ fn what_connect_and_sendmsg_have_told_is_not_told_again() {
 #[test]
 fn a_server_answers_whoever_connects_to_it() {
     let sandbox = Sandbox::new();
-    let mut running = sandbox.start(Mode::Enforce, Rules::default().block_ip("127.0.0.12"));
+    let address = Observable::Ipv4(Ipv4Addr::new(127, 0, 0, 12));
+    let rules = Rules::default().add_with(address, Ruled::Block, Inbound::Ignore, None);
+    let mut running = sandbox.start(Mode::Enforce, rules);
     let listener = TcpListener::bind("127.0.0.8:0").unwrap();
     // A client outside of the cgroup, at the listed address.
     let mut client = client_outside(&sandbox, "127.0.0.12", listener.local_addr().unwrap());

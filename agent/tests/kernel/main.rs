@@ -6,6 +6,7 @@ mod egress;
 mod exec;
 mod folding;
 mod generations;
+mod ingress;
 mod integrity;
 mod layers;
 mod lifecycle;

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use agent::event::{Action as Did, Event};
 use agent::intel::{Indicator, Observable, Origin, Place};
 use agent::kernel::{Bprm, EventRing, Kernel, Layers, Options, Report, SocketRules, Switches, unpin_all};
-use agent::policy::{Action, Ruled, Ruling};
+use agent::policy::{Action, Inbound, Ruled, Ruling};
 use agent::tables::{Tables, compile};
 use agent_common::image::Seed;
 use agent_common::wire::Mode;
@@ -151,13 +151,31 @@ impl Drop for Sandbox {
 pub struct Rules(Vec<Ruled>, Vec<Observable>);
 
 impl Rules {
-    pub fn add(mut self, observable: Observable, action: Action, expires: Option<Timestamp>) -> Self {
+    pub fn add(self, observable: Observable, action: Action, expires: Option<Timestamp>) -> Self {
+        self.add_with(observable, action, action.into(), expires)
+    }
+
+    pub fn add_with(
+        mut self,
+        observable: Observable,
+        action: Action,
+        inbound: Inbound,
+        expires: Option<Timestamp>,
+    ) -> Self {
         let indicator = Arc::new(Indicator {
             id: Some(format!("indicator--{}", self.0.len()).into()),
             valid_until: expires,
             ..Indicator::new(vec![observable.clone()], Origin { file: "test".into(), place: Place::Line(1) })
         });
-        self.0.push(Ruled { observable, source: "test".into(), action, expires, rule: "feeds.test".into(), indicator });
+        self.0.push(Ruled {
+            observable,
+            source: "test".into(),
+            action,
+            inbound,
+            expires,
+            rule: "feeds.test".into(),
+            indicator,
+        });
         self
     }
 

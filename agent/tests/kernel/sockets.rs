@@ -7,8 +7,8 @@ use std::os::fd::OwnedFd;
 
 pub use agent::kernel::attempt::{send, set_option};
 pub use libc::{
-    AF_INET, AF_INET6, AF_PACKET, IP_OPTIONS, IP_RETOPTS, IPPROTO_ICMP, IPPROTO_IP, IPPROTO_IPV6, IPPROTO_RAW,
-    IPV6_RTHDR, SOCK_DGRAM, SOCK_RAW, SOCK_STREAM,
+    AF_INET, AF_INET6, AF_PACKET, EINPROGRESS, IP_OPTIONS, IP_RETOPTS, IPPROTO_ICMP, IPPROTO_IP, IPPROTO_IPV6,
+    IPPROTO_RAW, IPPROTO_TCP, IPPROTO_UDP, IPV6_RTHDR, SOCK_DGRAM, SOCK_NONBLOCK, SOCK_RAW, SOCK_STREAM,
 };
 use rustix::net::{AddressFamily, Protocol, SocketFlags, SocketType, socket_with};
 

@@ -39,7 +39,16 @@ fn network(family: u16, address: &str) -> NetworkRecord {
         IpAddr::V6(address) => address,
     };
     let header = header(RecordKind::Network);
-    NetworkRecord { header, address: address.octets(), port: 443, family, protocol: 6, socket_type: 1 }
+    NetworkRecord {
+        header,
+        address: address.octets(),
+        port: 443,
+        family,
+        protocol: 6,
+        socket_type: 1,
+        local_port: 0,
+        reserved: [0; 6],
+    }
 }
 
 fn exec(path: &[u8], args: &[u8]) -> ExecRecord {
@@ -65,7 +74,7 @@ fn a_network_record_tells_who_and_where_to() {
     assert_eq!((event.boot_ns, event.hook, event.verdict), (77, Hook::Connect4, Verdict::Blocked));
     assert_eq!(event.matched, Some(Match { generation: 3, entry: 9 }));
     assert_eq!((event.task.comm.as_str(), event.task.loginuid), ("curl", None));
-    let Action::Network { address, port, protocol, socket_type } = event.action else { panic!() };
+    let Action::Network { address, port, protocol, socket_type, .. } = event.action else { panic!() };
     assert_eq!((address.to_string().as_str(), port, protocol, socket_type), ("203.0.113.7", 443, 6, 1));
 }
 

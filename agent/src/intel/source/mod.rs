@@ -21,7 +21,7 @@ pub use remote::{Feed, Remote, Share};
 
 use super::parse::{Columns, Format, Parsed, Reading, ToIds};
 use super::taxii::Address;
-use super::{Action, Indicator, Skipped, Tlp, TlpOrigin};
+use super::{Action, Inbound, Indicator, Skipped, Tlp, TlpOrigin};
 use crate::http::Access;
 
 /// A length of time as settings write it: `90d`, `12h`, `2w 3d`. A day has 24 hours.
@@ -91,6 +91,9 @@ pub struct Source {
     /// What is done with what it lists.
     #[serde(default)]
     pub action: Action,
+    /// What is done when a listed address connects to this host; as `action` unless said otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inbound: Option<Inbound>,
     /// Also use loopback, private, documentation and other reserved addresses.
     #[serde(default)]
     pub allow_reserved: bool,
@@ -156,6 +159,7 @@ impl Source {
             path: path.into(),
             format: Format::AUTO,
             action: Action::Block,
+            inbound: None,
             allow_reserved: false,
             min_confidence: None,
             max_age: None,

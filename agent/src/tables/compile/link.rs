@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use agent_common::image::{Action, CHAIN_MAX};
+use agent_common::image::{Action, Actions, CHAIN_MAX};
 
 /// No link, no entry, no provenance.
 pub(in crate::tables) const NONE: u32 = u32::MAX;
@@ -12,7 +12,7 @@ pub(in crate::tables) const NONE: u32 = u32::MAX;
 pub(in crate::tables) struct Link {
     /// Seconds since the epoch; 0 for never.
     pub expires: u32,
-    pub action: Action,
+    pub actions: Actions,
     /// What takes over on expiry, or [`NONE`].
     pub next: u32,
     /// Where the provenance is, or [`NONE`].
@@ -27,8 +27,8 @@ pub(in crate::tables) struct Links {
     all: Vec<Link>,
     /// The class of each link that is in use.
     classes: Vec<u32>,
-    /// What the distinct classes are: expiry, action and the link that takes over.
-    distinct: Vec<(u32, Action, u32)>,
+    /// What the distinct classes are: expiry, actions and the link that takes over.
+    distinct: Vec<(u32, Actions, u32)>,
 }
 
 /// How a link that is covered by another one stands to it.
@@ -48,9 +48,9 @@ impl Links {
     }
 
     /// Adds a link, which takes over from `before` if there is one.
-    pub(in crate::tables) fn add(&mut self, before: Option<u32>, expires: u32, action: Action, position: u32) -> u32 {
+    pub(in crate::tables) fn add(&mut self, before: Option<u32>, expires: u32, actions: Actions, position: u32) -> u32 {
         let index = self.all.len() as u32;
-        self.all.push(Link { expires, action, next: NONE, position, entry: NONE });
+        self.all.push(Link { expires, actions, next: NONE, position, entry: NONE });
         if let Some(before) = before
             && let Some(link) = self.all.get_mut(before as usize)
         {
@@ -77,7 +77,7 @@ impl Links {
     /// Lets what covers a key take over when the last of its own links has expired, where it lives longer.
     pub(in crate::tables) fn cover(&mut self, first: u32, covering: Option<u32>) -> Cover {
         let Some(covering) = covering else { return Cover::Kept };
-        if self.get(covering).is_some_and(|link| link.action == Action::Allow) {
+        if self.get(covering).is_some_and(|link| link.actions.outbound == Action::Allow) {
             return Cover::Excepted;
         }
         let Some((last, expires)) = self.chain(first).last().map(|(index, link)| (index, link.expires)) else {
@@ -120,7 +120,7 @@ impl Links {
         let mut last = None;
         for index in used {
             let Some(link) = self.all.get(index as usize) else { continue };
-            let class = (link.expires, link.action, link.next);
+            let class = (link.expires, link.actions, link.next);
             let number = match last {
                 Some((before, number)) if before == class => number,
                 _ => *numbers.entry(class).or_insert_with(|| {
@@ -139,7 +139,7 @@ impl Links {
         self.classes.get(index as usize).copied().unwrap_or_default()
     }
 
-    pub(in crate::tables) fn classes(&self) -> &[(u32, Action, u32)] {
+    pub(in crate::tables) fn classes(&self) -> &[(u32, Actions, u32)] {
         &self.distinct
     }
 

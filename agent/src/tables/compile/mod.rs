@@ -10,7 +10,7 @@ mod write;
 use std::collections::HashMap;
 
 use agent_common::image::layout::ENTRIES_MAX;
-use agent_common::image::{Action, Seed, Space};
+use agent_common::image::{Action, Actions, Seed, Space};
 
 use self::ipv4::Ipv4;
 use self::link::{Cover, Links, NONE};
@@ -81,12 +81,16 @@ impl Plan {
         }
         addresses.dedup();
         let mut links = Links::default();
-        let link = links.add(None, 0, action, NONE);
+        let link = links.add(None, 0, Actions::both(action), NONE);
         let mut ipv4_prefixes = 0;
         let ipv4 = if addresses.first() == Some(&0) {
             // 0.0.0.0 cannot have a slot, and neither can then the rest of its /24.
             let rest = addresses.split_off(addresses.partition_point(|address| *address < 256));
-            let node = |address: &u32| Node { first: *address, last: *address, link: links.add(None, 0, action, NONE) };
+            let node = |address: &u32| Node {
+                first: *address,
+                last: *address,
+                link: links.add(None, 0, Actions::both(action), NONE),
+            };
             let nodes: Vec<_> = addresses.iter().map(node).collect();
             ipv4_prefixes = nodes.len() as u64;
             Ipv4::of_addresses(rest, flatten(&nodes, &mut links).ranges)
@@ -166,7 +170,7 @@ impl Plan {
                     let parent = parents.into_iter().find_map(|parent| domains.get(parent).copied());
                     let excepted = parent
                         .and_then(|parent| self.links.get(parent))
-                        .is_some_and(|link| link.action == Action::Allow);
+                        .is_some_and(|link| link.actions.outbound == Action::Allow);
                     if !excepted {
                         domains.insert(name.clone(), keyed.link);
                         self.labels = self.labels.max(*labels);
@@ -202,8 +206,9 @@ impl Plan {
             },
             None => {
                 let within = covering(&self.ipv6, address);
-                let excepted =
-                    within.and_then(|link| self.links.get(link)).is_some_and(|link| link.action == Action::Allow);
+                let excepted = within
+                    .and_then(|link| self.links.get(link))
+                    .is_some_and(|link| link.actions.outbound == Action::Allow);
                 if excepted { within } else { ipv6.get(&address).copied().or(within) }
             }
         }

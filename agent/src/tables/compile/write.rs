@@ -122,7 +122,7 @@ impl Plan {
         let segments = &self.segments;
         let entry = |link: u32| self.links.get(link).map(|link| link.entry).filter(|entry| *entry != NONE);
         let classes = self.links.classes().iter();
-        let classes = classes.map(|(expires, action, next)| class_word(*expires, *action, entry(*next)));
+        let classes = classes.map(|(expires, actions, next)| class_word(*expires, *actions, entry(*next)));
         put_words(image, CLASSES, classes);
         let root = self.ipv4.root.iter();
         put_numbers(image, segments.directory, root.map(|top| if *top == 0 { 0 } else { segments.tops + top - 1 }));

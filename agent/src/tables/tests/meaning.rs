@@ -4,7 +4,7 @@ use agent_common::image;
 
 use super::{ruled, tables, value};
 use crate::intel::Observable;
-use crate::policy::{Action, Ruled};
+use crate::policy::{Action, Inbound, Ruled};
 use crate::tables::{Bearing, Tables, UnenforcedReason, look_up};
 
 fn blocks(text: &str) -> Ruled {
@@ -16,6 +16,29 @@ fn action(tables: &Tables, text: &str, now: u32) -> Option<image::Action> {
         Bearing::Hit(hit) => Some(hit.action),
         Bearing::Unknown | Bearing::Unseen => None,
     }
+}
+
+/// What an image says of a connection from an address.
+fn inbound(tables: &Tables, text: &str, now: u32) -> Option<image::Action> {
+    match look_up(tables.image.as_slice(), &value(text), now).unwrap() {
+        Bearing::Hit(hit) => Some(hit.inbound),
+        Bearing::Unknown | Bearing::Unseen => None,
+    }
+}
+
+#[test]
+fn the_strongest_of_those_that_live_long_enough_decides_about_what_the_other_end_begins() {
+    let with =
+        |source, action, inbound, expires| Ruled { inbound, ..ruled(value("198.51.100.7"), source, action, expires) };
+    let quiet = with("a", Action::Block, Inbound::Ignore, 0);
+    assert_eq!(inbound(&tables(vec![quiet.clone()], Vec::new()), "198.51.100.7", 1), Some(image::Action::Allow));
+    let lasting = with("b", Action::Report, Inbound::Block, 0);
+    let both = tables(vec![quiet.clone(), lasting], Vec::new());
+    assert_eq!(action(&both, "198.51.100.7", 1), Some(image::Action::Block));
+    assert_eq!(inbound(&both, "198.51.100.7", 1), Some(image::Action::Block));
+    // What ends sooner than the entry would outlive itself in it.
+    let passing = with("b", Action::Report, Inbound::Block, 100);
+    assert_eq!(inbound(&tables(vec![quiet, passing], Vec::new()), "198.51.100.7", 1), Some(image::Action::Allow));
 }
 
 #[test]

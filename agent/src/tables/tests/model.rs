@@ -83,7 +83,7 @@ pub(super) fn check(tables: &Tables, rules: &[Ruled], exceptions: &[Observable],
     let expected = expected(rules, exceptions, value, now);
     let context = || format!("{value} at {now}: found {found:?}, expected {expected:?}");
     assert_eq!(found.map(|hit| hit.action), expected.as_ref().map(|(action, _)| *action), "{}", context());
-    let (Some(Hit { entry, action }), Some((_, primaries))) = (found, &expected) else { return };
+    let (Some(Hit { entry, action, .. }), Some((_, primaries))) = (found, &expected) else { return };
     let Some(matched) = tables.provenance.get(entry) else {
         assert_eq!(action, image::Action::Allow, "no provenance: {}", context());
         return;
