@@ -14,7 +14,7 @@ use aya_ebpf::programs::SkBuffContext;
 
 use super::destination::{Act, Actor, Judged, Socket, judge, judge_behaviour, tell};
 use super::memory::{is_told, note, recall};
-use super::packet::{ETH_P_IP, ETH_P_IPV6, Headers, Packet, TCP};
+use super::packet::{ETH_P_IP, ETH_P_IPV6, Headers, IPV4, IPV6, Packet, TCP};
 use super::{PASS, REFUSE, bit, field};
 use crate::clock::{Now, switched_on};
 use crate::emit::damaged;
@@ -63,27 +63,31 @@ fn answer(socket: *mut bpf_sock, headers: &Headers, now: &Now, judged: Judged) -
 }
 
 /// What the settings and the image say of where a packet goes.
-// verifier: a frame of its own, so that what it keeps at hand does not meet what the packet's ways through the parser leave
-// ("R2 !read_ok"), seen on 6.18.
-#[inline(never)]
-fn judge_headers(config: &'static Config, headers: &Headers, judged: &mut Judged) {
+// verifier: inlined, because a call that two ways lead to is a "back-edge" before 6.6, seen on 6.1.
+#[inline(always)]
+fn judge_headers(config: &'static Config, headers: &Headers) -> Judged {
     let target = headers.target;
     if let Some(generation) = Generation::current() {
         match image::find_destination(&generation, target.high, target.low, target.port) {
             Ok(None) => {}
-            Ok(Some(found)) => *judged = judge(&generation, &Now::with(config), found),
+            Ok(Some(found)) => {
+                let judged = judge(&generation, &Now::with(config), found);
+                if judged.is_hit() {
+                    return judged;
+                }
+            }
             Err(image::Damaged) => damaged(),
         }
     }
-    if headers.is_routed && !judged.is_hit() {
-        *judged = judge_behaviour(&Now::with(config), Behaviour::SourceRoute, config.source_routes);
+    if headers.is_routed {
+        return judge_behaviour(&Now::with(config), Behaviour::SourceRoute, config.source_routes);
     }
+    Judged::NOTHING
 }
 
 #[inline(always)]
 fn decide(context: *mut __sk_buff, config: &'static Config, headers: Headers) -> i32 {
-    let mut judged = Judged::NOTHING;
-    judge_headers(config, &headers, &mut judged);
+    let judged = judge_headers(config, &headers);
     if !judged.is_hit() {
         return PASS;
     }
@@ -104,8 +108,8 @@ fn judge_packet(context: *mut __sk_buff) -> i32 {
     let Some(config) = switched_on() else { return PASS };
     let packet = Packet::new(context);
     match u16::from_be(field!(context, protocol) as u16) {
-        ETH_P_IP => decide(context, config, packet.headers4()),
-        ETH_P_IPV6 => decide(context, config, packet.headers6()),
+        ETH_P_IP if packet.holds(IPV4) => decide(context, config, packet.headers4()),
+        ETH_P_IPV6 if packet.holds(IPV6) => decide(context, config, packet.headers6()),
         _ => PASS,
     }
 }

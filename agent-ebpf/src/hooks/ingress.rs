@@ -11,7 +11,7 @@ use aya_ebpf::programs::SkBuffContext;
 
 use super::destination::{Act, Actor, Judged, Socket, Target, tell};
 use super::memory::recall;
-use super::packet::{Arrival, ETH_P_IP, ETH_P_IPV6, Packet, TCP};
+use super::packet::{Arrival, ETH_P_IP, ETH_P_IPV6, IPV4, IPV6, Packet, TCP};
 use super::{PASS, REFUSE, bit, field, verdict};
 use crate::clock::{Now, switched_on};
 use crate::emit::damaged;
@@ -97,8 +97,8 @@ fn decide(context: *mut __sk_buff, config: &'static Config, arrival: Arrival) ->
 fn judge_packet(context: *mut __sk_buff) -> i32 {
     let packet = Packet::new(context);
     let arrival = match u16::from_be(field!(context, protocol) as u16) {
-        ETH_P_IP => packet.arrival4(),
-        ETH_P_IPV6 => packet.arrival6(),
+        ETH_P_IP if packet.holds(IPV4) => packet.arrival4(),
+        ETH_P_IPV6 if packet.holds(IPV6) => packet.arrival6(),
         _ => return PASS,
     };
     if !arrival.begins {

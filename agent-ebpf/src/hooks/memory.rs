@@ -59,9 +59,8 @@ pub unsafe fn recall(socket: *mut c_void) -> *mut SocketMemory {
 #[inline(always)]
 pub unsafe fn is_told(memory: *const SocketMemory, target: &Target, judged: &Judged) -> bool {
     // SAFETY: the caller's promise.
-    let (high, low, generation, port, verdict) = unsafe {
-        ((*memory).high, (*memory).low, (*memory).generation, (*memory).port, (*memory).verdict)
-    };
+    let (high, low, generation, port, verdict) =
+        unsafe { ((*memory).high, (*memory).low, (*memory).generation, (*memory).port, (*memory).verdict) };
     high == target.high
         && low == target.low
         && port == target.port

@@ -2,6 +2,7 @@
 // verifier: what loops find out is blurred, or it follows the lookup anew for each way through them ("BPF program is too
 // large"), seen on 6.18. That takes a helper call, so it is only done where there are options or extension headers.
 
+use core::arch::asm;
 use core::ptr::read_unaligned;
 
 use agent_common::canon::mapped;
@@ -13,6 +14,9 @@ use crate::kmem::blurred;
 
 pub const AF_INET: u16 = 2;
 pub const AF_INET6: u16 = 10;
+/// Bytes of the fixed headers.
+pub const IPV4: usize = 20;
+pub const IPV6: usize = 40;
 pub const ETH_P_IP: u16 = 0x0800;
 pub const ETH_P_IPV6: u16 = 0x86dd;
 pub const TCP: u8 = 6;
@@ -27,8 +31,8 @@ const FRAGMENT: u8 = 44;
 const DESTINATION_OPTIONS: u8 = 60;
 /// Extension headers that are followed; behind more of them no port is seen.
 const HEADERS: u32 = 3;
-/// RFC 791 §3.1.
-const OPTIONS_MAX: u64 = 40;
+/// RFC 791 §3.1. Options that are looked at, no operations among them.
+const OPTIONS: u32 = 8;
 const IPOPT_END: u8 = 0;
 const IPOPT_NOOP: u8 = 1;
 const IPOPT_LSRR: u8 = 131;
@@ -38,6 +42,17 @@ const ROUTED: u64 = 1 << 32;
 const LATER: u64 = 1 << 33;
 /// Offsets that are followed into a packet: more than the headers here can take.
 const REACH: u64 = 4095;
+
+/// 1 for 0, and 0 for any other number below 2^63.
+// verifier: without a branch, so that it goes one way and not as many as there are protocols; the instructions are written out,
+// or the compiler makes branches of them. Seen on 6.1.
+#[inline(always)]
+fn is_zero(number: u64) -> u64 {
+    let mut value = number;
+    // SAFETY: two instructions on one register.
+    unsafe { asm!("{0} += -1", "{0} >>= 63", inout(reg) value, options(pure, nomem, nostack, preserves_flags)) };
+    value
+}
 
 /// A packet's headers, from the IP header on.
 #[derive(Clone, Copy)]
@@ -74,13 +89,27 @@ pub struct Arrival {
 impl Packet {
     #[inline(always)]
     pub fn new(context: *const __sk_buff) -> Self {
-        Self { start: field!(context, data) as usize as *const u8, end: field!(context, data_end) as usize as *const u8 }
+        Self {
+            start: field!(context, data) as usize as *const u8,
+            end: field!(context, data_end) as usize as *const u8,
+        }
+    }
+
+    /// Whether so many bytes are at hand, as those of a fixed header always are.
+    // verifier: asked first, so that what is read of it goes one way; else each half of an address is also followed as 0.
+    #[inline(always)]
+    pub fn holds(self, bytes: usize) -> bool {
+        self.start.wrapping_add(bytes) <= self.end
     }
 
     /// The number at an offset; 0 past what of the packet is at hand.
     #[inline(always)]
     pub fn read<T: Copy + Default>(self, offset: u64) -> T {
-        let at = self.start.wrapping_add((offset & REACH) as usize);
+        let mut at = self.start.wrapping_add((offset & REACH) as usize);
+        // verifier: what is compared and what is read must be one register; computed twice it takes them for two places ("offset
+        // is outside of the packet"), seen on 6.18.
+        // SAFETY: one instruction that changes nothing.
+        unsafe { asm!("{0} += 0", inout(reg) at, options(pure, nomem, nostack, preserves_flags)) };
         if at.wrapping_add(size_of::<T>()) > self.end {
             return T::default();
         }
@@ -98,9 +127,15 @@ impl Packet {
         Target { high: u64::from_be(self.read(offset)), low: u64::from_be(self.read(offset + 8)), port: 0 }
     }
 
+    /// The port at an offset, or 0 for a protocol without ports and for all fragments but the first.
     #[inline(always)]
-    fn port(self, protocol: u8, offset: u64) -> u16 {
-        if matches!(protocol, TCP | UDP | DCCP | SCTP | UDP_LITE) { u16::from_be(self.read(offset)) } else { 0 }
+    fn port(self, protocol: u8, fragment: u64, offset: u64) -> u16 {
+        const LOW: u64 = 1 << TCP | 1 << UDP | 1 << DCCP;
+        const HIGH: u64 = 1 << (SCTP - 128) | 1 << (UDP_LITE - 128);
+        let (quarter, bit) = (u64::from(protocol >> 6), u64::from(protocol & 63));
+        let has_ports = ((LOW >> bit) & is_zero(quarter)) | ((HIGH >> bit) & is_zero(quarter ^ 2));
+        let mask = (has_ports & is_zero(fragment) & 1).wrapping_neg();
+        u16::from_be(self.read(offset)) & mask as u16
     }
 
     /// The headers of an IPv4 packet (RFC 791 §3.1).
@@ -109,8 +144,7 @@ impl Packet {
         const OFFSET: u16 = 0x1fff;
         let length = u64::from(self.read::<u8>(0) & 15) * 4;
         let protocol = self.read::<u8>(9);
-        let is_first = u16::from_be(self.read(6)) & OFFSET == 0;
-        let port = self.port(if is_first { protocol } else { 0 }, length + 2);
+        let port = self.port(protocol, u64::from(u16::from_be(self.read(6)) & OFFSET), length + 2);
         let mut is_routed = false;
         if length > 20 {
             is_routed = blurred(u64::from(self.has_route(length))) & 1 != 0;
@@ -118,31 +152,26 @@ impl Packet {
         Headers { target: Target { port, ..self.address4(16) }, family: AF_INET, protocol, is_routed }
     }
 
-    /// Whether the IPv4 options hold a source route.
+    /// Whether the IPv4 options hold a source route, or are more than anybody has a use for.
     #[inline(always)]
     fn has_route(self, length: u64) -> bool {
-        let mut next = 20;
-        for at in 20..20 + OPTIONS_MAX {
-            if at >= length {
-                return false;
-            }
-            if at != next {
-                continue;
-            }
-            match self.read::<u8>(at) {
+        let mut at = 20;
+        for _ in 0..OPTIONS {
+            let kind = if at < length { self.read::<u8>(at) } else { IPOPT_END };
+            match kind {
                 IPOPT_END => return false,
-                IPOPT_NOOP => next = at + 1,
                 IPOPT_LSRR | IPOPT_SSRR => return true,
+                IPOPT_NOOP => at += 1,
                 _ => {
-                    let length = self.read::<u8>(at + 1);
-                    if length < 2 {
+                    let bytes = self.read::<u8>(at + 1);
+                    if bytes < 2 {
                         return false;
                     }
-                    next = at + u64::from(length);
+                    at = (at + u64::from(bytes)) & REACH;
                 }
             }
         }
-        false
+        true
     }
 
     /// The headers of an IPv6 packet (RFC 8200 §3).
@@ -150,9 +179,9 @@ impl Packet {
     pub fn headers6(self) -> Headers {
         let transport = self.transport6();
         let protocol = transport as u8;
-        let carries = if transport & LATER == 0 { protocol } else { 0 };
+        let port = self.port(protocol, transport & LATER, (transport >> 16) + 2);
         Headers {
-            target: Target { port: self.port(carries, (transport >> 16) + 2), ..self.address6(24) },
+            target: Target { port, ..self.address6(24) },
             family: AF_INET6,
             protocol,
             is_routed: transport & ROUTED != 0,

@@ -32,8 +32,8 @@ const IPOPT_END: u8 = 0;
 const IPOPT_NOOP: u8 = 1;
 const IPOPT_LSRR: u8 = 131;
 const IPOPT_SSRR: u8 = 137;
-/// Most bytes of IPv4 options.
-const IP_OPTIONS_MAX: u64 = 40;
+/// IPv4 options that are looked at, no operations among them.
+const OPTIONS: u32 = 8;
 /// Control messages that are looked at for a route.
 const MESSAGES: u64 = 16;
 /// Bytes of the value that a program is shown, a page: what is longer cannot be seen whole.
@@ -70,33 +70,26 @@ const NO_ROUTE: Route = u64::MAX;
 /// There is a route whose hops are not looked for.
 const ELSEWHERE: Route = u64::MAX - 1;
 
-/// The source route in IPv4 options.
+/// The source route in IPv4 options; one is supposed where they are more than anybody has a use for.
 #[inline(always)]
 fn route4(value: Value) -> Route {
-    let mut next = 0u64;
-    for at in 0..IP_OPTIONS_MAX {
-        if at != next {
-            continue;
-        }
-        let kind = value.read::<u8>(at);
-        if kind == IPOPT_NOOP {
-            next = at + 1;
-            continue;
-        }
-        if kind == IPOPT_END {
-            return NO_ROUTE;
-        }
-        if kind == IPOPT_LSRR || kind == IPOPT_SSRR {
+    let mut at = 0u64;
+    for _ in 0..OPTIONS {
+        match value.read::<u8>(at) {
+            IPOPT_END => return NO_ROUTE,
+            IPOPT_NOOP => at += 1,
             // Kind, length, pointer, then the addresses.
-            return at + 3;
+            IPOPT_LSRR | IPOPT_SSRR => return at + 3,
+            _ => {
+                let length = value.read::<u8>(at + 1);
+                if length < 2 {
+                    return NO_ROUTE;
+                }
+                at = (at + u64::from(length)) & (u64::from(SHOWN) - 1);
+            }
         }
-        let length = value.read::<u8>(at + 1);
-        if length < 2 {
-            return NO_ROUTE;
-        }
-        next = at + u64::from(length);
     }
-    NO_ROUTE
+    ELSEWHERE
 }
 
 /// The first hop of an IPv6 routing header; an empty one removes it.

@@ -30,7 +30,11 @@ fn created(context: &SockContext) -> i32 {
     if !judged.is_hit() {
         return PASS;
     }
-    tell(&now, &Act { target: NO_TARGET, local_port: 0, socket, hook: Hook::SockCreate, actor: Actor::Current }, judged);
+    tell(
+        &now,
+        &Act { target: NO_TARGET, local_port: 0, socket, hook: Hook::SockCreate, actor: Actor::Current },
+        judged,
+    );
     if judged.blocks() { REFUSE } else { PASS }
 }
 
@@ -40,7 +44,7 @@ pub fn sock_create(context: SockContext) -> i32 {
     bit(created(&context))
 }
 
-/// As [`sock_create`], and remembers who made the socket, which the egress hook cannot tell. Linux has it since 5.12.
+/// As [`sock_create`], and remembers who made the socket, which the egress hook cannot tell.
 #[cgroup_sock(sock_create)]
 pub fn sock_create_remembering(context: SockContext) -> i32 {
     // SAFETY: the context of this program.

@@ -147,7 +147,11 @@ fn refuses_to_make(context: *mut c_void) -> bool {
         protocol: u16::from_be(argument(context, 2).get() as u16),
         socket_type: (argument(context, 1).get() & TYPE_MASK) as u16,
     };
-    tell(&now, &Act { target: NO_TARGET, local_port: 0, socket, hook: Hook::SocketCreate, actor: Actor::Current }, judged);
+    tell(
+        &now,
+        &Act { target: NO_TARGET, local_port: 0, socket, hook: Hook::SocketCreate, actor: Actor::Current },
+        judged,
+    );
     judged.blocks()
 }
 

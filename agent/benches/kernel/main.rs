@@ -7,6 +7,7 @@
 mod blocked;
 mod connect;
 mod intelligence;
+mod packet;
 mod publish;
 mod report;
 mod sample;
@@ -24,7 +25,7 @@ use crate::sandbox::Sandbox;
 /// Benches of the kernel half.
 #[derive(Parser)]
 struct Arguments {
-    /// Only benches whose name contains this: connect, blocked, publish
+    /// Only benches whose name contains this: connect, packet, blocked, publish
     only: Option<String>,
     /// Folder for kernel.json
     #[arg(long, default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/bench"))]
@@ -46,7 +47,8 @@ struct Arguments {
 /// A bench: its name, and what it adds to the report.
 type Bench = (&'static str, fn(&Sandbox, bool, &mut Report) -> Result<()>);
 
-const BENCHES: [Bench; 3] = [("connect", connect::run), ("blocked", blocked::run), ("publish", publish::run)];
+const BENCHES: [Bench; 4] =
+    [("connect", connect::run), ("packet", packet::run), ("blocked", blocked::run), ("publish", publish::run)];
 
 fn main() -> ExitCode {
     match run(&Arguments::parse()) {

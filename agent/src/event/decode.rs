@@ -64,7 +64,13 @@ fn task(process: &Process) -> Task {
 
 fn network(bytes: &[u8]) -> Result<Action, DecodeError> {
     let record: NetworkRecord = prefix(bytes)?;
-    if matches!(Hook::from_u8(record.header.hook), Some(Hook::SockCreate | Hook::SocketCreate)) {
+    let has_none = match Hook::from_u8(record.header.hook) {
+        Some(Hook::SockCreate | Hook::SocketCreate) => true,
+        // A route whose first hop was not looked for.
+        Some(Hook::Setsockopt) => record.address == [0; 16],
+        _ => false,
+    };
+    if has_none {
         let NetworkRecord { family, protocol, socket_type, .. } = record;
         return Ok(Action::Socket { family, protocol, socket_type });
     }

@@ -17,7 +17,7 @@ use super::{bpf, fanotify};
 
 pub use advice::{Capability, State, advise};
 pub use plan::{ExecPath, Plan, plan};
-pub use program::attach_empty_connect4;
+pub use program::{attach_empty_connect4, attach_empty_egress};
 
 /// Where bpffs is mounted everywhere.
 const BPFFS: &str = "/sys/fs/bpf";
@@ -81,6 +81,8 @@ pub struct Facts {
     pub image_maps: Attempt,
     /// `cgroup/connect4`, `connect6`, `sendmsg4`, `sendmsg6`.
     pub network: [Attempt; 4],
+    /// `cgroup/setsockopt`, `cgroup/sock_create`, `cgroup_skb/egress`, `cgroup_skb/ingress`.
+    pub layers: [Attempt; 4],
     /// `tp_btf/sched_process_exec` loads and attaches.
     pub exec_tracing: Attempt,
     /// A program there may call `bpf_send_signal`.
@@ -132,6 +134,7 @@ pub fn probe() -> Facts {
         ring_buffer: ring_buffer(),
         image_maps: image_maps(),
         network: NETWORK_HOOKS.map(program::network),
+        layers: program::layers(),
         exec_tracing: exec(program::exec_tracing),
         send_signal: exec(program::send_signal),
         lsm: exec(program::lsm),

@@ -27,14 +27,8 @@ fn judged_at_egress(event: &Event, address: &str, verdict: Verdict) {
     assert_eq!(destination(event).0, address.parse::<std::net::IpAddr>().unwrap());
 }
 
-/// Whether the kernel lets programs remember who made a socket (5.12).
-fn remembers_makers() -> bool {
-    crate::sandbox::kernel_version() >= (5, 12)
-}
-
 fn named(event: &Event) {
-    let expected = if remembers_makers() { std::process::id() } else { 0 };
-    assert_eq!(event.task.key.pid, expected);
+    assert_eq!(event.task.key.pid, std::process::id());
 }
 
 #[test]

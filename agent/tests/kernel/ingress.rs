@@ -46,9 +46,7 @@ fn arrived(event: &Event, verdict: Verdict, at: SocketAddr, protocol: i32) {
     assert_eq!(destination(event).0, CLIENT.parse::<Ipv4Addr>().unwrap());
     let Did::Network { port, local_port, protocol: told, .. } = event.action else { panic!("{event:?}") };
     assert!(port != 0 && local_port == at.port() && i32::from(told) == protocol, "{event:?}");
-    // Linux lets programs remember who made a socket since 5.12.
-    let expected = if crate::sandbox::kernel_version() >= (5, 12) { std::process::id() } else { 0 };
-    assert_eq!(event.task.key.pid, expected);
+    assert_eq!(event.task.key.pid, std::process::id());
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use super::{Attempt, CAPABILITIES, ExecPath, Facts, Plan, Refusal};
+use crate::kernel::Bprm;
 
 /// How a capability fares.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -59,6 +60,7 @@ fn missing<'a>(facts: &Facts, names: &[&'a str]) -> Vec<&'a str> {
 pub fn advise(facts: &Facts, plan: &Plan) -> Vec<Capability> {
     let mut lines = basis(facts);
     lines.extend(network(facts));
+    lines.extend(layers(facts, plan));
     lines.extend(exec(facts, plan));
     lines.extend(surroundings(facts));
     lines
@@ -149,6 +151,31 @@ fn network(facts: &Facts) -> Vec<Capability> {
             attempt(facts, name, tried, &good_for, needs, State::Impossible)
         })
         .collect()
+}
+
+/// The hooks behind connect and sendmsg.
+fn layers(facts: &Facts, plan: &Plan) -> Vec<Capability> {
+    let names = ["cgroup_setsockopt", "cgroup_sock_create", "cgroup_egress", "cgroup_ingress"];
+    let good_for = [
+        "source routes are refused",
+        "raw sockets are judged, and who made a socket is known",
+        "where each packet goes is looked up",
+        "who connects to this host is looked up",
+    ];
+    let tried = names.into_iter().zip(good_for).zip(&facts.layers);
+    let needs = ("5.7", "CONFIG_CGROUP_BPF=y");
+    let mut lines: Vec<Capability> = tried
+        .map(|((name, good_for), tried)| attempt(facts, name, tried, good_for, needs, State::Impossible))
+        .collect();
+    let name = "lsm_socket";
+    lines.push(if plan.bprm == Bprm::None {
+        let why =
+            "no LSM program is called: the making of packet sockets is not seen, and what their frames hold neither";
+        line(name, State::Impossible, why, Some("see lsm_bprm_check_security".into()))
+    } else {
+        line(name, State::Available, "packet sockets, and what cgroups are not asked about, are judged", None)
+    });
+    lines
 }
 
 fn exec(facts: &Facts, plan: &Plan) -> Vec<Capability> {

@@ -12,7 +12,10 @@ use crate::kernel::btf::{self, Structures};
 const PROG_LOAD: libc::c_long = 5;
 const RAW_TRACEPOINT_OPEN: libc::c_long = 17;
 
+const CGROUP_SKB: u32 = 8;
+const CGROUP_SOCK: u32 = 9;
 const CGROUP_SOCK_ADDR: u32 = 18;
+const CGROUP_SOCKOPT: u32 = 25;
 const TRACING: u32 = 26;
 const LSM: u32 = 29;
 
@@ -102,14 +105,23 @@ fn attach(program: BorrowedFd<'_>) -> io::Result<OwnedFd> {
 }
 
 /// A cgroup program that lets everything pass.
-fn pass(attach_type: u32) -> io::Result<OwnedFd> {
-    let target = Target { kind: CGROUP_SOCK_ADDR, attach_type, ..Target::default() };
+fn pass(kind: u32, attach_type: u32) -> io::Result<OwnedFd> {
+    let target = Target { kind, attach_type, ..Target::default() };
     load_program(target, &[set(R0, 1), exit()])
+}
+
+const EGRESS: u32 = 1;
+
+/// The hooks behind connect and sendmsg, each with such a program; loaded, attached nowhere: `cgroup/setsockopt`,
+/// `cgroup/sock_create`, `cgroup_skb/egress`, `cgroup_skb/ingress`.
+pub(super) fn layers() -> [Attempt; 4] {
+    [(CGROUP_SOCKOPT, 22), (CGROUP_SOCK, 2), (CGROUP_SKB, EGRESS), (CGROUP_SKB, 0)]
+        .map(|(kind, attach_type)| pass(kind, attach_type).map(drop).map_err(Refusal::from))
 }
 
 /// Such a program; loaded, attached nowhere.
 pub(super) fn network(attach_type: u32) -> Attempt {
-    pass(attach_type).map(drop).map_err(Refusal::from)
+    pass(CGROUP_SOCK_ADDR, attach_type).map(drop).map_err(Refusal::from)
 }
 
 /// Such a program on `cgroup/connect4` of a cgroup2 directory for as long as the returned descriptor is open: what a hook
@@ -119,7 +131,15 @@ pub(super) fn network(attach_type: u32) -> Attempt {
 /// It cannot be loaded or attached.
 pub fn attach_empty_connect4(cgroup: &Path) -> io::Result<OwnedFd> {
     const CONNECT4: u32 = 10;
-    attach_cgroup(pass(CONNECT4)?.as_fd(), File::open(cgroup)?.as_fd(), CONNECT4)
+    attach_cgroup(pass(CGROUP_SOCK_ADDR, CONNECT4)?.as_fd(), File::open(cgroup)?.as_fd(), CONNECT4)
+}
+
+/// As [`attach_empty_connect4`], on `cgroup_skb/egress`.
+///
+/// # Errors
+/// It cannot be loaded or attached.
+pub fn attach_empty_egress(cgroup: &Path) -> io::Result<OwnedFd> {
+    attach_cgroup(pass(CGROUP_SKB, EGRESS)?.as_fd(), File::open(cgroup)?.as_fd(), EGRESS)
 }
 
 fn exec_target(types: &Structures<'_>) -> Result<Target, Refusal> {

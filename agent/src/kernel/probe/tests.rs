@@ -21,6 +21,7 @@ fn best() -> Facts {
         ring_buffer: Ok(()),
         image_maps: Ok(()),
         network: [Ok(()), Ok(()), Ok(()), Ok(())],
+        layers: [Ok(()), Ok(()), Ok(()), Ok(())],
         exec_tracing: Ok(()),
         send_signal: Ok(()),
         lsm: Ok(()),
@@ -174,7 +175,7 @@ fn whatever_is_not_available_has_a_reason() {
         assert!(!line.why.is_empty());
         assert!(line.state == State::Available || line.fix.is_some(), "{line:?}");
     }
-    assert_eq!(lines.iter().filter(|line| line.state == State::Impossible).count(), 9);
+    assert_eq!(lines.iter().filter(|line| line.state == State::Impossible).count(), 10);
 }
 
 #[test]
@@ -195,4 +196,15 @@ fn this_kernel_answers_and_nothing_stays_behind() {
     assert_eq!(steady(probe()), facts);
     // Other tests open files meanwhile; a leak of one probe would be some ten.
     assert!(descriptors() < before + 10);
+}
+
+#[test]
+fn without_lsm_programs_packet_sockets_are_said_to_go_unseen() {
+    let mut facts = best();
+    facts.lsm_is_active = Some(false);
+    let told = line(&facts, "lsm_socket");
+    assert_eq!(told.state, State::Impossible);
+    assert!(told.why.contains("packet sockets"), "{}", told.why);
+    facts.layers[2] = refused(libc::EINVAL);
+    assert_eq!(line(&facts, "cgroup_egress").state, State::Impossible);
 }
