@@ -259,9 +259,9 @@ async fn sources(shared: &Shared) -> Value {
         .iter()
         .map(|supplier| {
             let mut reasons: BTreeMap<String, u64> = BTreeMap::new();
-            let parsed = supplier.load.iter().flat_map(|load| &load.skipped);
-            for skipped in parsed.chain(&supplier.skipped) {
-                *reasons.entry(json!(skipped.reason).as_str().unwrap_or_default().to_owned()).or_default() += 1;
+            let parsed = supplier.load.iter().flat_map(|load| load.skipped.counts());
+            for (reason, count) in parsed.chain(supplier.skipped.counts()) {
+                *reasons.entry(json!(reason).as_str().unwrap_or_default().to_owned()).or_default() += count;
             }
             let load = supplier.load.as_deref();
             let progress = lock(&shared.fetches).get(&supplier.source.name).cloned().unwrap_or_default();
@@ -301,11 +301,14 @@ async fn explain(shared: &Shared, text: &str) -> Answer {
     };
     let mode = read(&shared.settings).mode;
     let hit = look_up(&image, &value);
-    let matched = hit.and_then(|hit| live.provenance.get(hit.entry));
-    let behind: Vec<&Ruled> =
-        matched.iter().flat_map(|matched| matched.primary().into_iter().chain(matched.others())).collect();
+    let matched = hit.and_then(|hit| shared.known(&live, hit.entry));
+    let behind: Vec<Ruled> = matched
+        .iter()
+        .flat_map(|matched| std::iter::once(matched.primary()).chain(matched.others()))
+        .cloned()
+        .collect();
     let is_seen = !matches!(value, Observable::Domain(_) | Observable::Url(_) | Observable::FileName(_));
-    let listed: Vec<&Ruled> = if behind.is_empty() {
+    let listed: Vec<Ruled> = if behind.is_empty() {
         live.provenance.ruled().iter().filter(|ruled| ruled.observable == value).take(32).collect()
     } else {
         behind
@@ -325,7 +328,7 @@ async fn explain(shared: &Shared, text: &str) -> Answer {
         }
         (None, _) => ("passed", "no indicator in force matches it".to_owned()),
     };
-    let indicators: Vec<Value> = listed.iter().map(|ruled| describe(ruled)).collect();
+    let indicators: Vec<Value> = listed.iter().map(describe).collect();
     let skipped = skipped(shared, &value).await;
     Answer::Done(json!({
         "schema": 1, "value": value.to_string(), "type": value.type_name(), "outcome": outcome, "why": why,
@@ -351,11 +354,12 @@ fn describe(ruled: &Ruled) -> Value {
 async fn skipped(shared: &Shared, value: &Observable) -> Vec<Value> {
     let text = value.to_string();
     let intake = shared.intake.lock().await;
-    let of = |source: &str, skipped: &Skipped| json!({ "source": source, "origin": skipped.origin.to_string(), "reason": skipped.reason, "why": skipped.why });
+    let of = |source: &str, skipped: Skipped| json!({ "source": source, "origin": skipped.origin.to_string(), "reason": skipped.reason, "why": skipped.why });
     let mut found = Vec::new();
     for supplier in intake.suppliers() {
-        let parsed = supplier.load.iter().flat_map(|load| &load.skipped);
-        let same = parsed.chain(&supplier.skipped).filter(|skipped| skipped.value.split(", ").any(|part| part == text));
+        let parsed = supplier.load.iter().flat_map(|load| load.skipped.iter());
+        let all = parsed.chain(supplier.skipped.iter());
+        let same = all.filter(|skipped| skipped.value.split(", ").any(|part| part == text));
         found.extend(same.take(32).map(|skipped| of(&supplier.source.name, skipped)));
     }
     found

@@ -18,7 +18,7 @@ use crate::health::{Fault, Health};
 use crate::host::{DPKG_INFO, network_identity};
 use crate::intel::fetch::State;
 use crate::intel::source::{self, Kept, Load};
-use crate::intel::{Action, Skipped, Source, normalise};
+use crate::intel::{Action, Indicators, Skips, Source, normalise};
 use crate::policy::{self, LocalAction, NeverBlock, Rules, Supply, WarningList};
 use crate::settings::{Places, Settings};
 use crate::tables::Compilation;
@@ -35,7 +35,7 @@ pub struct Supplier {
     /// Outcome of its indicators in the live generation.
     pub outcome: policy::Outcome,
     /// Values left out by the policy in the live generation.
-    pub skipped: Vec<Skipped>,
+    pub skipped: Skips,
 }
 
 /// All sources with what they gave.
@@ -126,7 +126,7 @@ impl Intake {
                 load: None,
                 error: None,
                 outcome: policy::Outcome::default(),
-                skipped: Vec::new(),
+                skipped: Skips::default(),
             };
         }
         let read = source::load(&source, now);
@@ -148,7 +148,7 @@ impl Intake {
         let is_there = source.path.exists();
         self.note(Fault::SourceInvalid, &source.name, error.clone().filter(|_| is_there));
         self.note(Fault::SourceUnreadable, &source.name, error.clone().filter(|_| !is_there));
-        Supplier { source, load, error, outcome: policy::Outcome::default(), skipped: Vec::new() }
+        Supplier { source, load, error, outcome: policy::Outcome::default(), skipped: Skips::default() }
     }
 
     /// What a source said to an agent before this one.
@@ -223,7 +223,7 @@ impl Intake {
             whole.next_change = [whole.next_change, turns_stale].into_iter().flatten().min();
             supplier.outcome = ruling.outcome;
             supplier.skipped = ruling.skipped;
-            whole.ruled.extend(ruling.ruled);
+            whole.ruled.append(ruling.ruled);
             whole.exceptions.extend(ruling.exceptions);
             whole.next_change = [whole.next_change, ruling.next_change].into_iter().flatten().min();
         }
@@ -296,13 +296,13 @@ fn files_of(path: &Path) -> std::io::Result<Vec<PathBuf>> {
 
 /// A file that was good and is now refused keeps in force what it said when it was good.
 fn carry_over(mut load: Load, last_good: Option<&Load>) -> Load {
-    let Some(last_good) = last_good else { return load };
-    for refused in &load.refused {
-        let name = refused.file.to_string_lossy();
-        let kept = last_good.indicators.iter().filter(|indicator| *indicator.origin.file == *name);
-        let before = load.indicators.len();
-        load.indicators.extend(kept.cloned());
-        load.read += (load.indicators.len() - before) as u64;
+    let Some(last_good) = last_good.filter(|_| !load.refused.is_empty()) else { return load };
+    let refused: Vec<_> = load.refused.iter().map(|refused| refused.file.to_string_lossy()).collect();
+    let is_kept = |indicator: &crate::intel::Indicator| refused.iter().any(|name| *indicator.origin.file == **name);
+    let kept: Indicators = last_good.indicators.iter().filter(is_kept).collect();
+    if load.indicators.fits(&kept) {
+        load.read += kept.len() as u64;
+        Arc::make_mut(&mut load.indicators).append(kept);
     }
     load
 }

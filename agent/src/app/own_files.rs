@@ -57,7 +57,11 @@ pub fn listed<'a>(packages: &Packages, loads: impl Iterator<Item = &'a Load>) ->
 }
 
 fn digests<'a>(loads: impl Iterator<Item = &'a Load>) -> HashSet<ContentDigest> {
-    loads.flat_map(|load| &load.indicators).flat_map(|indicator| &indicator.observables).filter_map(content).collect()
+    loads
+        .flat_map(|load| load.indicators.views())
+        .flat_map(|view| view.values())
+        .filter_map(|(_, value)| content(&value))
+        .collect()
 }
 
 impl OwnFiles {

@@ -25,7 +25,7 @@ use crate::host::DigestCache;
 use crate::intel::Observable;
 use crate::kernel::{DigestKinds, Kernel, MappedImage, Report, Switches};
 use crate::settings::{Mode, Places, Settings};
-use crate::tables::{self, Bearing, Provenance, Summary};
+use crate::tables::{self, Bearing, Matched, Provenance, Summary};
 
 /// A generation that is or was live.
 pub struct Live {
@@ -195,21 +195,28 @@ impl Shared {
         let generations = read(&self.generations).clone();
         let by_entry = event.matched.and_then(|matched| {
             let live = generations.iter().find(|live| live.generation == matched.generation)?;
-            live.provenance.get(matched.entry)
+            self.known(live, matched.entry)
         });
-        let deciding = if by_entry.is_some() { None } else { self.deciding() };
         let found = by_entry.or_else(|| {
             let value = observable_of(&event.action)?;
-            let (image, live) = &deciding.as_ref()?;
-            live.provenance.get(look_up(image, &value)?.entry)
+            let (image, live) = self.deciding()?;
+            self.known(&live, look_up(&image, &value)?.entry)
         });
-        match found {
-            Some(found) => with(&Behind { primary: found.primary(), others: found.others().collect() }),
+        match &found {
+            Some(found) => with(&Behind { primary: Some(found.primary()), others: found.others().collect() }),
             None => {
                 self.health.raise(Fault::UnknownIndicator, "", format!("{:?}", event.matched));
                 with(&Behind::default())
             }
         }
+    }
+
+    /// What a generation knows of an entry of its own; that it cannot be read is a fault.
+    pub fn known(&self, live: &Live, entry: u32) -> Option<Matched> {
+        live.provenance.get(entry).unwrap_or_else(|error| {
+            self.health.raise(Fault::UnknownIndicator, "", format!("generation {}: {error}", live.generation));
+            None
+        })
     }
 
     /// What decides now: the image, and the generation that it is of. `None` before the first.

@@ -3,6 +3,7 @@
 use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::num::NonZeroU32;
+use std::sync::Arc;
 
 use agent_common::image;
 use jiff::Timestamp;
@@ -13,7 +14,8 @@ use super::key::{Key, UnenforcedReason};
 use super::provenance::Provenance;
 use super::summary::Losses;
 use crate::intel::Observable;
-use crate::policy::{Action, Ruled};
+use crate::intel::packed::Damaged;
+use crate::policy::{Action, Ruled, RuledValues};
 
 /// A key that an indicator or, with `ruled` of `None`, an exception asks for.
 struct Claim {
@@ -27,7 +29,7 @@ struct Claim {
 /// are made of these, so they are kept as small as they can be.
 type Single = (u32, u32);
 
-/// All claims, sorted by key; those for a single address by indicator, the others by [`strength`] within one key.
+/// All claims, sorted by key; those for a single address by indicator.
 pub(super) struct Claims {
     singles: Vec<Single>,
     others: Vec<Claim>,
@@ -36,22 +38,21 @@ pub(super) struct Claims {
 
 impl Claims {
     /// What indicators and exceptions ask for; what nobody can ask for is counted.
-    pub(super) fn of(ruled: &[Ruled], exceptions: &[Observable], losses: &mut Losses) -> Self {
-        let mut claims =
-            Self { singles: Vec::with_capacity(ruled.len()), others: Vec::new(), terms: Terms::new(ruled.len()) };
-        for (index, ruled) in (0_u32..).zip(ruled) {
-            let expires = seconds(ruled.expires);
-            claims.terms.push(expires, ruled.action);
-            claims.add(&ruled.observable, Some(index), expires, losses);
+    pub(super) fn of(ruled: &RuledValues, exceptions: &[Observable], losses: &mut Losses) -> Result<Self, Damaged> {
+        let mut claims = Self { singles: Vec::new(), others: Vec::new(), terms: Terms::default() };
+        for index in 0..ruled.len() as u32 {
+            let (action, expires) = ruled.decision(index as usize)?;
+            let expires = seconds(expires);
+            claims.terms.push(expires, action);
+            claims.add(&ruled.value(index as usize)?, Some(index), expires, losses);
         }
         for exception in exceptions {
             claims.add(exception, None, None, losses);
         }
         // As one number each, which sorts in half the time of a pair.
         claims.singles.sort_unstable_by_key(|(address, index)| u64::from(*address) << 32 | u64::from(*index));
-        let rank = |claim: &Claim| claim.ruled.and_then(|index| ruled.get(index as usize)).map(strength);
-        claims.others.sort_unstable_by(|one, other| one.key.cmp(&other.key).then_with(|| rank(one).cmp(&rank(other))));
-        claims
+        claims.others.sort_unstable_by(|one, other| one.key.cmp(&other.key));
+        Ok(claims)
     }
 
     fn add(&mut self, observable: &Observable, ruled: Option<u32>, expires: Option<NonZeroU32>, losses: &mut Losses) {
@@ -67,8 +68,8 @@ impl Claims {
     }
 
     /// The keys with their links.
-    pub(super) fn group(self, ruled: &[Ruled]) -> Grouped {
-        let Self { singles, others, terms } = self;
+    pub(super) fn group(self, ruled: &RuledValues) -> Result<Grouped, Damaged> {
+        let Self { singles, mut others, terms } = self;
         let mut grouped = Grouped {
             singles: Vec::with_capacity(singles.len()),
             links: Links::with_capacity(singles.len()),
@@ -78,43 +79,50 @@ impl Claims {
         for group in singles.chunk_by(|one, other| one.0 == other.0) {
             let link = match group {
                 [(_, index)] if *index != NONE => Some(grouped.add_lone(*index, &terms)),
-                group => grouped.add(&ranked(group, ruled), ruled),
+                group => grouped.add(&mut claims_of(group, &terms), ruled, &terms)?,
             };
             if let (Some((address, _)), Some(link)) = (group.first(), link) {
                 grouped.singles.push((*address, link));
             }
         }
-        for group in others.chunk_by(|one, other| one.key == other.key) {
-            if let (Some(Claim { key, .. }), Some(link)) = (group.first(), grouped.add(group, ruled)) {
+        for group in others.chunk_by_mut(|one, other| one.key == other.key) {
+            if let (Some(link), Some(Claim { key, .. })) = (grouped.add(group, ruled, &terms)?, group.first()) {
                 grouped.keys.push(Keyed { key: key.clone(), link });
             }
         }
-        grouped
+        Ok(grouped)
     }
 }
 
 /// Several claims for one address in the form of all others.
-fn ranked(group: &[Single], ruled: &[Ruled]) -> Vec<Claim> {
-    let at = |index: u32| ruled.get(index as usize);
-    let mut claims: Vec<Claim> = group
-        .iter()
-        .map(|(address, index)| Claim {
-            key: Key::Ipv4(*address, 32),
-            ruled: (*index != NONE).then_some(*index),
-            expires: at(*index).and_then(|ruled| seconds(ruled.expires)),
-        })
-        .collect();
-    claims.sort_unstable_by_key(|claim| claim.ruled.and_then(at).map(strength));
-    claims
+fn claims_of(group: &[Single], terms: &Terms) -> Vec<Claim> {
+    let claim = |(address, index): &Single| {
+        let ruled = (*index != NONE).then_some(*index);
+        let expires = ruled.and_then(|index| NonZeroU32::new(terms.get(index).0));
+        Claim { key: Key::Ipv4(*address, 32), ruled, expires }
+    };
+    group.iter().map(claim).collect()
 }
 
 /// What comes first of those with one key, whatever order they were read in. A publisher's object comes before a line of a
 /// list: publishers give both, and only the object names actors and reports.
-fn strength(ruled: &Ruled) -> impl Ord + use<'_> {
+fn strength(ruled: &Ruled) -> impl Ord + use<> {
     let life = seconds(ruled.expires).map_or(u32::MAX, NonZeroU32::get);
     let indicator = &*ruled.indicator;
-    let name = (&*ruled.source, indicator.id.as_deref(), &*ruled.rule, &indicator.origin, &ruled.observable);
+    let (source, rule) = (Arc::clone(&ruled.source), Arc::clone(&ruled.rule));
+    let name = (source, indicator.id.clone(), rule, indicator.origin.clone(), ruled.observable.clone());
     (Reverse(ruled.action), Reverse(life), Reverse(indicator.confidence), indicator.id.is_none(), name)
+}
+
+/// Sorts claims for one key, the strongest first.
+fn rank(group: &mut [Claim], ruled: &RuledValues) -> Result<(), Damaged> {
+    let strengths = group.iter().map(|claim| {
+        let Some(index) = claim.ruled else { return Ok((None, None)) };
+        Ok((Some(index), Some(strength(&ruled.get(index as usize)?))))
+    });
+    let strengths: HashMap<Option<u32>, _> = strengths.collect::<Result<_, Damaged>>()?;
+    group.sort_by(|one, other| strengths.get(&one.ruled).cmp(&strengths.get(&other.ruled)));
+    Ok(())
 }
 
 /// Whole seconds since the epoch, rounded up so that nothing ends before its time; `None` for never, which what ends
@@ -136,28 +144,33 @@ fn image_action(action: Action) -> image::Action {
 }
 
 /// Expiry and action by indicator: once each, since a set has few different ones, and to be read in the order of addresses,
-/// where the indicators themselves lie all over the memory.
+/// where the indicators themselves lie all over the memory. As long as all have the same, nothing is kept by indicator.
+#[derive(Default)]
 struct Terms {
     distinct: Vec<(u32, image::Action)>,
     numbers: HashMap<(u32, image::Action), u32>,
+    count: usize,
     of: Vec<u32>,
 }
 
 impl Terms {
-    fn new(indicators: usize) -> Self {
-        Self { distinct: Vec::new(), numbers: HashMap::new(), of: Vec::with_capacity(indicators) }
-    }
-
     fn push(&mut self, expires: Option<NonZeroU32>, action: Action) {
         let terms = (expires.map_or(0, NonZeroU32::get), image_action(action));
-        let number = match self.of.last() {
-            Some(last) if self.distinct.get(*last as usize) == Some(&terms) => *last,
-            _ => *self.numbers.entry(terms).or_insert_with(|| {
-                self.distinct.push(terms);
-                self.distinct.len() as u32 - 1
-            }),
-        };
-        self.of.push(number);
+        self.count += 1;
+        if self.distinct.last() == Some(&terms) {
+            if self.distinct.len() > 1 {
+                self.of.push(self.distinct.len() as u32 - 1);
+            }
+            return;
+        }
+        let number = *self.numbers.entry(terms).or_insert_with(|| {
+            self.distinct.push(terms);
+            self.distinct.len() as u32 - 1
+        });
+        if self.distinct.len() > 1 {
+            self.of.resize(self.count - 1, 0);
+            self.of.push(number);
+        }
     }
 
     fn get(&self, index: u32) -> (u32, image::Action) {
@@ -192,11 +205,14 @@ impl Grouped {
         self.links.add(None, expires, action, position)
     }
 
-    /// Takes all claims for one key, sorted by [`strength`]; the first of their links.
-    fn add(&mut self, group: &[Claim], ruled: &[Ruled]) -> Option<u32> {
+    /// Takes all claims for one key; the first of their links.
+    fn add(&mut self, group: &mut [Claim], ruled: &RuledValues, terms: &Terms) -> Result<Option<u32>, Damaged> {
         if group.iter().any(|claim| claim.ruled.is_none()) {
             self.excepted += group.iter().filter(|claim| claim.ruled.is_some()).count() as u64;
-            return Some(self.links.add(None, 0, image::Action::Allow, NONE));
+            return Ok(Some(self.links.add(None, 0, image::Action::Allow, NONE)));
+        }
+        if group.len() > 1 {
+            rank(group, ruled)?;
         }
         self.merged += (group.len() as u64).saturating_sub(1);
         let (mut head, mut last): (Option<u32>, Option<(u32, Option<NonZeroU32>)>) = (None, None);
@@ -208,14 +224,12 @@ impl Grouped {
             let outlives =
                 |before: Option<NonZeroU32>| before.is_some_and(|before| claim.expires.is_none_or(|own| own > before));
             if last.is_none_or(|(_, before)| outlives(before)) {
-                let action =
-                    ruled.get(index as usize).map_or(image::Action::Report, |ruled| image_action(ruled.action));
-                let expires = claim.expires.map_or(0, NonZeroU32::get);
+                let (expires, action) = terms.get(index);
                 let link = self.links.add(last.map(|(link, _)| link), expires, action, position);
                 head = head.or(Some(link));
                 last = Some((link, claim.expires));
             }
         }
-        head
+        Ok(head)
     }
 }

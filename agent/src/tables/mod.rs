@@ -32,7 +32,8 @@ use self::claims::{Claims, Grouped};
 use self::compile::Plan;
 use self::compile::link::NONE;
 use self::summary::Losses;
-use crate::policy::{Ruled, Ruling};
+use crate::intel::packed::{Damaged, Numbers};
+use crate::policy::{RuledValues, Ruling};
 
 /// Why no image can be built.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -51,6 +52,9 @@ pub enum Error {
         /// Blocks there are.
         given: usize,
     },
+    /// The indicators are not in memory whole.
+    #[error(transparent)]
+    Damaged(#[from] Damaged),
     /// No placement of the keys was found, which does not happen by chance.
     #[error("no placement found with {attempts} seeds: report this with the intelligence that was loaded")]
     Unplaceable {
@@ -84,7 +88,7 @@ pub fn compile(ruling: Ruling, generation: u32, seed: Seed) -> Result<Tables, Er
 #[derive(Debug)]
 pub struct Compilation {
     plan: Plan,
-    ruled: Vec<Ruled>,
+    ruled: RuledValues,
     members: Vec<u32>,
     summary: Summary,
 }
@@ -94,16 +98,14 @@ impl Compilation {
     pub fn new(ruling: Ruling, generation: u32, seed: Seed) -> Result<Self, Error> {
         let Ruling { ruled, exceptions, .. } = ruling;
         let mut losses = Losses::default();
-        let grouped = Claims::of(&ruled, &exceptions, &mut losses).group(&ruled);
+        let grouped = Claims::of(&ruled, &exceptions, &mut losses)?.group(&ruled)?;
         let Grouped { singles, keys, links, members, merged, mut excepted } = grouped;
         let plan = Plan::new(&singles, keys, links, generation, seed)?;
         drop(singles);
         excepted += plan.excepted.iter().map(|link| group_of(&plan, *link, &members).count() as u64).sum::<u64>();
         for link in &plan.out_of_reach {
             for member in group_of(&plan, *link, &members) {
-                if let Some(ruled) = ruled.get(member as usize) {
-                    losses.add(UnenforcedReason::ChainTooLong, &ruled.observable);
-                }
+                losses.add(UnenforcedReason::ChainTooLong, &ruled.value(member as usize)?);
             }
         }
         let summary = Summary::new(&plan, merged, excepted, losses);
@@ -123,7 +125,8 @@ impl Compilation {
             let position = self.plan.links.get(*entry).map_or(NONE, |link| link.position);
             *entry = position.wrapping_add(1);
         }
-        Ok((Provenance::new(self.ruled, self.members, entries), self.summary))
+        let provenance = Provenance::new(self.ruled, Numbers::Here(self.members), Numbers::Here(entries));
+        Ok((provenance, self.summary))
     }
 }
 

@@ -35,7 +35,7 @@ fn ruled(observable: Observable, source: &str, action: Action, expires: u32) -> 
 }
 
 fn tables(ruled: Vec<Ruled>, exceptions: Vec<Observable>) -> Tables {
-    compile(Ruling { ruled, exceptions, ..Ruling::default() }, 7, SEED).unwrap()
+    compile(Ruling { ruled: ruled.into(), exceptions, ..Ruling::default() }, 7, SEED).unwrap()
 }
 
 /// An observable from the way it is written: an endpoint, an address, a prefix, a path or a domain.

@@ -1,0 +1,186 @@
+//! What the policy decided, value by value: eight bytes each beside the packed indicators.
+
+use std::sync::Arc;
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::Action;
+use crate::intel::packed::{Damaged, Dates, Numbers};
+use crate::intel::{Indicator, Indicators, Observable};
+
+/// One value of one indicator, as the policy wants it enforced.
+#[derive(Clone, Debug)]
+pub struct Ruled {
+    /// The value.
+    pub observable: Observable,
+    /// Whose it is: the source's name in the settings.
+    pub source: Arc<str>,
+    /// What to do.
+    pub action: Action,
+    /// Until when; the kernel holds to it.
+    pub expires: Option<Timestamp>,
+    /// `feeds.<source>` or `local.<rule>`.
+    pub rule: Arc<str>,
+    /// Which indicator.
+    pub indicator: Arc<Indicator>,
+}
+
+/// What values of one source have in common.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Terms {
+    /// Which of the sets of indicators they are in.
+    pub set: u32,
+    /// The source's name in the settings.
+    pub source: Arc<str>,
+    /// `feeds.<source>` or `local.<rule>`.
+    pub rule: Arc<str>,
+    /// What to do.
+    pub action: Action,
+    /// How long after its latest version an indicator ends.
+    pub max_age: Option<SignedDuration>,
+}
+
+impl Terms {
+    /// When an indicator ends: its own `valid_until`, or `max_age` after its latest version.
+    pub(super) fn expiry(max_age: Option<SignedDuration>, dates: Dates) -> Option<Timestamp> {
+        let aged = || dates.modified.or(dates.valid_from)?.checked_add(max_age?).ok();
+        [dates.valid_until, aged()].into_iter().flatten().min()
+    }
+}
+
+/// All values that are to be enforced: what `tables` compiles.
+#[derive(Clone, Debug, Default)]
+pub struct RuledValues {
+    /// The indicators of each source.
+    pub sets: Vec<Arc<Indicators>>,
+    /// What values have in common.
+    pub terms: Vec<Terms>,
+    /// Where each value lies in its set.
+    pub places: Numbers,
+    /// Which terms it is under.
+    pub under: Numbers,
+}
+
+impl RuledValues {
+    /// How many there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.places.len()
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Takes a further set in; its number.
+    pub(super) fn add_set(&mut self, indicators: Arc<Indicators>) -> u32 {
+        self.sets.push(indicators);
+        self.sets.len() as u32 - 1
+    }
+
+    /// The number of these terms.
+    pub(super) fn number(&mut self, terms: Terms) -> u32 {
+        // Of one source they are at the end; there are few of one source.
+        let known = self.terms.iter().rposition(|known| *known == terms);
+        known.unwrap_or_else(|| {
+            self.terms.push(terms);
+            self.terms.len() - 1
+        }) as u32
+    }
+
+    pub(super) fn push(&mut self, place: u32, terms: u32) {
+        self.places.push(place);
+        self.under.push(terms);
+    }
+
+    /// Takes in those of another ruling.
+    pub fn append(&mut self, other: Self) {
+        let (sets, terms) = (self.sets.len() as u32, self.terms.len() as u32);
+        self.sets.extend(other.sets);
+        self.terms.extend(other.terms.into_iter().map(|terms| Terms { set: terms.set + sets, ..terms }));
+        match (&mut self.places, other.places) {
+            (Numbers::Here(own), Numbers::Here(others)) if own.is_empty() => *own = others,
+            (Numbers::Here(own), Numbers::Here(others)) => own.extend(others),
+            _ => {}
+        }
+        if let (Numbers::Here(own), Numbers::Here(others)) = (&mut self.under, other.under) {
+            own.extend(others.into_iter().map(|number| number + terms));
+        }
+    }
+
+    fn find(&self, index: usize) -> Result<(&Terms, &Indicators, u32), Damaged> {
+        let place = self.places.get(index)?.ok_or(Damaged)?;
+        let terms = self.under.get(index)?.and_then(|terms| self.terms.get(terms as usize)).ok_or(Damaged)?;
+        let set = self.sets.get(terms.set as usize).ok_or(Damaged)?;
+        Ok((terms, set, place))
+    }
+
+    /// A value.
+    ///
+    /// # Errors
+    /// There is none of this number, or it cannot be read.
+    pub fn value(&self, index: usize) -> Result<Observable, Damaged> {
+        let (_, set, place) = self.find(index)?;
+        set.value(place)
+    }
+
+    /// What to do about a value, and until when.
+    ///
+    /// # Errors
+    /// There is none of this number, or it cannot be read.
+    pub fn decision(&self, index: usize) -> Result<(Action, Option<Timestamp>), Damaged> {
+        let (terms, set, place) = self.find(index)?;
+        let dates = if set.is_dated() { set.dates(place)? } else { Dates::default() };
+        Ok((terms.action, Terms::expiry(terms.max_age, dates)))
+    }
+
+    /// All about a value.
+    ///
+    /// # Errors
+    /// There is none of this number, or it cannot be read.
+    pub fn get(&self, index: usize) -> Result<Ruled, Damaged> {
+        let (terms, set, place) = self.find(index)?;
+        let (observable, indicator) = set.get(place)?;
+        let Indicator { valid_from, valid_until, modified, .. } = indicator;
+        Ok(Ruled {
+            observable,
+            source: Arc::clone(&terms.source),
+            action: terms.action,
+            expires: Terms::expiry(terms.max_age, Dates { valid_from, valid_until, modified }),
+            rule: Arc::clone(&terms.rule),
+            indicator: Arc::new(indicator),
+        })
+    }
+
+    /// All of them; those that cannot be read are left out.
+    pub fn iter(&self) -> impl Iterator<Item = Ruled> {
+        (0..self.len()).filter_map(|index| self.get(index).ok())
+    }
+}
+
+impl FromIterator<Ruled> for RuledValues {
+    /// An indicator then stands for the one value, and ends when that does.
+    fn from_iter<I: IntoIterator<Item = Ruled>>(ruled: I) -> Self {
+        let (mut values, mut packed) = (Self::default(), Indicators::default());
+        for Ruled { observable, source, action, expires, rule, indicator } in ruled {
+            let number = values.number(Terms { set: 0, source, rule, action, max_age: None });
+            let place = packed.push_one(&Indicator {
+                observables: vec![observable],
+                valid_until: expires,
+                ..Arc::unwrap_or_clone(indicator)
+            });
+            values.push(place, number);
+        }
+        packed.seal();
+        values.sets.push(Arc::new(packed));
+        values
+    }
+}
+
+impl From<Vec<Ruled>> for RuledValues {
+    fn from(ruled: Vec<Ruled>) -> Self {
+        ruled.into_iter().collect()
+    }
+}
