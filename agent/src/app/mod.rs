@@ -5,6 +5,7 @@ mod answers;
 mod detect;
 mod examine;
 mod fetch;
+mod generations;
 pub mod guard;
 mod intake;
 mod operator;
@@ -34,11 +35,12 @@ use crate::health::{Fault, Health};
 use crate::host::{CgroupPaths, DigestCache, Users, cgroup, group_id, missing_capabilities, running_processes};
 use crate::journal::{Journal, Limits, MirrorSettings, QUEUE, Sink, Writer};
 use crate::kernel::probe::{Attempt, Plan};
-use crate::kernel::{HookState, Kernel, Options, probe};
+use crate::kernel::{HookState, Kernel, Options, give_back_large, probe};
 use crate::settings::{Places, Settings};
 use answers::{Answers, Dormant};
 use detect::Detect;
 use fetch::{Fetching, Wanted};
+use generations::GenerationFiles;
 use guard::GuardKeeper;
 use intake::Intake;
 pub use operator::{Off, Operator};
@@ -97,6 +99,7 @@ enum Next {
 /// # Errors
 /// It cannot come up, or a stage failed; the kernel goes on with what it has.
 pub fn run(orders: &Orders) -> anyhow::Result<()> {
+    give_back_large();
     let missing = missing_capabilities();
     if !missing.is_empty() {
         bail!(NotPermitted(missing.join(", ")));
@@ -182,6 +185,7 @@ async fn stay_on(orders: &Orders, settings: Settings, operator: Operator, stop: 
         report: RwLock::default(),
         guard_works: AtomicBool::new(false),
         generations: RwLock::default(),
+        files: GenerationFiles::new(places.generations()),
         intake: tokio::sync::Mutex::new(Intake::new(Arc::clone(&settings), places.clone(), health.clone())),
         operator: Arc::new(Mutex::new(operator)),
         settings: RwLock::new(settings),
@@ -196,6 +200,7 @@ async fn stay_on(orders: &Orders, settings: Settings, operator: Operator, stop: 
         again: Notify::new(),
     });
     shared.configure()?;
+    shared.adopt();
     let mut watch = Watch::new()?;
     follow(&shared, &mut watch).await;
     tokio::select! {

@@ -176,6 +176,13 @@ faults! {
         effect: "The hit was enforced and counted; its record cannot say which indicator it was.",
         fix: "Restart the agent so that it publishes a generation of its own; report it if it comes back.",
     }
+    /// The provenance of a generation cannot be kept or used.
+    GenerationNotKept = "C033" {
+        title: "provenance of a generation not kept",
+        cause: "The agent's state directory is full, not writable or damaged, or the agent before this one kept no such file.",
+        effect: "Blocking goes on. Hits of the generation that the detail names may be recorded as unknown after a restart; the agent needs more memory.",
+        fix: "Mend what the detail names; the next generation is kept again by itself.",
+    }
     /// The guard of execs does not answer in time.
     ExecGuardStalled = "C040" {
         title: "exec guard stalled",

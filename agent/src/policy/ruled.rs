@@ -5,7 +5,7 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 
 use super::Action;
-use crate::intel::packed::{Damaged, Dates, Numbers};
+use crate::intel::packed::{Damaged, Dates, Held, Numbers};
 use crate::intel::{Indicator, Indicators, Observable};
 
 /// One value of one indicator, as the policy wants it enforced.
@@ -52,7 +52,7 @@ impl Terms {
 #[derive(Clone, Debug, Default)]
 pub struct RuledValues {
     /// The indicators of each source.
-    pub sets: Vec<Arc<Indicators>>,
+    pub sets: Vec<Held>,
     /// What values have in common.
     pub terms: Vec<Terms>,
     /// Where each value lies in its set.
@@ -76,7 +76,7 @@ impl RuledValues {
 
     /// Takes a further set in; its number.
     pub(super) fn add_set(&mut self, indicators: Arc<Indicators>) -> u32 {
-        self.sets.push(indicators);
+        self.sets.push(Held::Here(indicators));
         self.sets.len() as u32 - 1
     }
 
@@ -110,7 +110,7 @@ impl RuledValues {
         }
     }
 
-    fn find(&self, index: usize) -> Result<(&Terms, &Indicators, u32), Damaged> {
+    fn find(&self, index: usize) -> Result<(&Terms, &Held, u32), Damaged> {
         let place = self.places.get(index)?.ok_or(Damaged)?;
         let terms = self.under.get(index)?.and_then(|terms| self.terms.get(terms as usize)).ok_or(Damaged)?;
         let set = self.sets.get(terms.set as usize).ok_or(Damaged)?;
@@ -154,6 +154,25 @@ impl RuledValues {
         })
     }
 
+    /// The same, in memory.
+    ///
+    /// # Errors
+    /// It cannot be read from where it lies.
+    pub fn resident(&self) -> Result<Self, Damaged> {
+        let sets = self.sets.iter().map(|set| set.resident().map(Held::Here)).collect::<Result<_, _>>()?;
+        Ok(Self { sets, terms: self.terms.clone(), places: self.places.resident()?, under: self.under.resident()? })
+    }
+
+    /// Some of those with this value, `most` at the most, in the order in which the policy gave them.
+    ///
+    /// # Errors
+    /// They cannot be read from where they lie.
+    pub fn of(&self, value: &Observable, most: usize) -> Result<Vec<Ruled>, Damaged> {
+        let all = self.resident()?;
+        let same = (0..all.len()).filter(|index| all.value(*index).is_ok_and(|known| known == *value));
+        same.take(most).map(|index| all.get(index)).collect()
+    }
+
     /// All of them; those that cannot be read are left out.
     pub fn iter(&self) -> impl Iterator<Item = Ruled> {
         (0..self.len()).filter_map(|index| self.get(index).ok())
@@ -174,7 +193,7 @@ impl FromIterator<Ruled> for RuledValues {
             values.push(place, number);
         }
         packed.seal();
-        values.sets.push(Arc::new(packed));
+        values.sets.push(Held::Here(Arc::new(packed)));
         values
     }
 }

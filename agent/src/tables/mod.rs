@@ -14,8 +14,10 @@
 
 mod claims;
 mod compile;
+mod file;
 mod key;
 mod lookup;
+mod pages;
 mod provenance;
 mod summary;
 #[cfg(test)]
@@ -23,6 +25,7 @@ mod tests;
 
 use agent_common::image::{self, Block, Seed};
 
+pub use self::file::{Identity, KeptGeneration};
 pub use self::key::UnenforcedReason;
 pub use self::lookup::{Bearing, look_up};
 pub use self::provenance::{Matched, Provenance};

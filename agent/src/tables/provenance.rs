@@ -65,6 +65,10 @@ impl Provenance {
         Ok(Some(Matched { primary: self.ruled.get(primary as usize)?, others }))
     }
 
+    pub(super) const fn parts(&self) -> (&Numbers, &Numbers) {
+        (&self.members, &self.entries)
+    }
+
     /// Everything that was compiled or could not be, in the order in which the policy gave it.
     #[must_use]
     pub const fn ruled(&self) -> &RuledValues {

@@ -1,6 +1,7 @@
 //! The compiler and the kernel's lookups against a naive model, and what each rule of this room means by example.
 
 mod damage;
+mod kept;
 mod meaning;
 mod model;
 mod properties;

@@ -201,7 +201,7 @@ fn load(args: &Args, packages: &Packages, now: Timestamp) -> Result<(Load, Rules
         ..Source::new("check", "")
     };
     let load = load_all(&source, &args.paths, now).map_err(|error| error.error)?;
-    let own_files = own_files::listed(packages, std::iter::once(&load))
+    let own_files = own_files::listed(packages, std::iter::once(&*load.indicators))
         .map_err(|error| Error::Unreadable { path: DPKG_INFO.into(), error })?;
     Ok((load, Rules { warning_lists, own_files, ..Rules::default() }))
 }

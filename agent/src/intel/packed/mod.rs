@@ -5,16 +5,22 @@
 //! can be appended to others as they are. Bytes that make no sense are [`Damaged`], never a panic.
 
 mod attribution;
+mod held;
 mod indicators;
 mod numbers;
+mod record;
 mod skips;
 #[cfg(test)]
 mod tests;
 mod value;
 
-pub use indicators::{Dates, Indicators, View};
+pub use held::{Held, HeldSkips, Stored};
+pub use indicators::Indicators;
 pub use numbers::Numbers;
+pub use record::{Dates, View};
 pub use skips::Skips;
+
+use std::sync::Arc;
 
 /// The packed bytes make no sense, or cannot be read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, thiserror::Error)]
@@ -36,6 +42,29 @@ pub trait Bytes: std::fmt::Debug + Send + Sync {
     /// # Errors
     /// They cannot be read, or are not what was written.
     fn read(&self, at: u64, into: &mut [u8]) -> Result<(), Damaged>;
+}
+
+/// A part of what lies elsewhere.
+#[derive(Clone, Debug)]
+pub struct Part {
+    /// The whole.
+    pub whole: Arc<dyn Bytes>,
+    /// Where the part begins.
+    pub at: u64,
+    /// How long it is.
+    pub length: u64,
+}
+
+impl Bytes for Part {
+    fn len(&self) -> u64 {
+        self.length
+    }
+
+    fn read(&self, at: u64, into: &mut [u8]) -> Result<(), Damaged> {
+        let end = at.checked_add(into.len() as u64).filter(|end| *end <= self.length).ok_or(Damaged)?;
+        let _inside = self.at.checked_add(end).ok_or(Damaged)?;
+        self.whole.read(self.at + at, into)
+    }
 }
 
 /// What is shared is stated again at this distance, where a reference to it still takes two bytes…

@@ -7,6 +7,9 @@ use super::{Bytes, Damaged};
 /// Bytes of a number where it lies elsewhere.
 const SIZE: u64 = size_of::<u32>() as u64;
 
+/// Bytes read at once.
+const AT_ONCE: usize = 1 << 16;
+
 /// Numbers in memory, or little-endian bytes elsewhere.
 #[derive(Clone, Debug)]
 pub enum Numbers {
@@ -52,6 +55,24 @@ impl Numbers {
                 Ok(Some(u32::from_le_bytes(number)))
             }
         }
+    }
+
+    /// The same, in memory.
+    ///
+    /// # Errors
+    /// They cannot be read.
+    pub fn resident(&self) -> Result<Self, Damaged> {
+        let Self::Elsewhere(bytes) = self else { return Ok(self.clone()) };
+        let (mut at, mut numbers) = (0, Vec::with_capacity(self.len()));
+        let mut some = vec![0; AT_ONCE];
+        while at < bytes.len() {
+            let length = (bytes.len() - at).min(AT_ONCE as u64);
+            let some = some.get_mut(..length as usize).ok_or(Damaged)?;
+            bytes.read(at, some)?;
+            numbers.extend(some.as_chunks::<4>().0.iter().map(|number| u32::from_le_bytes(*number)));
+            at += length;
+        }
+        Ok(Self::Here(numbers))
     }
 
     /// Adds one; nothing is added to what lies elsewhere.

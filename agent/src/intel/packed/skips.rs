@@ -39,6 +39,9 @@ pub struct Skips {
 }
 
 impl Skips {
+    /// Nothing.
+    pub const EMPTY: Self = Self { bytes: Vec::new(), counts: BTreeMap::new(), recent: VecDeque::new() };
+
     /// How many there are.
     #[must_use]
     pub fn len(&self) -> usize {

@@ -27,9 +27,13 @@ impl Bytes for Far {
     }
 }
 
-fn far(indicators: &Indicators) -> Indicators {
-    let bytes = Arc::new(Far(indicators.bytes().to_vec()));
-    Indicators::elsewhere(bytes, indicators.len(), indicators.is_dated(), indicators.unmarked())
+fn far(indicators: &Indicators) -> Held {
+    Held::Elsewhere(Stored {
+        bytes: Arc::new(Far(indicators.bytes().to_vec())),
+        live: indicators.len(),
+        is_dated: indicators.is_dated(),
+        unmarked: indicators.unmarked(),
+    })
 }
 
 fn text() -> impl Strategy<Value = Arc<str>> {
@@ -136,14 +140,15 @@ proptest! {
         prop_assert_eq!(packed.len(), expected.len());
         prop_assert_eq!(packed.iter().collect::<Vec<_>>(), expected.clone());
         let far = far(&packed);
+        let here = Held::Here(Arc::new(packed.clone()));
         prop_assert_eq!(far.resident().unwrap().iter().collect::<Vec<_>>(), expected.clone());
         for (view, expected) in packed.views().zip(&expected) {
             prop_assert_eq!(view.origin(&packed).unwrap(), expected.origin.clone());
             for ((place, value), observable) in view.values().zip(&expected.observables) {
                 prop_assert_eq!(&value, observable);
-                prop_assert_eq!(packed.value(place).unwrap(), value.clone());
+                prop_assert_eq!(here.value(place).unwrap(), value.clone());
                 prop_assert_eq!(far.value(place).unwrap(), value.clone());
-                prop_assert_eq!(packed.get(place).unwrap(), (value.clone(), expected.clone()));
+                prop_assert_eq!(here.get(place).unwrap(), (value.clone(), expected.clone()));
                 prop_assert_eq!(far.get(place).unwrap(), (value, expected.clone()));
                 prop_assert_eq!(far.dates(place).unwrap(), view.dates);
             }
@@ -164,7 +169,8 @@ proptest! {
         let packed: Indicators = indicators.into_iter().collect();
         let changed = change(packed.bytes());
         let length = changed.len() as u32;
-        let changed = Indicators::elsewhere(Arc::new(Far(changed)), 0, true, None);
+        let bytes: Arc<dyn Bytes> = Arc::new(Far(changed));
+        let changed = Held::Elsewhere(Stored { bytes, live: 0, is_dated: true, unmarked: None });
         let _ = changed.resident().unwrap().iter().count();
         for at in 0..length + 2 {
             let _ = (changed.get(at), changed.dates(at));

@@ -62,7 +62,7 @@ fn observable() -> impl Strategy<Value = Observable> {
     ]
 }
 
-fn rule() -> impl Strategy<Value = Ruled> {
+pub(super) fn rule() -> impl Strategy<Value = Ruled> {
     (observable(), select(&["one", "two", "three"][..]), any::<bool>(), 0_u32..7).prop_map(
         |(observable, source, blocks, expires)| {
             ruled(observable, source, if blocks { Action::Block } else { Action::Report }, expires * 10)
