@@ -35,7 +35,7 @@ use crate::health::{Fault, Health};
 use crate::host::{CgroupPaths, DigestCache, Users, cgroup, group_id, missing_capabilities, running_processes};
 use crate::journal::{Journal, Limits, MirrorSettings, QUEUE, Sink, Writer};
 use crate::kernel::probe::{Attempt, Plan};
-use crate::kernel::{HookState, Kernel, Options, give_back_large, probe};
+use crate::kernel::{HookState, Kernel, Options, probe};
 use crate::settings::{Places, Settings};
 use answers::{Answers, Dormant};
 use detect::Detect;
@@ -99,7 +99,6 @@ enum Next {
 /// # Errors
 /// It cannot come up, or a stage failed; the kernel goes on with what it has.
 pub fn run(orders: &Orders) -> anyhow::Result<()> {
-    give_back_large();
     let missing = missing_capabilities();
     if !missing.is_empty() {
         bail!(NotPermitted(missing.join(", ")));

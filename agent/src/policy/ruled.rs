@@ -1,4 +1,4 @@
-//! What the policy decided, value by value: eight bytes each beside the packed indicators.
+//! What the policy decided, value by value: four bytes each beside the packed indicators.
 
 use std::sync::Arc;
 
@@ -57,7 +57,7 @@ pub struct RuledValues {
     pub terms: Vec<Terms>,
     /// Where each value lies in its set.
     pub places: Numbers,
-    /// Which terms it is under.
+    /// Which terms they are under: the first value of each stretch under the same, and the number of these.
     pub under: Numbers,
 }
 
@@ -91,13 +91,16 @@ impl RuledValues {
     }
 
     pub(super) fn push(&mut self, place: u32, terms: u32) {
+        if self.under.here().last() != Some(&terms) {
+            self.under.push(self.len() as u32);
+            self.under.push(terms);
+        }
         self.places.push(place);
-        self.under.push(terms);
     }
 
     /// Takes in those of another ruling.
     pub fn append(&mut self, other: Self) {
-        let (sets, terms) = (self.sets.len() as u32, self.terms.len() as u32);
+        let (sets, terms, values) = (self.sets.len() as u32, self.terms.len() as u32, self.len() as u32);
         self.sets.extend(other.sets);
         self.terms.extend(other.terms.into_iter().map(|terms| Terms { set: terms.set + sets, ..terms }));
         match (&mut self.places, other.places) {
@@ -105,16 +108,29 @@ impl RuledValues {
             (Numbers::Here(own), Numbers::Here(others)) => own.extend(others),
             _ => {}
         }
-        if let (Numbers::Here(own), Numbers::Here(others)) = (&mut self.under, other.under) {
-            own.extend(others.into_iter().map(|number| number + terms));
+        for stretch in other.under.here().as_chunks::<2>().0 {
+            let [first, number] = *stretch;
+            self.under.push(first + values);
+            self.under.push(number + terms);
         }
     }
 
     fn find(&self, index: usize) -> Result<(&Terms, &Held, u32), Damaged> {
         let place = self.places.get(index)?.ok_or(Damaged)?;
-        let terms = self.under.get(index)?.and_then(|terms| self.terms.get(terms as usize)).ok_or(Damaged)?;
+        let terms = self.terms.get(self.terms_of(index)? as usize).ok_or(Damaged)?;
         let set = self.sets.get(terms.set as usize).ok_or(Damaged)?;
         Ok((terms, set, place))
+    }
+
+    /// The number of the terms that a value is under: those of the last stretch that begins with it or before.
+    fn terms_of(&self, index: usize) -> Result<u32, Damaged> {
+        let (mut known, mut beyond) = (0, self.under.len() / 2);
+        while known + 1 < beyond {
+            let middle = usize::midpoint(known, beyond);
+            let first = self.under.get(middle * 2)?.ok_or(Damaged)?;
+            (known, beyond) = if first as usize <= index { (middle, beyond) } else { (known, middle) };
+        }
+        self.under.get(known * 2 + 1)?.ok_or(Damaged)
     }
 
     /// A value.

@@ -33,7 +33,6 @@ pub use self::summary::{Summary, TableSummary, Unenforced};
 
 use self::claims::{Claims, Grouped};
 use self::compile::Plan;
-use self::compile::link::NONE;
 use self::summary::Losses;
 use crate::intel::packed::{Damaged, Numbers};
 use crate::policy::{RuledValues, Ruling};
@@ -103,8 +102,7 @@ impl Compilation {
         let mut losses = Losses::default();
         let grouped = Claims::of(&ruled, &exceptions, &mut losses)?.group(&ruled)?;
         let Grouped { singles, keys, links, members, merged, mut excepted } = grouped;
-        let plan = Plan::new(&singles, keys, links, generation, seed)?;
-        drop(singles);
+        let plan = Plan::new(singles, keys, links, generation, seed)?;
         excepted += plan.excepted.iter().map(|link| group_of(&plan, *link, &members).count() as u64).sum::<u64>();
         for link in &plan.out_of_reach {
             for member in group_of(&plan, *link, &members) {
@@ -125,8 +123,7 @@ impl Compilation {
     pub fn write(mut self, image: &mut [Block]) -> Result<(Provenance, Summary), Error> {
         let mut entries = self.plan.write(image)?;
         for entry in &mut entries {
-            let position = self.plan.links.get(*entry).map_or(NONE, |link| link.position);
-            *entry = position.wrapping_add(1);
+            *entry = self.plan.links.position(*entry).wrapping_add(1);
         }
         let provenance = Provenance::new(self.ruled, Numbers::Here(self.members), Numbers::Here(entries));
         Ok((provenance, self.summary))
@@ -157,7 +154,7 @@ impl AddressCompilation {
 
 /// Indexes of all ruled whose key a link is the first for.
 fn group_of<'a>(plan: &Plan, link: u32, members: &'a [u32]) -> impl Iterator<Item = u32> + use<'a> {
-    let position = plan.links.get(link).map_or(NONE, |link| link.position) as usize;
+    let position = plan.links.position(link) as usize;
     let group = members.get(position..).unwrap_or_default();
     let end = group.iter().skip(1).position(|member| Provenance::is_first(*member)).map_or(group.len(), |end| end + 1);
     group.get(..end).unwrap_or_default().iter().map(|member| Provenance::index(*member))

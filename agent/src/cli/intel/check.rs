@@ -1,6 +1,7 @@
 //! `cordon intel check`: parse without loading.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
@@ -146,16 +147,43 @@ struct Values([usize; Observable::TYPE_NAMES.len()]);
 
 impl Values {
     fn of(ruled: &RuledValues) -> Self {
-        let mut values = Self([0; Observable::TYPE_NAMES.len()]);
-        let distinct: HashSet<Observable> = (0..ruled.len()).filter_map(|index| ruled.value(index).ok()).collect();
-        for value in distinct {
-            let slot = Observable::TYPE_NAMES.iter().position(|name| *name == value.type_name());
-            if let Some(count) = slot.and_then(|slot| values.0.get_mut(slot)) {
-                *count += 1;
+        let mut addresses: Vec<u32> = Vec::new();
+        let mut others: [Vec<u128>; Observable::TYPE_NAMES.len()] = Default::default();
+        for value in (0..ruled.len()).filter_map(|index| ruled.value(index).ok()) {
+            match value {
+                Observable::Ipv4(address) => addresses.push(address.to_bits()),
+                value => {
+                    let slot = Observable::TYPE_NAMES.iter().position(|name| *name == value.type_name());
+                    others
+                        .iter_mut()
+                        .skip(slot.unwrap_or_default())
+                        .take(1)
+                        .for_each(|of_type| of_type.push(hash(&value)));
+                }
             }
+        }
+        let mut values = Self(others.map(distinct));
+        if let Some(count) = values.0.first_mut() {
+            *count += distinct(addresses);
         }
         values
     }
+}
+
+/// Tells values apart that do not fit into a number themselves: of a million, two share one with a chance of 2⁻⁸⁸.
+fn hash(value: &Observable) -> u128 {
+    let half = |salt: u8| {
+        let mut hasher = DefaultHasher::new();
+        (salt, value).hash(&mut hasher);
+        u128::from(hasher.finish())
+    };
+    half(0) << 64 | half(1)
+}
+
+fn distinct<T: Ord>(mut values: Vec<T>) -> usize {
+    values.sort_unstable();
+    values.dedup();
+    values.len()
 }
 
 impl Serialize for Values {
