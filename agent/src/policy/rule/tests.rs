@@ -129,7 +129,7 @@ fn validity_is_judged_at_the_given_time() {
     let later = at(None, Some("2026-12-01T00:00:00Z"));
     let ruling = ruled(&open(), &rules, vec![later, ahead]);
     assert_eq!(ruling.next_change, Some(time("2026-11-02T00:00:00Z")));
-    assert_eq!(ruling.ruled.iter().nth(0).unwrap().expires, Some(time("2026-12-01T00:00:00Z")));
+    assert_eq!(ruling.ruled.iter().next().unwrap().expires, Some(time("2026-12-01T00:00:00Z")));
 }
 
 #[test]
@@ -140,7 +140,7 @@ fn a_source_may_age_its_indicators() {
     assert_eq!(expired, SkipReason::Expired);
     assert!(why.contains("max_age 30d"), "{why}");
     let ruling = ruled(&source, &Rules::default(), vec![changed("2026-10-02T00:00:01Z")]);
-    assert_eq!(ruling.ruled.iter().nth(0).unwrap().expires, Some(time("2026-11-01T00:00:01Z")));
+    assert_eq!(ruling.ruled.iter().next().unwrap().expires, Some(time("2026-11-01T00:00:01Z")));
     assert_eq!(reason(&source, &Rules::default(), indicator(&[value("1.1.1.1")])), None);
 }
 
@@ -166,7 +166,7 @@ fn names_and_urls_are_reported_at_most() {
     assert_eq!(ruling.ruled.iter().map(|ruled| ruled.action).collect::<Vec<_>>(), [Action::Report, Action::Block]);
     let reporting = Source { action: Action::Report, ..open() };
     assert_eq!(ruled(&reporting, &Rules::default(), vec![indicator(&mixed)]).outcome.report, 1);
-    assert_eq!(&*ruling.ruled.iter().nth(0).unwrap().rule, "feeds.feed");
+    assert_eq!(&*ruling.ruled.iter().next().unwrap().rule, "feeds.feed");
 }
 
 #[test]
@@ -175,11 +175,11 @@ fn an_indicator_is_skipped_only_if_no_value_is_left() {
     let ruling = ruled(&source, &Rules::default(), vec![indicator(&[value("10.0.0.1"), value("1.1.1.1")])]);
     assert_eq!(ruling.outcome.block, 1);
     assert!(ruling.skipped.is_empty());
-    assert_eq!((ruling.trimmed.len(), ruling.trimmed.iter().nth(0).unwrap().value.as_str()), (1, "10.0.0.1"));
+    assert_eq!((ruling.trimmed.len(), ruling.trimmed.iter().next().unwrap().value.as_str()), (1, "10.0.0.1"));
     let ruling = ruled(&source, &Rules::default(), vec![indicator(&[value("10.0.0.1"), value("0.0.0.0/0")])]);
-    assert_eq!(ruling.skipped.iter().nth(0).unwrap().value, "10.0.0.1, 0.0.0.0/0");
+    assert_eq!(ruling.skipped.iter().next().unwrap().value, "10.0.0.1, 0.0.0.0/0");
     assert_eq!(
-        ruled(&source, &Rules::default(), vec![indicator(&[])]).skipped.iter().nth(0).unwrap().reason,
+        ruled(&source, &Rules::default(), vec![indicator(&[])]).skipped.iter().next().unwrap().reason,
         SkipReason::Malformed
     );
 }
@@ -273,7 +273,7 @@ fn names_that_belong_to_everybody_are_refused() {
         reason: "policy".to_owned(),
     };
     let explicit = Rules { local: vec![local], ..Rules::default() };
-    assert_eq!(rule(&[], &explicit, now()).ruled.iter().nth(0).unwrap().action, Action::Block, "the operator may");
+    assert_eq!(rule(&[], &explicit, now()).ruled.iter().next().unwrap().action, Action::Block, "the operator may");
 }
 
 #[test]

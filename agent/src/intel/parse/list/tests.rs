@@ -15,9 +15,9 @@ fn a_line_is_an_item_with_its_place() {
     assert_eq!(values(&parsed), ["192.0.2.1", "c2.example.net"]);
     assert_eq!(parsed.read, 3);
     assert_eq!(parsed.indicators.iter().nth(1).unwrap().origin.to_string(), "feeds/glass-finch.txt:4");
-    assert_eq!(parsed.skipped.iter().nth(0).unwrap().origin.to_string(), "feeds/glass-finch.txt:5");
-    assert_eq!(parsed.skipped.iter().nth(0).unwrap().why, "a domain name needs at least two labels");
-    assert_eq!(parsed.indicators.iter().nth(0).unwrap().attribution.reports, ["glass-finch"]);
+    assert_eq!(parsed.skipped.iter().next().unwrap().origin.to_string(), "feeds/glass-finch.txt:5");
+    assert_eq!(parsed.skipped.iter().next().unwrap().why, "a domain name needs at least two labels");
+    assert_eq!(parsed.indicators.iter().next().unwrap().attribution.reports, ["glass-finch"]);
 }
 
 #[test]
@@ -130,11 +130,11 @@ fn drop_lists_are_read_as_text_and_as_json_lines() {
     let text = b"; Lamp DROP List 2026/01/01\n192.0.2.0/24 ; LMP1\n198.51.100.0/25;LMP2\n";
     let parsed = read("auto", text).unwrap();
     assert_eq!(values(&parsed), ["192.0.2.0/24", "198.51.100.0/25"]);
-    assert_eq!(parsed.indicators.iter().nth(0).unwrap().name.as_deref(), Some("LMP1"));
+    assert_eq!(parsed.indicators.iter().next().unwrap().name.as_deref(), Some("LMP1"));
     let text = b"{\"cidr\":\"192.0.2.0/24\",\"sblid\":\"LMP1\",\"rir\":\"x\"}\n{\"asn\":64496,\"rir\":\"x\"}\n{\"cidr\":\"x\"}\n{\"x\":1}\n{\n{\"type\":\"metadata\",\"records\":1}\n";
     let parsed = read("auto", text).unwrap();
     assert_eq!(values(&parsed), ["192.0.2.0/24"]);
-    assert_eq!(parsed.indicators.iter().nth(0).unwrap().name.as_deref(), Some("LMP1"));
+    assert_eq!(parsed.indicators.iter().next().unwrap().name.as_deref(), Some("LMP1"));
     assert_eq!((parsed.read, parsed.skipped.len()), (5, 4));
 }
 
@@ -145,5 +145,5 @@ fn a_range_is_the_prefixes_that_cover_it() {
     let all: Vec<String> =
         parsed.indicators.iter().flat_map(|item| item.observables).map(|value| value.to_string()).collect();
     assert_eq!(all, ["192.0.2.1", "192.0.2.2/31", "192.0.2.9", "198.51.100.0/24", "198.51.100.0"]);
-    assert_eq!(parsed.skipped.iter().nth(0).unwrap().why, "a range that ends before it starts");
+    assert_eq!(parsed.skipped.iter().next().unwrap().why, "a range that ends before it starts");
 }

@@ -36,8 +36,8 @@ fn an_event_is_read_in_whatever_wrapping() {
     ] {
         let parsed = read(&document);
         assert_eq!((parsed.read, parsed.indicators.len()), (1, 1), "{document}");
-        assert_eq!(parsed.indicators.iter().nth(0).unwrap().attribution.reports, ["An event"], "{document}");
-        assert_eq!(parsed.indicators.iter().nth(0).unwrap().modified, Some("2026-01-01T00:00:00Z".parse().unwrap()));
+        assert_eq!(parsed.indicators.iter().next().unwrap().attribution.reports, ["An event"], "{document}");
+        assert_eq!(parsed.indicators.iter().next().unwrap().modified, Some("2026-01-01T00:00:00Z".parse().unwrap()));
         assert_eq!(parsed.read_as, "misp");
     }
 }
@@ -47,7 +47,7 @@ fn attributes_without_their_event_keep_its_title() {
     let mut attribute = attribute("domain", "a.example.net");
     attribute["Event"] = json!({"id": "7", "info": "Far away"});
     let parsed = read(&json!({"response": {"Attribute": [attribute]}}));
-    assert_eq!(parsed.indicators.iter().nth(0).unwrap().attribution.reports, ["Far away"]);
+    assert_eq!(parsed.indicators.iter().next().unwrap().attribution.reports, ["Far away"]);
 }
 
 #[test]
@@ -67,7 +67,7 @@ fn types_are_read_or_named() {
     ] {
         let parsed = read(&event(json!([attribute(kind, value)])));
         let found: Vec<String> =
-            parsed.indicators.iter().nth(0).unwrap().observables.iter().map(ToString::to_string).collect();
+            parsed.indicators.iter().next().unwrap().observables.iter().map(ToString::to_string).collect();
         assert_eq!(found.join(" "), expected, "{kind} {value}");
         assert!(parsed.trimmed.is_empty(), "{kind}");
     }
@@ -83,7 +83,7 @@ fn types_are_read_or_named() {
         ("domain", "one", SkipReason::Malformed),
     ] {
         let parsed = read(&event(json!([attribute(kind, value)])));
-        assert_eq!(parsed.skipped.iter().nth(0).unwrap().reason, reason, "{kind} {value}");
+        assert_eq!(parsed.skipped.iter().next().unwrap().reason, reason, "{kind} {value}");
     }
 }
 
@@ -117,7 +117,7 @@ fn to_ids_is_honoured_unless_the_source_says_otherwise() {
     }
     let mut without = attribute("ip-dst", "192.0.2.1");
     without.as_object_mut().unwrap().remove("to_ids");
-    assert_eq!(read(&event(json!([without]))).skipped.iter().nth(0).unwrap().reason, SkipReason::NotToIds);
+    assert_eq!(read(&event(json!([without]))).skipped.iter().next().unwrap().reason, SkipReason::NotToIds);
 }
 
 #[test]
@@ -141,7 +141,7 @@ fn the_newest_version_of_an_attribute_wins_and_a_deletion_is_a_version() {
     ] {
         let parsed = read(&json!([{"Event": event(json!([versions[0]]))}, {"Event": event(json!([versions[1]]))}]));
         assert_eq!((parsed.read, parsed.superseded), (1, 1));
-        assert_eq!(parsed.indicators.iter().nth(0).map(|item| item.observables[0].to_string()).as_deref(), expected);
+        assert_eq!(parsed.indicators.iter().next().map(|item| item.observables[0].to_string()).as_deref(), expected);
     }
 }
 
@@ -160,7 +160,7 @@ fn galaxies_name_and_tags_mark() {
     };
     assert_eq!(names(0), ["HERON", "", "relaykit", "T1105"]);
     assert_eq!(names(1), ["HERON", "Lamp", "relaykit", "T1105"]);
-    assert_eq!(parsed.indicators.iter().nth(0).unwrap().tlp, Some((Tlp::Green, crate::intel::TlpOrigin::Report)));
+    assert_eq!(parsed.indicators.iter().next().unwrap().tlp, Some((Tlp::Green, crate::intel::TlpOrigin::Report)));
     assert_eq!(parsed.indicators.iter().nth(1).unwrap().tlp, Some((Tlp::Red, crate::intel::TlpOrigin::Own)));
 }
 
