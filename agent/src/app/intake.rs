@@ -146,21 +146,16 @@ impl Intake {
         let mut old: BTreeMap<String, Supplier> =
             std::mem::take(&mut self.suppliers).into_iter().map(|known| (known.source.name.clone(), known)).collect();
         for source in self.sources() {
-            let known = old.remove(&source.name).filter(|known| known.source.path == source.path);
-            let is_unchanged = known.as_ref().is_some_and(|known| known.source == source && known.good.is_some());
-            let (known, good) = match known {
-                Some(Supplier { good, .. }) if !is_unchanged || wanted(&source) => (None, good),
-                Some(mut known) => {
-                    let good = known.good.take();
-                    (
-                        good.and_then(|good| self.recalled(&source, good))
-                            .map(|good| Supplier { good: Some(good), ..known }),
-                        None,
-                    )
-                }
-                None => (None, None),
+            let mut known = old.remove(&source.name).filter(|known| known.source.path == source.path);
+            let is_current = known.as_ref().is_some_and(|known| known.source == source) && !wanted(&source);
+            let good = known.as_mut().and_then(|known| known.good.take());
+            let supplier = match (known, good) {
+                (Some(known), Some(good)) if is_current => match self.recalled(&source, good) {
+                    Some(good) => Supplier { good: Some(good), ..known },
+                    None => self.read_one(source, None, now),
+                },
+                (_, good) => self.read_one(source, good, now),
             };
-            let supplier = known.unwrap_or_else(|| self.read_one(source, good, now));
             self.suppliers.push(supplier);
         }
         for gone in old.keys() {
@@ -201,7 +196,8 @@ impl Intake {
         }
         let read = source::load(&source, now);
         let is_whole = read.as_ref().is_ok_and(|load| load.refused.is_empty());
-        let last_good = if is_whole { None } else { last_good.or_else(|| self.last_time(&source)) };
+        let recalled = || last_good.and_then(|good| self.recalled(&source, good));
+        let last_good = if is_whole { None } else { recalled().or_else(|| self.last_time(&source)) };
         let (good, error) = match read {
             Ok(load) => {
                 // What is fetched is a copy already.
@@ -213,10 +209,7 @@ impl Intake {
                 let good = GoodSet::of(carry_over(load, last_good));
                 (Some(good), (!refused.is_empty()).then(|| refused.join("; ")))
             }
-            Err(error) => {
-                let good = last_good.and_then(|good| self.recalled(&source, good));
-                (good.or_else(|| self.last_time(&source)), Some(error.error.to_string()))
-            }
+            Err(error) => (last_good, Some(error.error.to_string())),
         };
         let is_there = source.path.exists();
         self.note(Fault::SourceInvalid, &source.name, error.clone().filter(|_| is_there));
@@ -408,6 +401,9 @@ fn carry_over(mut load: Load, last_good: Option<GoodSet>) -> Load {
     if load.indicators.fits(&kept) {
         load.read += kept.len() as u64;
         Arc::make_mut(&mut load.indicators).append(kept);
+    } else {
+        let (source, indicators) = (&load.source.name, kept.len());
+        tracing::error!(source, indicators, "there is no room for what its refused files said before");
     }
     load
 }

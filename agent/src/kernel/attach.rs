@@ -156,6 +156,7 @@ impl Kernel {
         for version in pin::other_versions(&self.options.pin_dir) {
             pin::remove_version(&version)?;
         }
+        self.remember_links();
         Ok(report)
     }
 

@@ -1,9 +1,10 @@
 //! Loading the kernel half: offsets from BTF, maps new or adopted, each program for itself.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::sync::{Mutex, PoisonError};
 
 use agent_common::wire::{Config, Counter, FileDigests, FileKey, FileStamp, Fold, FoldKey, HitKey, Mode};
 use aya::maps::{Map, MapData, PerCpuArray};
@@ -14,6 +15,7 @@ use tracing::level_filters::LevelFilter;
 use super::bpf::{self, Table};
 use super::btf::{self, Structures};
 use super::folds::Folds;
+use super::integrity::Link;
 use super::publish::Generations;
 use super::rings::EventRing;
 use super::{Counters, Error, Switches, clock, pin};
@@ -162,6 +164,10 @@ pub struct Kernel {
     /// cgroup2 id and level of the scope.
     pub(super) scope: (u64, u32),
     pub(super) config: Table<u32, Config>,
+    /// What this agent last wrote there.
+    written: Mutex<Option<Config>>,
+    /// The links as this agent last left them.
+    pub(super) links: Mutex<BTreeMap<String, Link>>,
     pub(super) generations: Generations,
     folds: Folds,
     pub(super) hit_counts: Table<HitKey, u64>,
@@ -238,6 +244,8 @@ impl Kernel {
         Ok(Self {
             log,
             config: table(&ebpf, "CONFIG")?,
+            written: Mutex::default(),
+            links: Mutex::default(),
             generations: Generations::new(table(&ebpf, "GENERATIONS")?),
             folds: Folds::open(table(&ebpf, "FOLDS")?, &maps)?,
             hit_counts: table(&ebpf, "HIT_COUNTS")?,
@@ -255,9 +263,17 @@ impl Kernel {
     }
 
     pub(super) fn write_config(&self, change: impl FnOnce(&mut Config)) -> Result<(), Error> {
+        let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
         let mut config = self.current_config()?;
         change(&mut config);
+        *written = Some(config);
         self.config.set(&0, &config).map_err(|source| Error::Bpf { what: "map CONFIG".to_owned(), source })
+    }
+
+    /// Whether the configuration is what this agent last wrote, if it has written any.
+    pub(super) fn config_is_ours(&self) -> bool {
+        let written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+        written.is_none_or(|written| self.current_config().is_ok_and(|config| config == written))
     }
 
     /// Tells the hooks the mode and the switches, together with the scope and the wall clock. To be called at the start,

@@ -5,11 +5,13 @@
 //! [`unpin_all`] removes Cordon from the kernel, with or without a running daemon.
 
 mod attach;
+pub mod attempt;
 mod bpf;
 mod btf;
 pub mod clock;
 pub mod fanotify;
 mod folds;
+mod integrity;
 mod load;
 mod memory;
 mod pin;

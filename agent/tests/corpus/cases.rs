@@ -32,8 +32,10 @@ fn compare_case(case: &Path) -> Vec<String> {
     let text = |value: Value| value.as_str().unwrap().to_owned();
     let reason = |skipped: agent::intel::Skipped| text(serde_json::to_value(skipped.reason).unwrap());
     let ruled: Vec<Ruled> = ruling.ruled.iter().collect();
-    let used: BTreeMap<(&Origin, &[Observable]), &Indicator> =
-        ruled.iter().map(|Ruled { indicator, .. }| ((&indicator.origin, &*indicator.observables), &**indicator)).collect();
+    let used: BTreeMap<(&Origin, &[Observable]), &Indicator> = ruled
+        .iter()
+        .map(|Ruled { indicator, .. }| ((&indicator.origin, &*indicator.observables), &**indicator))
+        .collect();
     let distinct: BTreeSet<&Observable> = ruled.iter().map(|ruled| &ruled.observable).collect();
     let mut outcome = ruling.outcome;
     outcome.skipped += load.skipped.len() as u64;

@@ -14,5 +14,6 @@ mod network;
 mod python;
 mod real;
 mod sandbox;
+mod selftest;
 mod sharing;
 mod web;

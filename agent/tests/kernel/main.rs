@@ -5,6 +5,7 @@
 mod exec;
 mod folding;
 mod generations;
+mod integrity;
 mod lifecycle;
 mod network;
 mod sandbox;
