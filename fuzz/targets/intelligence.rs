@@ -14,7 +14,7 @@ fuzz_target!(|bytes: &[u8]| {
     let reading = Reading::default();
     let Ok(parsed) = parse::parse(&reading, &file, bytes) else { return };
     assert_eq!(parsed.read, (parsed.indicators.len() + parsed.skipped.len()) as u64);
-    parsed.indicators.iter().for_each(|indicator| is_normal(indicator));
+    parsed.indicators.iter().for_each(|indicator| is_normal(&indicator));
     if let Ok(Opened::Text(mut text)) = parse::open(&reading, &file, bytes) {
         for piece in bytes.chunks(7) {
             text.push(piece).expect("it was read whole");
@@ -23,8 +23,8 @@ fuzz_target!(|bytes: &[u8]| {
     }
 });
 
-fn values(parsed: &Parsed) -> Vec<&Vec<Observable>> {
-    parsed.indicators.iter().map(|indicator| &indicator.observables).collect()
+fn values(parsed: &Parsed) -> Vec<Vec<Observable>> {
+    parsed.indicators.iter().map(|indicator| indicator.observables).collect()
 }
 
 /// Reading what was printed gives what was printed.

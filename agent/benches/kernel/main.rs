@@ -87,5 +87,5 @@ fn run(arguments: &Arguments) -> Result<()> {
     if !any {
         bail!("no bench has that in its name; there are {}", BENCHES.map(|(name, _)| name).join(", "));
     }
-    report.finish(&arguments.output)
+    report.finish(&arguments.output, "kernel")
 }

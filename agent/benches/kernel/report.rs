@@ -94,8 +94,8 @@ impl Report {
         self.current.clear();
     }
 
-    /// Prints what is left and writes kernel.json into `folder`.
-    pub fn finish(mut self, folder: &Path) -> Result<()> {
+    /// Prints what is left and writes `<name>.json` into `folder`.
+    pub fn finish(mut self, folder: &Path, name: &str) -> Result<()> {
         self.print();
         self.machine["load_after"] = json!(load()?);
         println!("\n{}", facts(&self.machine));
@@ -103,7 +103,7 @@ impl Report {
             println!("{} of the targets were missed; on a busy machine look at the quartiles first", self.missed);
         }
         fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
-        let path = folder.join("kernel.json");
+        let path = folder.join(format!("{name}.json"));
         let document = json!({ "schema": 1, "machine": self.machine, "measurements": self.measurements });
         fs::write(&path, format!("{document:#}\n")).with_context(|| format!("cannot write {}", path.display()))?;
         println!("{}", path.display());

@@ -17,6 +17,8 @@ use super::reload;
 use super::shared::{Live, Shared, lock, look_up, read};
 use crate::attribute::{attribution, hook_name, indicator};
 use crate::control::{Answer, Failure, Handler, LocalRule, Request};
+use crate::health::Fault;
+use crate::intel::packed::HeldSkips;
 use crate::intel::{Observable, Skipped};
 use crate::kernel::probe::ExecPath;
 use crate::kernel::{self, HookState};
@@ -259,23 +261,23 @@ async fn sources(shared: &Shared) -> Value {
         .iter()
         .map(|supplier| {
             let mut reasons: BTreeMap<String, u64> = BTreeMap::new();
-            let parsed = supplier.load.iter().flat_map(|load| &load.skipped);
-            for skipped in parsed.chain(&supplier.skipped) {
-                *reasons.entry(json!(skipped.reason).as_str().unwrap_or_default().to_owned()).or_default() += 1;
+            let good = supplier.good.as_ref();
+            let parsed = good.iter().flat_map(|good| good.skipped.counts());
+            for (reason, count) in parsed.chain(supplier.skipped.counts()) {
+                *reasons.entry(json!(reason).as_str().unwrap_or_default().to_owned()).or_default() += count;
             }
-            let load = supplier.load.as_deref();
             let progress = lock(&shared.fetches).get(&supplier.source.name).cloned().unwrap_or_default();
             let remote = supplier.source.remote();
-            let last_good = remote.map_or(load.map(|load| load.loaded_at), |_| progress.succeeded);
-            let skipped = load.map_or(0, |load| load.skipped.len() as u64) + supplier.outcome.skipped;
+            let last_good = remote.map_or(good.map(|good| good.loaded_at), |_| progress.succeeded);
+            let skipped = good.map_or(0, |good| good.skipped.counts().values().sum()) + supplier.outcome.skipped;
             json!({
                 "name": supplier.source.name,
                 "path": supplier.source.path,
                 "action": supplier.source.action,
-                "loaded_at": load.map(|load| load.loaded_at),
+                "loaded_at": good.map(|good| good.loaded_at),
                 "age_seconds": last_good.map(|last| now.duration_since(last).as_secs()),
-                "files": load.map(|load| load.files.len()),
-                "indicators": load.map(|load| load.read),
+                "files": good.map(|good| good.files),
+                "indicators": good.map(|good| good.read),
                 "outcome": { "block": supplier.outcome.block, "report": supplier.outcome.report, "skipped": skipped },
                 "skipped": reasons,
                 "error": supplier.error,
@@ -301,15 +303,14 @@ async fn explain(shared: &Shared, text: &str) -> Answer {
     };
     let mode = read(&shared.settings).mode;
     let hit = look_up(&image, &value);
-    let matched = hit.and_then(|hit| live.provenance.get(hit.entry));
-    let behind: Vec<&Ruled> =
-        matched.iter().flat_map(|matched| matched.primary().into_iter().chain(matched.others())).collect();
+    let matched = hit.and_then(|hit| shared.known(&live, hit.entry));
+    let behind: Vec<Ruled> = matched
+        .iter()
+        .flat_map(|matched| std::iter::once(matched.primary()).chain(matched.others()))
+        .cloned()
+        .collect();
     let is_seen = !matches!(value, Observable::Domain(_) | Observable::Url(_) | Observable::FileName(_));
-    let listed: Vec<&Ruled> = if behind.is_empty() {
-        live.provenance.ruled().iter().filter(|ruled| ruled.observable == value).take(32).collect()
-    } else {
-        behind
-    };
+    let listed: Vec<Ruled> = if behind.is_empty() { shared.listed(&live, &value) } else { behind };
     let (outcome, why) = match (hit.map(|hit| hit.action), mode) {
         (Some(agent_common::image::Action::Allow), _) => ("passed", "it is never blocked".to_owned()),
         (Some(_), _) if !is_seen => {
@@ -325,7 +326,7 @@ async fn explain(shared: &Shared, text: &str) -> Answer {
         }
         (None, _) => ("passed", "no indicator in force matches it".to_owned()),
     };
-    let indicators: Vec<Value> = listed.iter().map(|ruled| describe(ruled)).collect();
+    let indicators: Vec<Value> = listed.iter().map(describe).collect();
     let skipped = skipped(shared, &value).await;
     Answer::Done(json!({
         "schema": 1, "value": value.to_string(), "type": value.type_name(), "outcome": outcome, "why": why,
@@ -351,11 +352,19 @@ fn describe(ruled: &Ruled) -> Value {
 async fn skipped(shared: &Shared, value: &Observable) -> Vec<Value> {
     let text = value.to_string();
     let intake = shared.intake.lock().await;
-    let of = |source: &str, skipped: &Skipped| json!({ "source": source, "origin": skipped.origin.to_string(), "reason": skipped.reason, "why": skipped.why });
+    let of = |source: &str, skipped: Skipped| json!({ "source": source, "origin": skipped.origin.to_string(), "reason": skipped.reason, "why": skipped.why });
+    let is_same = |skipped: &Skipped| skipped.value.split(", ").any(|part| part == text);
     let mut found = Vec::new();
     for supplier in intake.suppliers() {
-        let parsed = supplier.load.iter().flat_map(|load| &load.skipped);
-        let same = parsed.chain(&supplier.skipped).filter(|skipped| skipped.value.split(", ").any(|part| part == text));
+        let parsed = supplier.good.as_ref().map(|good| &good.skipped);
+        let resident = |held: &'_ HeldSkips| match held.resident() {
+            Ok(skips) => skips.iter().filter(is_same).take(32).collect(),
+            Err(error) => {
+                shared.health.raise(Fault::GenerationNotKept, &supplier.source.name, error.to_string());
+                Vec::new()
+            }
+        };
+        let same = parsed.into_iter().chain([&supplier.skipped]).flat_map(resident);
         found.extend(same.take(32).map(|skipped| of(&supplier.source.name, skipped)));
     }
     found

@@ -17,9 +17,10 @@ use super::shared::lock;
 use crate::health::{Fault, Health};
 use crate::host::{DPKG_INFO, network_identity};
 use crate::intel::fetch::State;
+use crate::intel::packed::{Damaged, Held, HeldSkips};
 use crate::intel::source::{self, Kept, Load};
-use crate::intel::{Action, Inbound, Skipped, Source, normalise};
-use crate::policy::{self, LocalAction, NeverBlock, Rules, Supply, WarningList};
+use crate::intel::{Action, Inbound, Indicator, Indicators, Skips, Source, normalise};
+use crate::policy::{self, LocalAction, NeverBlock, RuledValues, Rules, Supply, WarningList};
 use crate::settings::{Places, Settings};
 use crate::tables::Compilation;
 
@@ -29,13 +30,66 @@ pub struct Supplier {
     /// As the settings say, or made up for a file in the watched directory.
     pub source: Source,
     /// The last good set.
-    pub load: Option<Arc<Load>>,
+    pub good: Option<GoodSet>,
     /// Why the latest reading was not used.
     pub error: Option<String>,
     /// Outcome of its indicators in the live generation.
     pub outcome: policy::Outcome,
     /// Values left out by the policy in the live generation.
-    pub skipped: Vec<Skipped>,
+    pub skipped: HeldSkips,
+    /// Which set of the ruling it is.
+    set: Option<usize>,
+}
+
+impl Supplier {
+    fn new(source: Source, good: Option<GoodSet>, error: Option<String>) -> Self {
+        let (outcome, skipped) = (policy::Outcome::default(), HeldSkips::default());
+        Self { source, good, error, outcome, skipped, set: None }
+    }
+}
+
+/// What a source said when it was last good. It is in memory while a generation is made, and then in that generation's file.
+#[derive(Debug)]
+pub struct GoodSet {
+    /// When it was read.
+    pub loaded_at: Timestamp,
+    /// How many files it was read from.
+    pub files: usize,
+    /// Indicators in them.
+    pub read: u64,
+    /// Those that can be used as far as their format says.
+    indicators: Held,
+    /// Those that cannot.
+    pub skipped: HeldSkips,
+}
+
+impl Supplier {
+    /// Its indicators, while they are in memory.
+    fn indicators(&self) -> Option<&Arc<Indicators>> {
+        match &self.good.as_ref()?.indicators {
+            Held::Here(indicators) => Some(indicators),
+            Held::Elsewhere(_) => None,
+        }
+    }
+}
+
+impl GoodSet {
+    fn of(load: Load) -> Self {
+        Self {
+            loaded_at: load.loaded_at,
+            files: load.files.len(),
+            read: load.read,
+            indicators: Held::Here(load.indicators),
+            skipped: HeldSkips::Here(load.skipped),
+        }
+    }
+
+    /// Brings it back into memory.
+    fn recall(&mut self) -> Result<(), Damaged> {
+        self.indicators = Held::Here(self.indicators.resident()?);
+        self.skipped = HeldSkips::Here(self.skipped.resident()?.into_owned());
+        Ok(())
+    }
 }
 
 /// All sources with what they gave.
@@ -92,21 +146,38 @@ impl Intake {
         let mut old: BTreeMap<String, Supplier> =
             std::mem::take(&mut self.suppliers).into_iter().map(|known| (known.source.name.clone(), known)).collect();
         for source in self.sources() {
-            let known = old.remove(&source.name).filter(|known| known.source.path == source.path);
-            let is_unchanged = known.as_ref().is_some_and(|known| known.source == source && known.load.is_some());
-            let supplier = match known {
-                Some(known) if is_unchanged && !wanted(&source) => known,
-                known => self.read_one(source, known.and_then(|known| known.load), now),
+            let mut known = old.remove(&source.name).filter(|known| known.source.path == source.path);
+            let is_current = known.as_ref().is_some_and(|known| known.source == source) && !wanted(&source);
+            let good = known.as_mut().and_then(|known| known.good.take());
+            let supplier = match (known, good) {
+                (Some(known), Some(good)) if is_current => match self.recalled(&source, good) {
+                    Some(good) => Supplier { good: Some(good), ..known },
+                    None => self.read_one(source, None, now),
+                },
+                (_, good) => self.read_one(source, good, now),
             };
             self.suppliers.push(supplier);
         }
         for gone in old.keys() {
-            for fault in [Fault::SourceInvalid, Fault::SourceUnreadable, Fault::SourceNotKept, Fault::SourceStale] {
+            for fault in [
+                Fault::SourceInvalid,
+                Fault::SourceUnreadable,
+                Fault::SourceNotKept,
+                Fault::SourceStale,
+                Fault::GenerationNotKept,
+            ] {
                 self.health.clear(fault, gone);
             }
         }
         let kept = self.kept.keep_only(self.suppliers.iter().map(|supplier| &supplier.source));
         self.note(Fault::SourceNotKept, "", kept.err().map(|error| error.to_string()));
+    }
+
+    /// What a source said, brought back into memory; what cannot be read is forgotten, and read from the source again.
+    fn recalled(&self, source: &Source, mut good: GoodSet) -> Option<GoodSet> {
+        let recalled = good.recall();
+        self.note(Fault::GenerationNotKept, &source.name, recalled.err().map(|error| error.to_string()));
+        recalled.is_ok().then_some(good)
     }
 
     fn note(&self, fault: Fault, subject: &str, detail: Option<String>) {
@@ -118,21 +189,16 @@ impl Intake {
         }
     }
 
-    fn read_one(&self, source: Source, last_good: Option<Arc<Load>>, now: Timestamp) -> Supplier {
+    fn read_one(&self, source: Source, last_good: Option<GoodSet>, now: Timestamp) -> Supplier {
         if source.remote().is_some() && !source.path.exists() {
             // Not fetched yet: the stage that fetches says why, if it cannot.
-            return Supplier {
-                source,
-                load: None,
-                error: None,
-                outcome: policy::Outcome::default(),
-                skipped: Vec::new(),
-            };
+            return Supplier::new(source, None, None);
         }
         let read = source::load(&source, now);
         let is_whole = read.as_ref().is_ok_and(|load| load.refused.is_empty());
-        let last_good = if is_whole { None } else { last_good.or_else(|| self.last_time(&source)) };
-        let (load, error) = match read {
+        let recalled = || last_good.and_then(|good| self.recalled(&source, good));
+        let last_good = if is_whole { None } else { recalled().or_else(|| self.last_time(&source)) };
+        let (good, error) = match read {
             Ok(load) => {
                 // What is fetched is a copy already.
                 if source.remote().is_none() {
@@ -140,21 +206,21 @@ impl Intake {
                     self.note(Fault::SourceNotKept, &source.name, kept.err().map(|error| error.to_string()));
                 }
                 let refused: Vec<String> = load.refused.iter().map(|refused| refused.error.to_string()).collect();
-                let load = Arc::new(carry_over(load, last_good.as_deref()));
-                (Some(load), (!refused.is_empty()).then(|| refused.join("; ")))
+                let good = GoodSet::of(carry_over(load, last_good));
+                (Some(good), (!refused.is_empty()).then(|| refused.join("; ")))
             }
             Err(error) => (last_good, Some(error.error.to_string())),
         };
         let is_there = source.path.exists();
         self.note(Fault::SourceInvalid, &source.name, error.clone().filter(|_| is_there));
         self.note(Fault::SourceUnreadable, &source.name, error.clone().filter(|_| !is_there));
-        Supplier { source, load, error, outcome: policy::Outcome::default(), skipped: Vec::new() }
+        Supplier::new(source, good, error)
     }
 
     /// What a source said to an agent before this one.
-    fn last_time(&self, source: &Source) -> Option<Arc<Load>> {
+    fn last_time(&self, source: &Source) -> Option<GoodSet> {
         match self.kept.load(source) {
-            Ok(load) => load.map(Arc::new),
+            Ok(load) => load.map(GoodSet::of),
             Err(error) => {
                 self.note(Fault::SourceNotKept, &source.name, Some(error.error.to_string()));
                 None
@@ -203,8 +269,8 @@ impl Intake {
     ) -> anyhow::Result<Prepared> {
         let mut rules = self.rules(operator)?;
         if self.settings.never_block.packages {
-            let loads = self.suppliers.iter().filter_map(|supplier| supplier.load.as_deref());
-            match lock(own_files).among(loads) {
+            let sets = self.suppliers.iter().filter_map(Supplier::indicators);
+            match lock(own_files).among(sets.map(AsRef::as_ref)) {
                 Ok(own_files) => {
                     rules.own_files = own_files;
                     self.health.clear(Fault::OwnFilesUnknown, DPKG_INFO);
@@ -216,14 +282,17 @@ impl Intake {
         // Ruled on one by one, so that each source's outcome is known; local blocks are in already.
         rules.local.retain(|rule| rule.action == LocalAction::Allow);
         for supplier in &mut self.suppliers {
-            let Some(load) = &supplier.load else { continue };
+            supplier.set = None;
+            let Some(indicators) = supplier.indicators() else { continue };
             let (source, turns_stale) = as_old_as_it_is(&supplier.source, now, &self.health);
-            let supply = Supply { source: &source, indicators: &load.indicators };
+            let supply = Supply { source: &source, indicators };
             let ruling = policy::rule(&[supply], &rules, now);
             whole.next_change = [whole.next_change, turns_stale].into_iter().flatten().min();
             supplier.outcome = ruling.outcome;
-            supplier.skipped = ruling.skipped;
-            whole.ruled.extend(ruling.ruled);
+            supplier.skipped = HeldSkips::Here(ruling.skipped);
+            whole.ruled.append(ruling.ruled);
+            // The last is the source's: local rules come before.
+            supplier.set = whole.ruled.sets.len().checked_sub(1);
             whole.exceptions.extend(ruling.exceptions);
             whole.next_change = [whole.next_change, ruling.next_change].into_iter().flatten().min();
         }
@@ -231,6 +300,34 @@ impl Intake {
         whole.exceptions.dedup();
         let next_change = whole.next_change;
         Ok(Prepared { compilation: Compilation::new(whole, generation, seed)?, next_change })
+    }
+
+    /// What was skipped of each source, by it and by the policy, for [`Self::settle`] in the same order.
+    #[must_use]
+    pub fn skips(&self) -> Vec<&Skips> {
+        let mut all = Vec::new();
+        for supplier in &self.suppliers {
+            for held in [supplier.good.as_ref().map(|good| &good.skipped), Some(&supplier.skipped)] {
+                all.push(match held {
+                    Some(HeldSkips::Here(skips)) => skips,
+                    _ => const { &Skips::EMPTY },
+                });
+            }
+        }
+        all
+    }
+
+    /// Lets go of what is now in the file of a generation.
+    pub fn settle(&mut self, ruled: &RuledValues, skips: Vec<HeldSkips>) {
+        let mut skips = skips.into_iter();
+        for supplier in &mut self.suppliers {
+            let (read, by_policy) = (skips.next().unwrap_or_default(), skips.next().unwrap_or_default());
+            supplier.skipped = by_policy;
+            let held = supplier.set.and_then(|set| ruled.sets.get(set));
+            if let (Some(good), Some(held)) = (&mut supplier.good, held) {
+                (good.indicators, good.skipped) = (held.clone(), read);
+            }
+        }
     }
 
     fn rules(&self, operator: &Operator) -> anyhow::Result<Rules> {
@@ -296,14 +393,18 @@ fn files_of(path: &Path) -> std::io::Result<Vec<PathBuf>> {
 }
 
 /// A file that was good and is now refused keeps in force what it said when it was good.
-fn carry_over(mut load: Load, last_good: Option<&Load>) -> Load {
-    let Some(last_good) = last_good else { return load };
-    for refused in &load.refused {
-        let name = refused.file.to_string_lossy();
-        let kept = last_good.indicators.iter().filter(|indicator| *indicator.origin.file == *name);
-        let before = load.indicators.len();
-        load.indicators.extend(kept.cloned());
-        load.read += (load.indicators.len() - before) as u64;
+fn carry_over(mut load: Load, last_good: Option<GoodSet>) -> Load {
+    let last_good = last_good.filter(|_| !load.refused.is_empty());
+    let Some(last_good) = last_good.and_then(|good| good.indicators.resident().ok()) else { return load };
+    let refused: Vec<_> = load.refused.iter().map(|refused| refused.file.to_string_lossy()).collect();
+    let is_kept = |indicator: &Indicator| refused.iter().any(|name| *indicator.origin.file == **name);
+    let kept: Indicators = last_good.iter().filter(is_kept).collect();
+    if load.indicators.fits(&kept) {
+        load.read += kept.len() as u64;
+        Arc::make_mut(&mut load.indicators).append(kept);
+    } else {
+        let (source, indicators) = (&load.source.name, kept.len());
+        tracing::error!(source, indicators, "there is no room for what its refused files said before");
     }
     load
 }

@@ -5,6 +5,7 @@ mod answers;
 mod detect;
 mod examine;
 mod fetch;
+mod generations;
 pub mod guard;
 mod intake;
 mod operator;
@@ -40,6 +41,7 @@ use crate::settings::{Places, Settings};
 use answers::{Answers, Dormant};
 use detect::Detect;
 use fetch::{Fetching, Wanted};
+use generations::GenerationFiles;
 use guard::GuardKeeper;
 use intake::Intake;
 pub use operator::{Off, Operator};
@@ -210,6 +212,7 @@ async fn stay_on(
         report: RwLock::default(),
         guard_works: AtomicBool::new(false),
         generations: RwLock::default(),
+        files: GenerationFiles::new(places.generations()),
         intake: tokio::sync::Mutex::new(Intake::new(Arc::clone(&settings), places.clone(), health.clone())),
         operator: Arc::new(Mutex::new(operator)),
         settings: RwLock::new(settings),
@@ -224,6 +227,7 @@ async fn stay_on(
         again: Notify::new(),
     });
     shared.configure()?;
+    shared.adopt();
     let mut watch = Watch::new()?;
     follow(&shared, &mut watch).await;
     tokio::select! {

@@ -9,7 +9,7 @@ use tokio::time::sleep;
 use super::shared::{Shared, lock, read};
 use crate::health::{Fault, Stage};
 use crate::host::{ContentDigest, DPKG_INFO, DigestCache, Packages, running_processes};
-use crate::intel::{Load, Observable};
+use crate::intel::{Indicators, Observable};
 use crate::policy;
 use crate::settings::Places;
 
@@ -47,8 +47,11 @@ fn observable(digest: ContentDigest) -> Observable {
 ///
 /// # Errors
 /// dpkg's records cannot be read.
-pub fn listed<'a>(packages: &Packages, loads: impl Iterator<Item = &'a Load>) -> std::io::Result<policy::OwnFiles> {
-    let wanted = digests(loads);
+pub fn listed<'a>(
+    packages: &Packages,
+    sets: impl Iterator<Item = &'a Indicators>,
+) -> std::io::Result<policy::OwnFiles> {
+    let wanted = digests(sets);
     if wanted.is_empty() {
         return Ok(policy::OwnFiles::default());
     }
@@ -56,8 +59,8 @@ pub fn listed<'a>(packages: &Packages, loads: impl Iterator<Item = &'a Load>) ->
     Ok(installed.into_iter().map(|(digest, path)| (observable(digest), Arc::from(path))).collect())
 }
 
-fn digests<'a>(loads: impl Iterator<Item = &'a Load>) -> HashSet<ContentDigest> {
-    loads.flat_map(|load| &load.indicators).flat_map(|indicator| &indicator.observables).filter_map(content).collect()
+fn digests<'a>(sets: impl Iterator<Item = &'a Indicators>) -> HashSet<ContentDigest> {
+    sets.flat_map(Indicators::views).flat_map(|view| view.values()).filter_map(|(_, value)| content(&value)).collect()
 }
 
 impl OwnFiles {
@@ -73,8 +76,11 @@ impl OwnFiles {
     ///
     /// # Errors
     /// dpkg's records cannot be read.
-    pub fn among<'a>(&mut self, loads: impl Iterator<Item = &'a Load> + Clone) -> std::io::Result<policy::OwnFiles> {
-        if !self.is_wanted && !digests(loads.clone()).is_empty() {
+    pub fn among<'a>(
+        &mut self,
+        sets: impl Iterator<Item = &'a Indicators> + Clone,
+    ) -> std::io::Result<policy::OwnFiles> {
+        if !self.is_wanted && !digests(sets.clone()).is_empty() {
             self.is_wanted = true;
             let running: HashSet<_> = running_processes()
                 .into_iter()
@@ -87,7 +93,7 @@ impl OwnFiles {
             let learnt: Vec<_> = running.filter_map(|file| file.read(&self.digests)).collect();
             self.packages.learn(learnt);
         }
-        listed(&self.packages, loads)
+        listed(&self.packages, sets)
     }
 }
 

@@ -14,6 +14,7 @@ use jiff::Timestamp;
 use tokio::sync::{Notify, mpsc, watch};
 
 use super::fetch::{Fetches, Wanted};
+use super::generations::GenerationFiles;
 use super::intake::Intake;
 use super::operator::Operator;
 use super::own_files::OwnFiles;
@@ -22,16 +23,20 @@ use crate::attribute::Behind;
 use crate::event::{Action, Event};
 use crate::health::{Fault, Health};
 use crate::host::DigestCache;
-use crate::intel::Observable;
-use crate::kernel::{DigestKinds, Kernel, MappedImage, Report, SocketRules, Switches};
+use crate::intel::packed::HeldSkips;
+use crate::intel::{Observable, Skips};
+use crate::kernel::{self, DigestKinds, Kernel, MappedImage, Report, SocketRules, Switches};
+use crate::policy::Ruled;
 use crate::settings::network::Rule;
 use crate::settings::{Mode, Places, Settings};
-use crate::tables::{self, Bearing, Provenance, Summary};
+use crate::tables::{self, Bearing, Identity, Matched, Provenance, Summary};
 
 /// A generation that is or was live.
 pub struct Live {
     /// Its number.
     pub generation: u32,
+    /// The same, told from all that ever were.
+    identity: Identity,
     /// Whose intelligence its entries are.
     pub provenance: Provenance,
     /// What it holds.
@@ -46,8 +51,14 @@ pub struct Live {
     pub recorded: AtomicU64,
 }
 
-/// Generations that hits may still arrive from.
-const REMEMBERED: usize = 2;
+/// Generations that hits may still arrive from: after a start, the two that the agent before left and the own first.
+const REMEMBERED: usize = 3;
+/// Of those that an agent before this one left.
+const ADOPTED: usize = 2;
+/// What a fault of theirs is about.
+const BEFORE: &str = "before this start";
+/// Indicators of one value that are told.
+const LISTED: usize = 32;
 
 /// What the stages share.
 pub struct Shared {
@@ -65,6 +76,8 @@ pub struct Shared {
     pub guard_works: AtomicBool,
     /// Newest first.
     pub generations: RwLock<VecDeque<Arc<Live>>>,
+    /// Where their provenance is kept.
+    pub files: GenerationFiles,
     /// Sources. A tokio mutex: it is held while files are read.
     pub intake: tokio::sync::Mutex<Intake>,
     /// Local rules.
@@ -119,7 +132,10 @@ impl Shared {
         let renewed = tokio::task::spawn_blocking(move || {
             let mut intake = shared.intake.blocking_lock();
             intake.read(Timestamp::now(), wanted);
-            shared.publish(&mut intake)
+            let published = shared.publish(&mut intake);
+            drop(intake);
+            kernel::give_back_small();
+            published
         });
         match renewed.await? {
             Ok(generation) => {
@@ -143,15 +159,19 @@ impl Shared {
         let prepared = intake.prepare(&operator, &self.own_files, now, generation, seed()?)?;
         drop(operator);
         let blocks = u32::try_from(prepared.compilation.blocks()).context("the image is larger than a map can be")?;
-        let mut unwritten = Some(prepared);
+        let (mut unwritten, mut kept) = (Some(prepared), None);
         let published = kernel.publish(blocks, generation, |memory: &mut [Block]| {
             let prepared = unwritten.take().context("an image is written once")?;
             let (provenance, summary) = prepared.compilation.write(memory)?;
             tracing::info!(generation, entries = summary.entries(), bytes = summary.bytes, "a generation is ready");
             let digest_kinds = DigestKinds::of(memory).unwrap_or_default();
             let (next_change, recorded) = (prepared.next_change, AtomicU64::new(0));
+            let identity = Identity::of(memory).ok().context("an image without its identity")?;
+            let (provenance, skips) = self.keep(provenance, identity, &intake.skips());
+            kept = skips;
             // Before the kernel switches to it: a hit may come the moment it does.
-            let live = Live { generation, provenance, summary, digest_kinds, published: now, next_change, recorded };
+            let live =
+                Live { generation, identity, provenance, summary, digest_kinds, published: now, next_change, recorded };
             write(&self.generations).push_front(Arc::new(live));
             anyhow::Ok(())
         });
@@ -160,9 +180,68 @@ impl Shared {
             generations.retain(|known| known.generation != generation);
         }
         generations.truncate(REMEMBERED);
+        let remembered: Vec<u32> = generations.iter().map(|known| known.generation).collect();
         drop(generations);
+        if remembered.len() == REMEMBERED {
+            self.health.clear(Fault::GenerationNotKept, BEFORE);
+        }
+        if let Err(error) = self.files.keep_only(&remembered) {
+            self.health.raise(Fault::GenerationNotKept, "", format!("{error:#}"));
+        }
         published?;
+        if let (Some(skips), Some(live)) = (kept, self.live()) {
+            intake.settle(live.provenance.ruled(), skips);
+        }
         Ok(generation)
+    }
+
+    /// Moves the provenance of a generation into its file, with what was skipped; where that cannot be done it stays in
+    /// memory, which is a fault and no more.
+    fn keep(
+        &self,
+        provenance: Provenance,
+        identity: Identity,
+        skips: &[&Skips],
+    ) -> (Provenance, Option<Vec<HeldSkips>>) {
+        let before = read(&self.generations).front().map(|known| known.identity);
+        match self.files.keep(&provenance, identity, before, skips) {
+            Ok(kept) => {
+                self.health.clear(Fault::GenerationNotKept, "");
+                (kept.provenance, Some(kept.skips))
+            }
+            Err(error) => {
+                self.health.raise(Fault::GenerationNotKept, "", format!("{error:#}"));
+                (provenance, None)
+            }
+        }
+    }
+
+    /// Takes up what an agent before this one left in force, and what came before that: hits of both may be on their way.
+    pub fn adopt(&self) {
+        let image = match read(&self.kernel).mapped_image() {
+            Ok(image) => image,
+            Err(kernel::Error::NoGeneration) => return,
+            Err(error) => return self.health.raise(Fault::GenerationNotKept, BEFORE, error.to_string()),
+        };
+        let mut next = Identity::of(&**image).ok();
+        for _ in 0..ADOPTED {
+            let Some(identity) = next else { return };
+            let kept = match self.files.open(identity) {
+                Ok(kept) => kept,
+                Err(error) => return self.health.raise(Fault::GenerationNotKept, BEFORE, format!("{error:#}")),
+            };
+            next = kept.before;
+            write(&self.generations).push_back(Arc::new(Live {
+                generation: identity.generation,
+                identity,
+                provenance: kept.provenance,
+                summary: Summary::default(),
+                digest_kinds: DigestKinds::default(),
+                published: self.started,
+                next_change: None,
+                recorded: AtomicU64::new(0),
+            }));
+        }
     }
 
     /// The live generation.
@@ -209,21 +288,36 @@ impl Shared {
         let generations = read(&self.generations).clone();
         let by_entry = event.matched.and_then(|matched| {
             let live = generations.iter().find(|live| live.generation == matched.generation)?;
-            live.provenance.get(matched.entry)
+            self.known(live, matched.entry)
         });
-        let deciding = if by_entry.is_some() { None } else { self.deciding() };
         let found = by_entry.or_else(|| {
             let value = observable_of(&event.action)?;
-            let (image, live) = &deciding.as_ref()?;
-            live.provenance.get(look_up(image, &value)?.entry)
+            let (image, live) = self.deciding()?;
+            self.known(&live, look_up(&image, &value)?.entry)
         });
-        match found {
-            Some(found) => with(&Behind { primary: found.primary(), others: found.others().collect() }),
+        match &found {
+            Some(found) => with(&Behind { primary: Some(found.primary()), others: found.others().collect() }),
             None => {
                 self.health.raise(Fault::UnknownIndicator, "", format!("{:?}", event.matched));
                 with(&Behind::default())
             }
         }
+    }
+
+    /// What a generation knows of an entry of its own; that it cannot be read is a fault.
+    pub fn known(&self, live: &Live, entry: u32) -> Option<Matched> {
+        live.provenance.get(entry).unwrap_or_else(|error| {
+            self.health.raise(Fault::UnknownIndicator, "", format!("generation {}: {error}", live.generation));
+            None
+        })
+    }
+
+    /// What a generation knows of a value that no entry of it stands for.
+    pub fn listed(&self, live: &Live, value: &Observable) -> Vec<Ruled> {
+        live.provenance.ruled().of(value, LISTED).unwrap_or_else(|error| {
+            self.health.raise(Fault::UnknownIndicator, "", format!("generation {}: {error}", live.generation));
+            Vec::new()
+        })
     }
 
     /// What decides now: the image, and the generation that it is of. `None` before the first.

@@ -101,6 +101,7 @@ enum Verb {
 
 /// Runs the verb that the command line names.
 pub fn main() -> ExitCode {
+    kernel::give_back_large();
     let cli = Cli::parse();
     let places = Places::new(cli.root.as_deref());
     let done = match cli.verb {

@@ -141,6 +141,13 @@ faults! {
         effect: "Blocking goes on. Others are not told of new hits while it lasts; the hits are in the journal.",
         fix: "Mend what the detail names; it goes on from where it stopped.",
     }
+    /// The provenance of a generation cannot be kept or used.
+    GenerationNotKept = "C018" {
+        title: "provenance of a generation not kept",
+        cause: "The agent's state directory is full, not writable or damaged, or the agent before this one kept no such file.",
+        effect: "Blocking goes on. Hits of the generation that the detail names may be recorded as unknown after a restart; the agent needs more memory.",
+        fix: "Mend what the detail names; the next generation is kept again by itself.",
+    }
     /// New settings were not accepted.
     SettingsRefused = "C020" {
         title: "settings refused on reload",

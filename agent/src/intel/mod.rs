@@ -3,6 +3,7 @@
 pub mod fetch;
 pub mod indicator;
 pub mod normalise;
+pub mod packed;
 pub mod parse;
 pub mod source;
 pub mod taxii;
@@ -10,6 +11,7 @@ pub mod taxii;
 pub use indicator::{
     Action, Attribution, Inbound, Indicator, Name, Observable, Origin, Path, Place, SkipReason, Skipped, Tlp, TlpOrigin,
 };
+pub use packed::{Indicators, Skips};
 pub use source::{Load, LoadError, Source};
 
 /// An example bundle in the idioms of real publishers: documentation addresses, a fictional actor. Its SHA-256 indicator is

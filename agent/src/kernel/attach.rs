@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use agent_common::wire::Hook;
+use aya::Btf;
 use aya::programs::{Program, ProgramError};
 
 use super::load::{Bprm, NO_LOOPS};
@@ -308,14 +309,16 @@ impl Kernel {
 
     /// Attaches a tracing or LSM program beside a former one: the kernel cannot update such a link.
     pub(super) fn attach_tracing(&mut self, name: &'static str, hook: &str) -> Result<Result<OwnedFd, String>, Error> {
-        let Some(btf) = &self.btf else {
-            return Ok(Err("the kernel's BTF cannot be read".to_owned()));
+        // Read for each, for kept it would take 11 MiB as long as the agent runs.
+        let btf = match Btf::from_sys_fs() {
+            Ok(btf) => btf,
+            Err(error) => return Ok(Err(format!("the kernel's BTF cannot be read: {error}"))),
         };
         let program = match self.ebpf.program_mut(name) {
             Some(Program::BtfTracePoint(program)) => {
-                program.load(hook, btf).and_then(|()| Ok(program.fd()?.try_clone()?))
+                program.load(hook, &btf).and_then(|()| Ok(program.fd()?.try_clone()?))
             }
-            Some(Program::Lsm(program)) => program.load(hook, btf).and_then(|()| Ok(program.fd()?.try_clone()?)),
+            Some(Program::Lsm(program)) => program.load(hook, &btf).and_then(|()| Ok(program.fd()?.try_clone()?)),
             _ => return Err(Error::Missing { kind: "program", name }),
         };
         Ok(program.map_err(|error| reason(&error)).and_then(|program| {

@@ -9,7 +9,7 @@ use std::sync::{Mutex, PoisonError};
 use agent_common::image::Action;
 use agent_common::wire::{Config, Counter, FileDigests, FileKey, FileStamp, Fold, FoldKey, HitKey, Mode};
 use aya::maps::{Map, MapData, PerCpuArray};
-use aya::{Btf, Ebpf, EbpfLoader};
+use aya::{Ebpf, EbpfLoader};
 use aya_log::EbpfLogger;
 use tracing::level_filters::LevelFilter;
 
@@ -184,7 +184,6 @@ impl Offsets {
 pub struct Kernel {
     log: Option<Mutex<EbpfLogger<&'static dyn tracing_log::log::Log>>>,
     pub(super) ebpf: Ebpf,
-    pub(super) btf: Option<Btf>,
     pub(super) options: Options,
     pub(super) offsets: Offsets,
     /// cgroup2 id and level of the scope.
@@ -278,7 +277,6 @@ impl Kernel {
             folds: Folds::open(table(&ebpf, "FOLDS")?, &maps)?,
             hit_counts: table(&ebpf, "HIT_COUNTS")?,
             file_digests: table(&ebpf, "FILE_DIGESTS")?,
-            btf: Btf::from_sys_fs().ok(),
             ebpf,
             options,
             offsets,

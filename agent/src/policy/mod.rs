@@ -1,42 +1,23 @@
 //! Which indicator blocks, which reports, what is never blocked (pure; the clock is passed in).
 
-use std::sync::Arc;
-
 use jiff::Timestamp;
 
 pub use crate::intel::{Action, Inbound};
-use crate::intel::{Indicator, Observable, Skipped};
+use crate::intel::{Observable, Skips};
 
 pub mod benign;
 mod files;
 mod names;
 pub mod reserved;
 mod rule;
+mod ruled;
 pub mod rules;
 
 pub use benign::{NeverBlock, WarningList, WarningListError, observable};
 pub use files::OwnFiles;
 pub use rule::{Supply, rule};
+pub use ruled::{Ruled, RuledValues, Terms};
 pub use rules::{LocalAction, LocalRule, Rules};
-
-/// One value of one indicator, as the policy wants it enforced: what `tables` compiles.
-#[derive(Clone, Debug)]
-pub struct Ruled {
-    /// The value.
-    pub observable: Observable,
-    /// Whose it is: the source's name in the settings.
-    pub source: Arc<str>,
-    /// What to do.
-    pub action: Action,
-    /// What to do when the other end begins.
-    pub inbound: Inbound,
-    /// Until when; the kernel holds to it.
-    pub expires: Option<Timestamp>,
-    /// `feeds.<source>` or `local.<rule>`.
-    pub rule: Arc<str>,
-    /// Which indicator.
-    pub indicator: Arc<Indicator>,
-}
 
 /// How many indicators came out how: each is in exactly one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
@@ -57,13 +38,13 @@ pub struct Ruling {
     /// The same for each [`Supply`], in their order.
     pub by_supply: Vec<Outcome>,
     /// Values left out of indicators of which other values are used, and why.
-    pub trimmed: Vec<Skipped>,
+    pub trimmed: Skips,
     /// To be compiled.
-    pub ruled: Vec<Ruled>,
+    pub ruled: RuledValues,
     /// Never blocked: compiled as `Allow` entries that win over everything broader.
     pub exceptions: Vec<Observable>,
     /// Not used, and why.
-    pub skipped: Vec<Skipped>,
+    pub skipped: Skips,
     /// When the ruling would next come out differently: the earliest `valid_from` ahead or expiry.
     pub next_change: Option<Timestamp>,
 }

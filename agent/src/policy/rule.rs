@@ -8,8 +8,10 @@ use jiff::Timestamp;
 use super::benign::covered;
 use super::files::is_of_the_empty_file;
 use super::names::{Popular, is_public_suffix};
-use super::{Action, LocalAction, NeverBlock, Outcome, Ruled, Rules, Ruling, observable, reserved};
-use crate::intel::{Indicator, Observable, Origin, Place, SkipReason, Skipped, Source};
+use super::{Action, LocalAction, NeverBlock, Outcome, RuledValues, Rules, Ruling, Terms, observable, reserved};
+use crate::intel::packed::{Dates, View};
+use crate::intel::source::Age;
+use crate::intel::{Indicator, Indicators, Observable, Origin, Place, SkipReason, Skipped, Source};
 
 /// What one source supplies: [`crate::intel::Load`] without what was skipped.
 #[derive(Clone, Copy, Debug)]
@@ -17,7 +19,7 @@ pub struct Supply<'a> {
     /// The source, which says what is done with its indicators.
     pub source: &'a Source,
     /// Its indicators.
-    pub indicators: &'a [Arc<Indicator>],
+    pub indicators: &'a Arc<Indicators>,
 }
 
 /// Why a value or an indicator is not used.
@@ -53,9 +55,13 @@ pub fn rule(supplies: &[Supply<'_>], rules: &Rules, now: Timestamp) -> Ruling {
         let before = judge.ruling.outcome;
         let source: Arc<str> = Arc::from(supply.source.name.as_str());
         let rule: Arc<str> = Arc::from(format!("feeds.{source}"));
-        for indicator in supply.indicators {
-            judge.indicator(supply.source, &source, &rule, indicator);
-        }
+        let set = judge.ruling.ruled.add_set(Arc::clone(supply.indicators));
+        let inbound = supply.source.inbound.unwrap_or_else(|| supply.source.action.into());
+        let max_age = supply.source.max_age.map(Age::duration);
+        let terms = Terms { set, source, rule, action: Action::Block, inbound, max_age };
+        let terms = [Action::Report, Action::Block].map(|action| Terms { action, ..terms.clone() });
+        let mut feed = Feed { source: supply.source, indicators: supply.indicators, terms, numbers: [None; 2] };
+        supply.indicators.views().for_each(|view| judge.indicator(&mut feed, &view));
         let after = judge.ruling.outcome;
         judge.ruling.by_supply.push(Outcome {
             block: after.block - before.block,
@@ -75,21 +81,47 @@ const fn strongest(value: &Observable) -> Action {
     }
 }
 
-/// When an indicator of this source ends: its own `valid_until`, or the source's `max_age` after its latest version.
-fn expiry(indicator: &Indicator, source: &Source) -> Option<(Timestamp, String)> {
-    let stated = indicator.valid_until.map(|until| (until, format!("valid_until {until}")));
-    let aged = source.max_age.and_then(|age| {
-        let from = indicator.modified.or(indicator.valid_from)?;
-        let until = from.checked_add(age.duration()).ok()?;
-        Some((until, format!("last changed {from}, max_age {age} passed at {until}")))
-    });
-    [stated, aged].into_iter().flatten().min_by_key(|(until, _)| *until)
+/// Why an indicator of this source ended at `until`.
+fn ended(until: Timestamp, dates: Dates, source: &Source) -> String {
+    match (source.max_age, dates.modified.or(dates.valid_from)) {
+        (Some(age), Some(from)) if dates.valid_until != Some(until) => {
+            format!("last changed {from}, max_age {age} passed at {until}")
+        }
+        _ => format!("valid_until {until}"),
+    }
+}
+
+/// A source whose indicators are judged.
+struct Feed<'a> {
+    source: &'a Source,
+    indicators: &'a Indicators,
+    /// For each action in its order, and their numbers once they are used.
+    terms: [Terms; 2],
+    numbers: [Option<u32>; 2],
+}
+
+impl Feed<'_> {
+    fn number(&mut self, action: Action, ruled: &mut RuledValues) -> u32 {
+        let [report, block] = &mut self.numbers;
+        let [report_terms, block_terms] = &self.terms;
+        let (number, terms) = match action {
+            Action::Report => (report, report_terms),
+            Action::Block => (block, block_terms),
+        };
+        *number.get_or_insert_with(|| ruled.number(terms.clone()))
+    }
+
+    fn skipped(&self, view: &View<'_>, refusal: Refusal, value: String) -> Skipped {
+        let origin = view.origin(self.indicators);
+        let origin = origin.unwrap_or_else(|| Origin { file: Arc::from(""), place: Place::Line(0) });
+        Skipped { reason: refusal.reason, origin, value, why: refusal.why }
+    }
 }
 
 /// The values as given, cut at 200 characters.
-fn excerpt(indicator: &Indicator) -> String {
+fn excerpt(view: &View<'_>) -> String {
     let mut text = String::new();
-    for value in indicator.observables.iter().take(8) {
+    for (_, value) in view.values().take(8) {
         if !text.is_empty() {
             text.push_str(", ");
         }
@@ -117,6 +149,7 @@ impl Judge<'_> {
                 self.exceptions.insert(rule.observable.clone());
             }
         }
+        let mut local = Indicators::default();
         for rule in in_force {
             let wanted = match rule.action {
                 LocalAction::Allow => continue,
@@ -125,7 +158,7 @@ impl Judge<'_> {
             };
             let origin = Origin { file: Arc::from("local"), place: Place::Object(Arc::clone(&rule.name)) };
             if let Some(entry) = self.rules.never_block.containing(&rule.observable) {
-                self.ruling.skipped.push(Skipped {
+                self.ruling.skipped.push(&Skipped {
                     reason: SkipReason::Benign,
                     origin,
                     value: rule.observable.to_string(),
@@ -134,46 +167,41 @@ impl Judge<'_> {
                 continue;
             }
             self.exceptions.extend(self.rules.never_block.inside(&rule.observable));
-            let indicator = Arc::new(Indicator {
+            let place = local.push_one(&Indicator {
                 name: Some(Arc::from(rule.reason.as_str())),
                 valid_until: rule.until,
                 ..Indicator::new(vec![rule.observable.clone()], origin)
             });
-            self.ruling.ruled.push(Ruled {
-                observable: rule.observable.clone(),
+            let number = self.ruling.ruled.number(Terms {
+                set: 0,
                 source: Arc::from("local"),
+                rule: Arc::from(format!("local.{}", rule.name)),
                 action: wanted.min(strongest(&rule.observable)),
                 inbound: wanted.into(),
-                expires: rule.until,
-                rule: Arc::from(format!("local.{}", rule.name)),
-                indicator,
+                max_age: None,
             });
+            self.ruling.ruled.push(place, number);
         }
+        local.seal();
+        // The first of all sets, empty or not.
+        self.ruling.ruled.add_set(Arc::new(local));
     }
 
-    fn indicator(&mut self, source: &Source, name: &Arc<str>, rule: &Arc<str>, indicator: &Arc<Indicator>) {
-        let expires = match self.in_force(source, indicator) {
-            Ok(expires) => expires,
-            Err(refusal) => return self.skip(indicator, refusal),
-        };
+    fn indicator(&mut self, feed: &mut Feed<'_>, view: &View<'_>) {
+        if let Err(refusal) = self.in_force(feed.source, view) {
+            return self.skip(feed, view, refusal);
+        }
         let mut strongest_used = None;
         let mut refused = Vec::new();
-        for value in &indicator.observables {
-            match self.refusal(source, value) {
+        for (place, value) in view.values() {
+            match self.refusal(feed.source, &value) {
                 Some(refusal) => refused.push((value, refusal)),
                 None => {
-                    let action = source.action.min(strongest(value));
+                    let action = feed.source.action.min(strongest(&value));
                     strongest_used = strongest_used.max(Some(action));
-                    self.except(source, value);
-                    self.ruling.ruled.push(Ruled {
-                        observable: value.clone(),
-                        source: Arc::clone(name),
-                        action,
-                        inbound: source.inbound.unwrap_or_else(|| source.action.into()),
-                        expires,
-                        rule: Arc::clone(rule),
-                        indicator: Arc::clone(indicator),
-                    });
+                    self.except(feed.source, &value);
+                    let terms = feed.number(action, &mut self.ruling.ruled);
+                    self.ruling.ruled.push(place, terms);
                 }
             }
         }
@@ -183,12 +211,9 @@ impl Judge<'_> {
                     Action::Block => self.ruling.outcome.block += 1,
                     Action::Report => self.ruling.outcome.report += 1,
                 }
-                self.ruling.trimmed.extend(refused.into_iter().map(|(value, refusal)| Skipped {
-                    reason: refusal.reason,
-                    origin: indicator.origin.clone(),
-                    value: value.to_string().chars().take(200).collect(),
-                    why: refusal.why,
-                }));
+                let text = |value: &Observable| value.to_string().chars().take(200).collect();
+                let left_out = refused.into_iter().map(|(value, refusal)| feed.skipped(view, refusal, text(&value)));
+                self.ruling.trimmed.extend(left_out);
             }
             None => {
                 let refusal = refused
@@ -196,40 +221,34 @@ impl Judge<'_> {
                     .next()
                     .map(|(_, refusal)| refusal)
                     .unwrap_or_else(|| Refusal { reason: SkipReason::Malformed, why: "it has no value".to_owned() });
-                self.skip(indicator, refusal);
+                self.skip(feed, view, refusal);
             }
         }
     }
 
-    fn skip(&mut self, indicator: &Indicator, refusal: Refusal) {
+    fn skip(&mut self, feed: &Feed<'_>, view: &View<'_>, refusal: Refusal) {
         self.ruling.outcome.skipped += 1;
-        self.ruling.skipped.push(Skipped {
-            reason: refusal.reason,
-            origin: indicator.origin.clone(),
-            value: excerpt(indicator),
-            why: refusal.why,
-        });
+        self.ruling.skipped.push(&feed.skipped(view, refusal, excerpt(view)));
     }
 
-    fn in_force(&mut self, source: &Source, indicator: &Indicator) -> Result<Option<Timestamp>, Refusal> {
-        let expiry = expiry(indicator, source);
-        if let Some((until, why)) = &expiry {
-            if *until <= self.now {
-                return Err(Refusal { reason: SkipReason::Expired, why: why.clone() });
+    fn in_force(&mut self, source: &Source, view: &View<'_>) -> Result<(), Refusal> {
+        if let Some(until) = Terms::expiry(source.max_age.map(Age::duration), view.dates) {
+            if until <= self.now {
+                return Err(Refusal { reason: SkipReason::Expired, why: ended(until, view.dates, source) });
             }
-            self.ends(*until);
+            self.ends(until);
         }
-        if let Some(from) = indicator.valid_from.filter(|from| *from > self.now) {
+        if let Some(from) = view.dates.valid_from.filter(|from| *from > self.now) {
             self.ends(from);
             return Err(Refusal { reason: SkipReason::NotYetValid, why: format!("valid_from {from}") });
         }
-        if let (Some(confidence), Some(least)) = (indicator.confidence, source.min_confidence)
+        if let (Some(confidence), Some(least)) = (view.confidence, source.min_confidence)
             && confidence < least
         {
             let why = format!("confidence {confidence}, min_confidence {least}");
             return Err(Refusal { reason: SkipReason::LowConfidence, why });
         }
-        Ok(expiry.map(|(until, _)| until))
+        Ok(())
     }
 
     fn refusal(&self, source: &Source, value: &Observable) -> Option<Refusal> {

@@ -72,6 +72,12 @@ impl Places {
         }
     }
 
+    /// Whose intelligence the entries of the last generations are: a file for each.
+    #[must_use]
+    pub fn generations(&self) -> PathBuf {
+        self.state.join("generations")
+    }
+
     /// What sources said last, and what was fetched of them: a directory for each.
     #[must_use]
     pub fn sources(&self) -> PathBuf {

@@ -1,120 +1,121 @@
 //! Who asks for which key: those for one key side by side, and the links that they come to.
 
 use std::cmp::Reverse;
-use std::collections::HashMap;
 use std::num::NonZeroU32;
+use std::sync::Arc;
 
 use agent_common::image;
 use jiff::Timestamp;
 
 use super::compile::Keyed;
-use super::compile::link::{Links, NONE};
+use super::compile::link::{Kinds, Links, NONE};
 use super::key::{Key, UnenforcedReason};
 use super::provenance::Provenance;
 use super::summary::Losses;
+use crate::intel::packed::Damaged;
 use crate::intel::{Inbound, Observable};
-use crate::policy::{Action, Ruled};
-
-/// A key that an indicator or, with `ruled` of `None`, an exception asks for.
-struct Claim {
-    key: Key,
-    ruled: Option<u32>,
-    /// Seconds since the epoch; `None` for never.
-    expires: Option<NonZeroU32>,
-}
+use crate::policy::{Action, Ruled, RuledValues};
 
 /// A claim for a single IPv4 address: the address, then the index of the indicator or, for an exception, [`NONE`]. Large sets
 /// are made of these, so they are kept as small as they can be.
 type Single = (u32, u32);
 
-/// All claims, sorted by key; those for a single address by indicator, the others by [`strength`] within one key.
+/// All claims, sorted by key; those for a single address by indicator. In what claims a key, `link` is the index of the
+/// indicator or, for an exception, [`NONE`].
 pub(super) struct Claims {
     singles: Vec<Single>,
-    others: Vec<Claim>,
-    terms: Terms,
+    others: Vec<Keyed>,
+    kinds: Kinds,
 }
 
 impl Claims {
     /// What indicators and exceptions ask for; what nobody can ask for is counted.
-    pub(super) fn of(ruled: &[Ruled], exceptions: &[Observable], losses: &mut Losses) -> Self {
-        let mut claims =
-            Self { singles: Vec::with_capacity(ruled.len()), others: Vec::new(), terms: Terms::new(ruled.len()) };
-        for (index, ruled) in (0_u32..).zip(ruled) {
-            let expires = seconds(ruled.expires);
-            claims.terms.push(expires, actions(ruled));
-            claims.add(&ruled.observable, Some(index), expires, losses);
+    pub(super) fn of(ruled: &RuledValues, exceptions: &[Observable], losses: &mut Losses) -> Result<Self, Damaged> {
+        let mut claims = Self { singles: Vec::new(), others: Vec::new(), kinds: Kinds::default() };
+        for index in 0..ruled.len() as u32 {
+            let (action, inbound, expires) = ruled.decision(index as usize)?;
+            claims.kinds.push(seconds(expires).map_or(0, NonZeroU32::get), actions(action, inbound));
+            claims.add(&ruled.value(index as usize)?, index, losses);
         }
         for exception in exceptions {
-            claims.add(exception, None, None, losses);
+            claims.add(exception, NONE, losses);
         }
         // As one number each, which sorts in half the time of a pair.
         claims.singles.sort_unstable_by_key(|(address, index)| u64::from(*address) << 32 | u64::from(*index));
-        let rank = |claim: &Claim| claim.ruled.and_then(|index| ruled.get(index as usize)).map(strength);
-        claims.others.sort_unstable_by(|one, other| one.key.cmp(&other.key).then_with(|| rank(one).cmp(&rank(other))));
-        claims
+        claims.others.sort_unstable_by(|one, other| one.key.cmp(&other.key));
+        Ok(claims)
     }
 
-    fn add(&mut self, observable: &Observable, ruled: Option<u32>, expires: Option<NonZeroU32>, losses: &mut Losses) {
+    fn add(&mut self, observable: &Observable, index: u32, losses: &mut Losses) {
         // Domains have a key and are in the image, but as yet no hook asks for them.
         if matches!(observable, Observable::Domain(_)) {
             losses.add(UnenforcedReason::NoHook, observable);
         }
         match Key::of(observable) {
-            Ok(Key::Ipv4(address, 32)) => self.singles.push((address, ruled.unwrap_or(NONE))),
-            Ok(key) => self.others.push(Claim { key, ruled, expires }),
+            Ok(Key::Ipv4(address, 32)) => self.singles.push((address, index)),
+            Ok(key) => self.others.push(Keyed { key, link: index }),
             Err(reason) => losses.add(reason, observable),
         }
     }
 
-    /// The keys with their links.
-    pub(super) fn group(self, ruled: &[Ruled]) -> Grouped {
-        let Self { singles, others, terms } = self;
-        let mut grouped = Grouped {
-            singles: Vec::with_capacity(singles.len()),
-            links: Links::with_capacity(singles.len()),
-            members: Vec::with_capacity(singles.len()),
-            ..Grouped::default()
-        };
-        for group in singles.chunk_by(|one, other| one.0 == other.0) {
-            let link = match group {
-                [(_, index)] if *index != NONE => Some(grouped.add_lone(*index, &terms)),
-                group => grouped.add(&ranked(group, ruled), ruled),
-            };
-            if let (Some((address, _)), Some(link)) = (group.first(), link) {
-                grouped.singles.push((*address, link));
-            }
-        }
-        for group in others.chunk_by(|one, other| one.key == other.key) {
-            if let (Some(Claim { key, .. }), Some(link)) = (group.first(), grouped.add(group, ruled)) {
-                grouped.keys.push(Keyed { key: key.clone(), link });
-            }
-        }
-        grouped
+    /// The keys with their links, each in the place of the first claim for it.
+    pub(super) fn group(self, ruled: &RuledValues) -> Result<Grouped, Damaged> {
+        let Self { mut singles, mut others, kinds } = self;
+        let mut grouped = Grouped::default();
+        let mut add = |group: &mut Vec<u32>| grouped.add(group, ruled, &kinds);
+        merge(&mut singles, |one, other| one.0 == other.0, |single| &mut single.1, &mut add)?;
+        merge(&mut others, |one, other| one.key == other.key, |claim| &mut claim.link, &mut add)?;
+        (grouped.singles, grouped.keys) = (singles, others);
+        Ok(grouped)
     }
-}
-
-/// Several claims for one address in the form of all others.
-fn ranked(group: &[Single], ruled: &[Ruled]) -> Vec<Claim> {
-    let at = |index: u32| ruled.get(index as usize);
-    let mut claims: Vec<Claim> = group
-        .iter()
-        .map(|(address, index)| Claim {
-            key: Key::Ipv4(*address, 32),
-            ruled: (*index != NONE).then_some(*index),
-            expires: at(*index).and_then(|ruled| seconds(ruled.expires)),
-        })
-        .collect();
-    claims.sort_unstable_by_key(|claim| claim.ruled.and_then(at).map(strength));
-    claims
 }
 
 /// What comes first of those with one key, whatever order they were read in. A publisher's object comes before a line of a
 /// list: publishers give both, and only the object names actors and reports.
-fn strength(ruled: &Ruled) -> impl Ord + use<'_> {
+fn strength(ruled: &Ruled) -> impl Ord + use<> {
     let life = seconds(ruled.expires).map_or(u32::MAX, NonZeroU32::get);
     let indicator = &*ruled.indicator;
-    let name = (&*ruled.source, indicator.id.as_deref(), &*ruled.rule, &indicator.origin, &ruled.observable);
+    let (source, rule) = (Arc::clone(&ruled.source), Arc::clone(&ruled.rule));
+    let name = (source, indicator.id.clone(), rule, indicator.origin.clone(), ruled.observable.clone());
     (Reverse(ruled.action), Reverse(life), Reverse(indicator.confidence), indicator.id.is_none(), name)
+}
+
+/// Makes one of those with one key, where they are: what `add` makes of their numbers takes the place of the first's.
+fn merge<T>(
+    claims: &mut Vec<T>,
+    is_same: impl Fn(&T, &T) -> bool,
+    number: impl Fn(&mut T) -> &mut u32,
+    add: &mut impl FnMut(&mut Vec<u32>) -> Result<Option<u32>, Damaged>,
+) -> Result<(), Damaged> {
+    let (mut kept, mut next, mut group) = (0, 0, Vec::new());
+    while next < claims.len() {
+        let first = next;
+        group.clear();
+        while claims.get(first).zip(claims.get(next)).is_some_and(|(one, other)| is_same(one, other)) {
+            group.extend(claims.get_mut(next).map(|claim| *number(claim)));
+            next += 1;
+        }
+        if let Some(link) = add(&mut group)? {
+            claims.swap(kept, first);
+            if let Some(claim) = claims.get_mut(kept) {
+                *number(claim) = link;
+            }
+            kept += 1;
+        }
+    }
+    claims.truncate(kept);
+    Ok(())
+}
+
+/// Sorts indexes of those with one key, the strongest first.
+fn rank(group: &mut [u32], ruled: &RuledValues) -> Result<(), Damaged> {
+    let strengths = group.iter().map(|index| Ok((strength(&ruled.get(*index as usize)?), *index)));
+    let mut strengths: Vec<_> = strengths.collect::<Result<_, Damaged>>()?;
+    strengths.sort();
+    for (place, (_, index)) in group.iter_mut().zip(strengths) {
+        *place = index;
+    }
+    Ok(())
 }
 
 /// Whole seconds since the epoch, rounded up so that nothing ends before its time; `None` for never, which what ends
@@ -128,13 +129,13 @@ fn seconds(expires: Option<Timestamp>) -> Option<NonZeroU32> {
     }
 }
 
-fn actions(ruled: &Ruled) -> image::Actions {
+fn actions(action: Action, inbound: Inbound) -> image::Actions {
     image::Actions {
-        outbound: match ruled.action {
+        outbound: match action {
             Action::Block => image::Action::Block,
             Action::Report => image::Action::Report,
         },
-        inbound: match ruled.inbound {
+        inbound: match inbound {
             Inbound::Block => image::Action::Block,
             Inbound::Report => image::Action::Report,
             Inbound::Ignore => image::Action::Allow,
@@ -142,47 +143,12 @@ fn actions(ruled: &Ruled) -> image::Actions {
     }
 }
 
-/// Expiry and actions by indicator: once each, since a set has few different ones, and to be read in the order of addresses,
-/// where the indicators themselves lie all over the memory.
-struct Terms {
-    distinct: Vec<(u32, image::Actions)>,
-    numbers: HashMap<(u32, image::Actions), u32>,
-    of: Vec<u32>,
-}
-
-impl Terms {
-    fn new(indicators: usize) -> Self {
-        Self { distinct: Vec::new(), numbers: HashMap::new(), of: Vec::with_capacity(indicators) }
-    }
-
-    fn push(&mut self, expires: Option<NonZeroU32>, actions: image::Actions) {
-        let terms = (expires.map_or(0, NonZeroU32::get), actions);
-        let number = match self.of.last() {
-            Some(last) if self.distinct.get(*last as usize) == Some(&terms) => *last,
-            _ => *self.numbers.entry(terms).or_insert_with(|| {
-                self.distinct.push(terms);
-                self.distinct.len() as u32 - 1
-            }),
-        };
-        self.of.push(number);
-    }
-
-    fn get(&self, index: u32) -> (u32, image::Actions) {
-        let only = match self.distinct.as_slice() {
-            [only] => Some(only),
-            distinct => self.of.get(index as usize).and_then(|number| distinct.get(*number as usize)),
-        };
-        only.copied().unwrap_or((0, image::Actions::both(image::Action::Report)))
-    }
-}
-
 /// What the strongest of the claims for one key, of those that live at least until `expires`, asks for when the other end
 /// begins: the one that decides about the outbound may have less to say of it.
-fn strongest_inbound(group: &[Claim], ruled: &[Ruled], expires: Option<NonZeroU32>) -> image::Action {
-    let end = |expires: Option<NonZeroU32>| expires.map_or(u32::MAX, NonZeroU32::get);
-    let living = group.iter().filter(|claim| end(claim.expires) >= end(expires));
-    let asked = living.filter_map(|claim| ruled.get(claim.ruled? as usize)).map(|ruled| actions(ruled).inbound);
-    asked.max().unwrap_or(image::Action::Allow)
+fn strongest_inbound(group: &[u32], kinds: &Kinds, expires: u32) -> image::Action {
+    let end = |expires: u32| if expires == 0 { u32::MAX } else { expires };
+    let living = group.iter().map(|index| kinds.get(*index)).filter(|(own, _)| end(*own) >= end(expires));
+    living.map(|(_, actions)| actions.inbound).max().unwrap_or(image::Action::Allow)
 }
 
 /// Claims by key.
@@ -200,39 +166,30 @@ pub(super) struct Grouped {
 }
 
 impl Grouped {
-    /// Takes the only claim for a key.
-    fn add_lone(&mut self, index: u32, terms: &Terms) -> u32 {
-        let position = self.members.len() as u32;
-        self.members.push(Provenance::first(index));
-        let (expires, actions) = terms.get(index);
-        self.links.add(None, expires, actions, position)
-    }
-
-    /// Takes all claims for one key, sorted by [`strength`]; the first of their links.
-    fn add(&mut self, group: &[Claim], ruled: &[Ruled]) -> Option<u32> {
-        if group.iter().any(|claim| claim.ruled.is_none()) {
-            self.excepted += group.iter().filter(|claim| claim.ruled.is_some()).count() as u64;
-            return Some(self.links.add(None, 0, image::Actions::both(image::Action::Allow), NONE));
+    /// Takes all claims for one key, by index or, for an exception, [`NONE`]; the first of their links.
+    fn add(&mut self, group: &mut [u32], ruled: &RuledValues, kinds: &Kinds) -> Result<Option<u32>, Damaged> {
+        let exceptions = group.iter().filter(|index| **index == NONE).count();
+        if exceptions > 0 {
+            self.excepted += (group.len() - exceptions) as u64;
+            return Ok(Some(self.links.add(None, 0, image::Actions::both(image::Action::Allow), NONE)));
+        }
+        if group.len() > 1 {
+            rank(group, ruled)?;
         }
         self.merged += (group.len() as u64).saturating_sub(1);
-        let (mut head, mut last): (Option<u32>, Option<(u32, Option<NonZeroU32>)>) = (None, None);
-        for (member, claim) in group.iter().enumerate() {
-            let Some(index) = claim.ruled else { continue };
+        let (mut head, mut last): (Option<u32>, Option<(u32, u32)>) = (None, None);
+        for (member, index) in group.iter().enumerate() {
             let position = self.members.len() as u32;
-            self.members.push(if member == 0 { Provenance::first(index) } else { index });
+            self.members.push(if member == 0 { Provenance::first(*index) } else { *index });
+            let (expires, actions) = kinds.get(*index);
             // What does not outlive the one before it never decides.
-            let outlives =
-                |before: Option<NonZeroU32>| before.is_some_and(|before| claim.expires.is_none_or(|own| own > before));
-            if last.is_none_or(|(_, before)| outlives(before)) {
-                let mut decided =
-                    ruled.get(index as usize).map_or(image::Actions::both(image::Action::Report), actions);
-                decided.inbound = strongest_inbound(group, ruled, claim.expires);
-                let expires = claim.expires.map_or(0, NonZeroU32::get);
-                let link = self.links.add(last.map(|(link, _)| link), expires, decided, position);
+            if last.is_none_or(|(_, before)| before != 0 && (expires == 0 || expires > before)) {
+                let actions = image::Actions { inbound: strongest_inbound(group, kinds, expires), ..actions };
+                let link = self.links.add(last.map(|(link, _)| link), expires, actions, position);
                 head = head.or(Some(link));
-                last = Some((link, claim.expires));
+                last = Some((link, expires));
             }
         }
-        head
+        Ok(head)
     }
 }

@@ -14,8 +14,10 @@
 
 mod claims;
 mod compile;
+mod file;
 mod key;
 mod lookup;
+mod pages;
 mod provenance;
 mod summary;
 #[cfg(test)]
@@ -23,6 +25,7 @@ mod tests;
 
 use agent_common::image::{self, Block, Seed};
 
+pub use self::file::{Identity, KeptGeneration};
 pub use self::key::UnenforcedReason;
 pub use self::lookup::{Bearing, look_up};
 pub use self::provenance::{Matched, Provenance};
@@ -30,9 +33,9 @@ pub use self::summary::{Summary, TableSummary, Unenforced};
 
 use self::claims::{Claims, Grouped};
 use self::compile::Plan;
-use self::compile::link::NONE;
 use self::summary::Losses;
-use crate::policy::{Ruled, Ruling};
+use crate::intel::packed::{Damaged, Numbers};
+use crate::policy::{RuledValues, Ruling};
 
 /// Why no image can be built.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -51,6 +54,9 @@ pub enum Error {
         /// Blocks there are.
         given: usize,
     },
+    /// The indicators are not in memory whole.
+    #[error(transparent)]
+    Damaged(#[from] Damaged),
     /// No placement of the keys was found, which does not happen by chance.
     #[error("no placement found with {attempts} seeds: report this with the intelligence that was loaded")]
     Unplaceable {
@@ -84,7 +90,7 @@ pub fn compile(ruling: Ruling, generation: u32, seed: Seed) -> Result<Tables, Er
 #[derive(Debug)]
 pub struct Compilation {
     plan: Plan,
-    ruled: Vec<Ruled>,
+    ruled: RuledValues,
     members: Vec<u32>,
     summary: Summary,
 }
@@ -94,16 +100,13 @@ impl Compilation {
     pub fn new(ruling: Ruling, generation: u32, seed: Seed) -> Result<Self, Error> {
         let Ruling { ruled, exceptions, .. } = ruling;
         let mut losses = Losses::default();
-        let grouped = Claims::of(&ruled, &exceptions, &mut losses).group(&ruled);
+        let grouped = Claims::of(&ruled, &exceptions, &mut losses)?.group(&ruled)?;
         let Grouped { singles, keys, links, members, merged, mut excepted } = grouped;
-        let plan = Plan::new(&singles, keys, links, generation, seed)?;
-        drop(singles);
+        let plan = Plan::new(singles, keys, links, generation, seed)?;
         excepted += plan.excepted.iter().map(|link| group_of(&plan, *link, &members).count() as u64).sum::<u64>();
         for link in &plan.out_of_reach {
             for member in group_of(&plan, *link, &members) {
-                if let Some(ruled) = ruled.get(member as usize) {
-                    losses.add(UnenforcedReason::ChainTooLong, &ruled.observable);
-                }
+                losses.add(UnenforcedReason::ChainTooLong, &ruled.value(member as usize)?);
             }
         }
         let summary = Summary::new(&plan, merged, excepted, losses);
@@ -120,10 +123,10 @@ impl Compilation {
     pub fn write(mut self, image: &mut [Block]) -> Result<(Provenance, Summary), Error> {
         let mut entries = self.plan.write(image)?;
         for entry in &mut entries {
-            let position = self.plan.links.get(*entry).map_or(NONE, |link| link.position);
-            *entry = position.wrapping_add(1);
+            *entry = self.plan.links.position(*entry).wrapping_add(1);
         }
-        Ok((Provenance::new(self.ruled, self.members, entries), self.summary))
+        let provenance = Provenance::new(self.ruled, Numbers::Here(self.members), Numbers::Here(entries));
+        Ok((provenance, self.summary))
     }
 }
 
@@ -151,7 +154,7 @@ impl AddressCompilation {
 
 /// Indexes of all ruled whose key a link is the first for.
 fn group_of<'a>(plan: &Plan, link: u32, members: &'a [u32]) -> impl Iterator<Item = u32> + use<'a> {
-    let position = plan.links.get(link).map_or(NONE, |link| link.position) as usize;
+    let position = plan.links.position(link) as usize;
     let group = members.get(position..).unwrap_or_default();
     let end = group.iter().skip(1).position(|member| Provenance::is_first(*member)).map_or(group.len(), |end| end + 1);
     group.get(..end).unwrap_or_default().iter().map(|member| Provenance::index(*member))

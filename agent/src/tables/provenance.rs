@@ -1,6 +1,7 @@
 //! From an entry back to the indicators behind it.
 
-use crate::policy::Ruled;
+use crate::intel::packed::{Damaged, Numbers};
+use crate::policy::{Ruled, RuledValues};
 
 /// Marks the first member of a group.
 const FIRST: u32 = 1 << 31;
@@ -8,23 +9,22 @@ const FIRST: u32 = 1 << 31;
 /// For each entry of one generation, whose intelligence it is.
 #[derive(Debug, Default)]
 pub struct Provenance {
-    ruled: Vec<Ruled>,
+    ruled: RuledValues,
     /// Indexes into `ruled`, those with one key side by side, the first of them marked with [`FIRST`].
-    members: Vec<u32>,
+    members: Numbers,
     /// 1 + position in `members` of what each entry stands for first of all; 0 for none.
-    entries: Vec<u32>,
+    entries: Numbers,
 }
 
 /// What an entry stands for.
-#[derive(Clone, Copy, Debug)]
-pub struct Matched<'a> {
-    ruled: &'a [Ruled],
-    group: &'a [u32],
-    primary: u32,
+#[derive(Clone, Debug)]
+pub struct Matched {
+    primary: Ruled,
+    others: Vec<Ruled>,
 }
 
 impl Provenance {
-    pub(super) const fn new(ruled: Vec<Ruled>, members: Vec<u32>, entries: Vec<u32>) -> Self {
+    pub(super) const fn new(ruled: RuledValues, members: Numbers, entries: Numbers) -> Self {
         Self { ruled, members, entries }
     }
 
@@ -41,35 +41,51 @@ impl Provenance {
     }
 
     /// What is behind an entry; `None` for an exception, or an entry of another generation.
-    #[must_use]
-    pub fn get(&self, entry: u32) -> Option<Matched<'_>> {
-        let position = (*self.entries.get(entry as usize)?).checked_sub(1)? as usize;
-        let primary = self.members.get(position)? & !FIRST;
-        let start = self.members.get(..=position)?.iter().rposition(|member| Self::is_first(*member))?;
-        let after = self.members.get(start + 1..)?;
-        let others = after.iter().position(|member| Self::is_first(*member)).unwrap_or(after.len());
-        Some(Matched { ruled: &self.ruled, group: self.members.get(start..=start + others)?, primary })
+    ///
+    /// # Errors
+    /// It cannot be read from where it is kept.
+    pub fn get(&self, entry: u32) -> Result<Option<Matched>, Damaged> {
+        let Some(position) = self.entries.get(entry as usize)?.and_then(|position| position.checked_sub(1)) else {
+            return Ok(None);
+        };
+        let member = |position: usize| self.members.get(position);
+        let position = position as usize;
+        let primary = Self::index(member(position)?.ok_or(Damaged)?);
+        let mut start = position;
+        while !Self::is_first(member(start)?.ok_or(Damaged)?) {
+            start = start.checked_sub(1).ok_or(Damaged)?;
+        }
+        let mut others = Vec::new();
+        for at in start.. {
+            let Some(index) = member(at)?.filter(|member| at == start || !Self::is_first(*member)) else { break };
+            if at != position {
+                others.push(self.ruled.get(Self::index(index) as usize)?);
+            }
+        }
+        Ok(Some(Matched { primary: self.ruled.get(primary as usize)?, others }))
+    }
+
+    pub(super) const fn parts(&self) -> (&Numbers, &Numbers) {
+        (&self.members, &self.entries)
     }
 
     /// Everything that was compiled or could not be, in the order in which the policy gave it.
     #[must_use]
-    pub fn ruled(&self) -> &[Ruled] {
+    pub const fn ruled(&self) -> &RuledValues {
         &self.ruled
     }
 }
 
-impl<'a> Matched<'a> {
+impl Matched {
     /// The one that decides: of those with the entry's action the one that lives longest, then the most confident, then the
     /// first by source and id.
     #[must_use]
-    pub fn primary(&self) -> Option<&'a Ruled> {
-        self.ruled.get(self.primary as usize)
+    pub const fn primary(&self) -> &Ruled {
+        &self.primary
     }
 
     /// All others for the same value, strongest action first; some may have expired.
-    pub fn others(&self) -> impl Iterator<Item = &'a Ruled> {
-        let (ruled, primary) = (self.ruled, self.primary);
-        let others = self.group.iter().map(|member| member & !FIRST).filter(move |member| *member != primary);
-        others.filter_map(|member| ruled.get(member as usize))
+    pub fn others(&self) -> impl Iterator<Item = &Ruled> {
+        self.others.iter()
     }
 }

@@ -1,6 +1,7 @@
 //! The compiler and the kernel's lookups against a naive model, and what each rule of this room means by example.
 
 mod damage;
+mod kept;
 mod meaning;
 mod model;
 mod properties;
@@ -36,7 +37,7 @@ fn ruled(observable: Observable, source: &str, action: Action, expires: u32) -> 
 }
 
 fn tables(ruled: Vec<Ruled>, exceptions: Vec<Observable>) -> Tables {
-    compile(Ruling { ruled, exceptions, ..Ruling::default() }, 7, SEED).unwrap()
+    compile(Ruling { ruled: ruled.into(), exceptions, ..Ruling::default() }, 7, SEED).unwrap()
 }
 
 /// An observable from the way it is written: an endpoint, an address, a prefix, a path or a domain.

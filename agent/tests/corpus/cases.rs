@@ -1,7 +1,7 @@
 //! The hand-written feeds.
 
-use agent::intel::Name;
-use agent::policy::{Rules, Supply, rule};
+use agent::intel::{Name, Origin};
+use agent::policy::{Ruled, Rules, Supply, rule};
 
 use super::*;
 
@@ -30,10 +30,13 @@ fn compare_case(case: &Path) -> Vec<String> {
         serde_json::to_value(counts).unwrap()
     };
     let text = |value: Value| value.as_str().unwrap().to_owned();
-    let reason = |skipped: &agent::intel::Skipped| text(serde_json::to_value(skipped.reason).unwrap());
-    let used: BTreeMap<*const Indicator, &Indicator> =
-        ruling.ruled.iter().map(|ruled| (std::sync::Arc::as_ptr(&ruled.indicator), ruled.indicator.as_ref())).collect();
-    let distinct: BTreeSet<&Observable> = ruling.ruled.iter().map(|ruled| &ruled.observable).collect();
+    let reason = |skipped: agent::intel::Skipped| text(serde_json::to_value(skipped.reason).unwrap());
+    let ruled: Vec<Ruled> = ruling.ruled.iter().collect();
+    let used: BTreeMap<(&Origin, &[Observable]), &Indicator> = ruled
+        .iter()
+        .map(|Ruled { indicator, .. }| ((&indicator.origin, &*indicator.observables), &**indicator))
+        .collect();
+    let distinct: BTreeSet<&Observable> = ruled.iter().map(|ruled| &ruled.observable).collect();
     let mut outcome = ruling.outcome;
     outcome.skipped += load.skipped.len() as u64;
     assert_eq!(outcome.block + outcome.report + outcome.skipped, load.read, "{}", case.display());
@@ -41,8 +44,8 @@ fn compare_case(case: &Path) -> Vec<String> {
     found.insert("outcome", serde_json::to_value(outcome).unwrap());
     found.insert("superseded", load.superseded.into());
     found.insert("values", tally(distinct.iter().map(|value| value.type_name().to_owned()).collect()));
-    found.insert("skipped", tally(load.skipped.iter().chain(&ruling.skipped).map(reason).collect()));
-    found.insert("trimmed", tally(load.trimmed.iter().chain(&ruling.trimmed).map(reason).collect()));
+    found.insert("skipped", tally(load.skipped.iter().chain(ruling.skipped.iter()).map(reason).collect()));
+    found.insert("trimmed", tally(load.trimmed.iter().chain(ruling.trimmed.iter()).map(reason).collect()));
     found.insert(
         "tlp",
         tally(

@@ -95,8 +95,8 @@ fn changed(bytes: &[u8], others: &[(String, Vec<u8>)], random: &mut Random) -> V
     bytes
 }
 
-fn what(parsed: &Parsed) -> (Vec<&Vec<Observable>>, u64) {
-    (parsed.indicators.iter().map(|indicator| &indicator.observables).collect(), parsed.read)
+fn what(parsed: &Parsed) -> (Vec<Vec<Observable>>, u64) {
+    (parsed.indicators.iter().map(|indicator| indicator.observables).collect(), parsed.read)
 }
 
 #[test]
@@ -111,7 +111,7 @@ fn a_changed_feed_is_read_or_refused_and_each_item_counts_once() {
         let to_ids = if number % 2 == 0 { ToIds::Honour } else { ToIds::Ignore };
         let reading = Reading { to_ids, ..Reading::default() };
         let file: Arc<str> = Arc::from(name.as_str());
-        let Ok(parsed) = parse::parse(&reading, &file, &bytes) else {
+        let Ok(mut parsed) = parse::parse(&reading, &file, &bytes) else {
             refused += 1;
             continue;
         };
@@ -126,10 +126,11 @@ fn a_changed_feed_is_read_or_refused_and_each_item_counts_once() {
             assert_eq!(what(&pieces), what(&parsed), "{name}: {}", String::from_utf8_lossy(&bytes));
         }
         let source = Source { allow_reserved: true, ..Source::new("changed", name) };
-        let supply = Supply { source: &source, indicators: &parsed.indicators };
+        let indicators = Arc::new(std::mem::take(&mut parsed.indicators));
+        let supply = Supply { source: &source, indicators: &indicators };
         let ruling = rule(&[supply], &Rules::default(), REFERENCE.parse().unwrap());
         let outcome = ruling.outcome;
-        assert_eq!(outcome.block + outcome.report + outcome.skipped, parsed.indicators.len() as u64);
+        assert_eq!(outcome.block + outcome.report + outcome.skipped, indicators.len() as u64);
     }
     println!("{read} read, {refused} refused");
     assert!(read > COUNT / 10 && refused > COUNT / 10, "the changes are of one kind: {read} read, {refused} refused");

@@ -1,6 +1,6 @@
 //! One made bundle, indicator by indicator: validity, versions, names, markings.
 
-use agent::policy::{Rules, Supply, rule};
+use agent::policy::{Ruled, Rules, Supply, rule};
 use jiff::Timestamp;
 
 use super::*;
@@ -68,8 +68,9 @@ fn each_made_indicator_has_its_life_its_names_and_its_marking() {
     let open = Rules { min_prefix_v4: 0, min_prefix_v6: 0, ..Rules::default() };
     let supply = Supply { source: &load.source, indicators: &load.indicators };
     let ruling = rule(&[supply], &open, REFERENCE.parse::<Timestamp>().unwrap());
+    let ruled: Vec<Ruled> = ruling.ruled.iter().collect();
     let active: BTreeMap<&str, &Indicator> =
-        ruling.ruled.iter().map(|ruled| (ruled.indicator.id.as_deref().unwrap(), ruled.indicator.as_ref())).collect();
+        ruled.iter().map(|ruled| (ruled.indicator.id.as_deref().unwrap(), ruled.indicator.as_ref())).collect();
     let indicators = expected["indicators"].as_object().unwrap();
     assert_eq!(load.read, indicators.len() as u64);
     let wrong: Vec<String> =

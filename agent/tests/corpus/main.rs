@@ -83,10 +83,10 @@ fn read(path: &Path, format: &str) -> Result<Load, FileError> {
 }
 
 /// Distinct values by type.
-fn values<'a>(indicators: impl Iterator<Item = &'a Indicator>) -> BTreeMap<&'static str, BTreeSet<Observable>> {
+fn values(indicators: impl Iterator<Item = Indicator>) -> BTreeMap<&'static str, BTreeSet<Observable>> {
     let mut values: BTreeMap<&'static str, BTreeSet<Observable>> = BTreeMap::new();
-    for value in indicators.flat_map(|indicator| &indicator.observables) {
-        values.entry(value.type_name()).or_default().insert(value.clone());
+    for value in indicators.flat_map(|indicator| indicator.observables) {
+        values.entry(value.type_name()).or_default().insert(value);
     }
     values
 }

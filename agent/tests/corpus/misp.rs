@@ -35,7 +35,7 @@ pub(super) fn compare(path: &Path, events: &[&Value]) -> Comparison {
         for kind in ["file_name", "path"] {
             bounds.entry(kind).or_default().1 += names;
         }
-        let ours = values(load.indicators.iter().map(AsRef::as_ref));
+        let ours = values(load.indicators.iter());
         let found =
             ["file_name", "path"].iter().filter_map(|kind| ours.get(kind)).map(|values| values.len() as u64).sum();
         comparison.explain("file-name", u64::saturating_sub(found, named));
@@ -57,7 +57,7 @@ fn compare_names(load: &Load, event: &Value) -> Comparison {
         event[key].as_array().into_iter().flatten().filter_map(Value::as_str).collect()
     };
     let tlp = texts("tlp").into_iter().map(|tlp| if tlp == "unmarked" { "amber" } else { tlp }).collect::<Vec<_>>();
-    for indicator in &load.indicators {
+    for indicator in load.indicators.iter() {
         let known = &indicator.attribution;
         let has = |names: &[Name], wanted: &str| names.iter().any(|name| name.name == wanted);
         let missing = texts("attack_ids").into_iter().filter(|id| !has(&known.techniques, id));

@@ -21,8 +21,8 @@ fn warning_lists_have_the_expected_hits() {
     for (directory, expected) in expected["warninglist_hits"].as_object().unwrap() {
         let bundles = files.iter().filter(|(file, entry)| file.starts_with(directory) && entry["format"] == "stix");
         let loads: Vec<Load> = bundles.map(|(file, _)| read(&data.join(file), "stix").unwrap()).collect();
-        let indicators = loads.iter().flat_map(|load| &load.indicators);
-        let mut asked: BTreeSet<Observable> = indicators.flat_map(|item| item.observables.clone()).collect();
+        let indicators = loads.iter().flat_map(|load| load.indicators.iter());
+        let mut asked: BTreeSet<Observable> = indicators.flat_map(|item| item.observables).collect();
         let hosts: Vec<Observable> = asked
             .iter()
             .filter_map(|value| match value {
@@ -53,11 +53,11 @@ fn a_real_url_never_becomes_a_block_of_its_host() {
     let load = read(&data.join("talos"), "auto").unwrap();
     let supply = Supply { source: &load.source, indicators: &load.indicators };
     let ruling = rule(&[supply], &Rules::default(), REFERENCE.parse().unwrap());
-    let listed: BTreeSet<&Observable> = load.indicators.iter().flat_map(|item| &item.observables).collect();
-    let blocked: BTreeSet<&Observable> =
-        ruling.ruled.iter().filter(|ruled| ruled.action == Action::Block).map(|ruled| &ruled.observable).collect();
+    let listed: BTreeSet<Observable> = load.indicators.iter().flat_map(|item| item.observables).collect();
+    let blocked: BTreeSet<Observable> =
+        ruling.ruled.iter().filter(|ruled| ruled.action == Action::Block).map(|ruled| ruled.observable).collect();
     let mut popular = BTreeSet::new();
-    for url in listed.iter().copied() {
+    for url in &listed {
         let Observable::Url(text) = url else { continue };
         assert!(!blocked.contains(url), "{text} blocks");
         let Some(host) = normalise::url_host(text) else { continue };

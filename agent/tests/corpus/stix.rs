@@ -34,7 +34,7 @@ pub(super) fn compare(load: &Load, expected: &Value) -> Comparison {
 
     comparison.add(compare_values(
         &bounds(&counts(expected, "unique_values_by_kind")),
-        &values(load.indicators.iter().map(AsRef::as_ref)),
+        &values(load.indicators.iter()),
         &can_never_match(load),
     ));
     comparison.add(compare_names(load, expected));
@@ -53,7 +53,7 @@ fn compare_names(load: &Load, expected: &Value) -> Comparison {
                 .flatten()
                 .any(|name| name.path == tie)
         };
-        load.indicators.iter().filter(|indicator| has(indicator)).count() as u64
+        load.indicators.iter().filter(has).count() as u64
     };
     let in_report = load.indicators.iter().filter(|indicator| !indicator.attribution.reports.is_empty()).count() as u64;
     let hidden = load.skipped.len() as u64;
@@ -72,7 +72,7 @@ fn compare_names(load: &Load, expected: &Value) -> Comparison {
     // What we say more than they must stand in the file; what they say of techniques we must say too, where every indicator
     // is tied to them by a report.
     let ours = |names: fn(&Indicator) -> &Vec<Name>| -> BTreeSet<String> {
-        load.indicators.iter().flat_map(|indicator| names(indicator)).map(|name| name.name.clone()).collect()
+        load.indicators.iter().flat_map(|indicator| names(&indicator).clone()).map(|name| name.name).collect()
     };
     let techniques = ours(|indicator| &indicator.attribution.techniques);
     let others = [

@@ -5,8 +5,8 @@ use super::*;
 /// What they call unrecognised is either skipped or has a remark.
 pub(super) fn compare(load: &Load, expected: &Value) -> Comparison {
     let whole_lines = expected["format"] == "plain";
-    let is_theirs = |indicator: &&Indicator| !whole_lines || indicator.name.is_none();
-    let remarked = load.indicators.iter().filter(|indicator| !is_theirs(&indicator.as_ref())).count() as u64;
+    let is_theirs = |indicator: &Indicator| !whole_lines || indicator.name.is_none();
+    let remarked = load.indicators.iter().filter(|indicator| !is_theirs(indicator)).count() as u64;
     let mut comparison = Comparison::default();
     let unrecognised = count(expected, "unrecognised");
     let found = remarked + load.skipped.len() as u64;
@@ -17,7 +17,7 @@ pub(super) fn compare(load: &Load, expected: &Value) -> Comparison {
         ));
     }
     comparison.explain("remark", remarked);
-    let theirs = values(load.indicators.iter().map(AsRef::as_ref).filter(is_theirs));
+    let theirs = values(load.indicators.iter().filter(is_theirs));
     comparison.add(compare_values(&bounds(&counts(expected, "unique_by_kind")), &theirs, &BTreeMap::new()));
     comparison
 }
@@ -39,12 +39,12 @@ pub(super) fn compare_csv(path: &Path, expected: &Value) -> Comparison {
     comparison.same("rows", count(expected, "rows"), load.read);
     let cells: u64 = counts(expected, "by_kind").values().sum();
     comparison.explain("row", cells.saturating_sub(load.read));
-    let has_port = |value: &&Observable| {
+    let has_port = |value: &Observable| {
         let Observable::Url(url) = value else { return false };
         !url.contains("://") && url.split('/').next().is_some_and(|host| host.contains(':'))
     };
     let (with_port, others): (Vec<_>, Vec<_>) =
-        load.indicators.iter().flat_map(|item| &item.observables).partition(has_port);
+        load.indicators.iter().flat_map(|item| item.observables).partition(has_port);
     comparison.explain("url-port", with_port.len() as u64);
     let never = can_never_match(&load);
     let unrecognised = with_port.len() as u64 + (load.skipped.len() + load.trimmed.len()) as u64;
@@ -55,7 +55,7 @@ pub(super) fn compare_csv(path: &Path, expected: &Value) -> Comparison {
     }
     let mut ours: BTreeMap<&'static str, BTreeSet<Observable>> = BTreeMap::new();
     for value in others {
-        ours.entry(value.type_name()).or_default().insert(value.clone());
+        ours.entry(value.type_name()).or_default().insert(value);
     }
     comparison.add(compare_values(&bounds(&counts(expected, "unique_by_kind")), &ours, &never));
     comparison

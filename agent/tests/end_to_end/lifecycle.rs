@@ -2,9 +2,11 @@
 
 use std::fs;
 use std::net::TcpStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
+
+use serde_json::Value;
 
 use crate::network::settings;
 use crate::sandbox::{Sandbox, StopOnDrop, connect, is_blocked};
@@ -30,6 +32,61 @@ fn kill_9_leaves_blocking_as_it_was_and_no_hit_is_lost() {
     let record = sandbox.record("the hit from while it was dead", |_| true);
     assert_eq!(record["destination"]["ip"], "127.7.7.7");
     assert_eq!(record["indicator"]["source"], "lab");
+}
+
+/// A hit while no agent runs, of an indicator that its publisher takes back before one runs again; `meanwhile` happens to the
+/// files of the generations.
+fn hit_of_the_past(meanwhile: impl Fn(&Path)) -> (Sandbox, Value) {
+    let mut sandbox = lab();
+    sandbox.kill();
+    assert!(is_blocked(&connect("127.7.7.7:0")));
+    sandbox.intel("lab.txt", "127.7.7.9\n");
+    let files = sandbox.root.path().join("var/lib/cordon/generations");
+    for entry in fs::read_dir(files).unwrap() {
+        meanwhile(&entry.unwrap().path());
+    }
+    sandbox.start();
+    connect("127.7.7.7:0").unwrap();
+    let record = sandbox.record("the hit of the past", |record| record["destination"]["ip"] == "127.7.7.7");
+    (sandbox, record)
+}
+
+fn faults(sandbox: &Sandbox) -> Vec<String> {
+    let status = sandbox.json(&["status", "--json"]);
+    status["faults"].as_array().unwrap().iter().map(|fault| fault["number"].as_str().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn a_hit_from_before_a_restart_is_named_though_its_indicator_is_gone() {
+    let (sandbox, record) = hit_of_the_past(|_| ());
+    assert_eq!((&record["indicator"]["value"], &record["indicator"]["source"]), (&"127.7.7.7".into(), &"lab".into()));
+    assert_eq!(record["policy"]["rule"], "feeds.lab");
+    assert_eq!(record["attribution"]["reports"][0], "lab");
+    assert_eq!(faults(&sandbox), [""; 0]);
+}
+
+#[test]
+fn a_damaged_or_missing_file_of_a_generation_is_a_fault_and_never_another_name() {
+    let change = |path: &Path| {
+        let mut bytes = fs::read(path).unwrap();
+        let at = bytes.len() / 3;
+        bytes[at] ^= 1;
+        fs::write(path, bytes).unwrap();
+    };
+    let swap = |path: &Path| {
+        let other = path.with_file_name("other");
+        fs::write(&other, b"cordon of another time").unwrap();
+        fs::rename(other, path).unwrap();
+    };
+    let cut = |path: &Path| fs::File::options().write(true).open(path).unwrap().set_len(4000).unwrap();
+    let remove = |path: &Path| fs::remove_file(path).unwrap();
+    type Damage<'a> = (&'a str, &'a dyn Fn(&Path));
+    let damages: [Damage<'_>; 4] = [("missing", &remove), ("changed", &change), ("swapped", &swap), ("cut", &cut)];
+    for (what, damage) in damages {
+        let (sandbox, record) = hit_of_the_past(damage);
+        assert_eq!(record["indicator"]["value"], "unknown", "{what}");
+        assert!(faults(&sandbox).contains(&"C018".to_owned()), "{what}: {:?}", faults(&sandbox));
+    }
 }
 
 #[test]
@@ -131,7 +188,7 @@ fn what_somebody_tears_out_of_the_kernel_is_put_back_and_said() {
     fs::remove_file(version.join("links/connect4")).unwrap();
     let fault = sandbox.wait_for("the fault", |sandbox| {
         let status = sandbox.cordon(&["status", "--json"]);
-        let status: serde_json::Value = serde_json::from_slice(&status.stdout).ok()?;
+        let status: Value = serde_json::from_slice(&status.stdout).ok()?;
         status["faults"].as_array()?.iter().find(|fault| fault["number"] == "C033").cloned()
     });
     assert!(fault["detail"].as_str().unwrap().contains("the link connect4 was removed"), "{fault}");

@@ -215,7 +215,7 @@ impl Running {
     }
 
     pub fn publish(&mut self, generation: u32, rules: Rules) {
-        let ruling = Ruling { ruled: rules.0, exceptions: rules.1, ..Ruling::default() };
+        let ruling = Ruling { ruled: rules.0.into(), exceptions: rules.1, ..Ruling::default() };
         let tables = compile(ruling, generation, Seed(0x1234_5678_9abc_def0, u64::from(generation))).unwrap();
         self.kernel
             .publish(u32::try_from(tables.image.len()).unwrap(), generation, |image| {
@@ -252,8 +252,8 @@ impl Running {
         let tables = self.tables.as_ref().unwrap();
         let matched = event.matched.unwrap();
         assert_eq!(matched.generation, tables.generation);
-        let ruled = tables.provenance.get(matched.entry).unwrap();
-        ruled.primary().unwrap().observable.clone()
+        let found = tables.provenance.get(matched.entry).unwrap().unwrap();
+        found.primary().observable.clone()
     }
 
     /// Sum of the hit counters of a generation.

@@ -37,7 +37,7 @@ fn the_guard_decides_by_the_published_generation_and_the_switches() {
         panic!("not denied")
     };
     let tables = running.tables.take().unwrap();
-    assert!(tables.provenance.get(entry).is_some());
+    assert!(tables.provenance.get(entry).unwrap().is_some());
     assert_eq!(verdicts.judge(&digests([0x5b; 32], None), Some(PATH)).unwrap(), None);
 
     let verdict = |digests: &FileDigests, path| verdicts.judge(digests, path).unwrap().map(|hit| hit.verdict);

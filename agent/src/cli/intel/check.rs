@@ -1,6 +1,7 @@
 //! `cordon intel check`: parse without loading.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
@@ -14,8 +15,8 @@ use crate::app::own_files;
 use crate::host::{DPKG_INFO, Packages};
 use crate::intel::parse::{Column, Columns, Format, ToIds};
 use crate::intel::source::{Age, FileError, Load, Source, load_all};
-use crate::intel::{Action, Observable, SkipReason, Skipped};
-use crate::policy::{Outcome, Rules, Supply, WarningList, WarningListError, rule};
+use crate::intel::{Action, Observable, SkipReason, Skipped, Skips};
+use crate::policy::{Outcome, RuledValues, Rules, Supply, WarningList, WarningListError, rule};
 
 /// Examples of each reason, unless all are asked for.
 const EXAMPLES: usize = 5;
@@ -104,18 +105,18 @@ enum Error {
 }
 
 #[derive(Serialize)]
-struct Example<'a> {
+struct Example {
     #[serde(rename = "where")]
     place: String,
-    value: &'a str,
-    why: &'a str,
+    value: String,
+    why: String,
 }
 
 #[derive(Serialize)]
-struct Reason<'a> {
+struct Reason {
     reason: SkipReason,
-    count: usize,
-    examples: Vec<Example<'a>>,
+    count: u64,
+    examples: Vec<Example>,
 }
 
 #[derive(Serialize)]
@@ -132,9 +133,9 @@ struct Document<'a> {
     indicators: u64,
     outcome: Outcome,
     values: Values,
-    skipped: Vec<Reason<'a>>,
+    skipped: Vec<Reason>,
     /// Values left out of indicators of which others are used.
-    trimmed: Vec<Reason<'a>>,
+    trimmed: Vec<Reason>,
     superseded: u64,
     refused: Vec<Refusal>,
     /// As what the files were read, and how many as each.
@@ -144,20 +145,67 @@ struct Document<'a> {
 /// Distinct values by type, in the order of [`Observable::TYPE_NAMES`].
 struct Values([usize; Observable::TYPE_NAMES.len()]);
 
+impl Values {
+    fn of(ruled: &RuledValues) -> Self {
+        let mut addresses: Vec<u32> = Vec::new();
+        let mut others: [Vec<u128>; Observable::TYPE_NAMES.len()] = Default::default();
+        for value in (0..ruled.len()).filter_map(|index| ruled.value(index).ok()) {
+            match value {
+                Observable::Ipv4(address) => addresses.push(address.to_bits()),
+                value => {
+                    let slot = Observable::TYPE_NAMES.iter().position(|name| *name == value.type_name());
+                    others
+                        .iter_mut()
+                        .skip(slot.unwrap_or_default())
+                        .take(1)
+                        .for_each(|of_type| of_type.push(hash(&value)));
+                }
+            }
+        }
+        let mut values = Self(others.map(distinct));
+        if let Some(count) = values.0.first_mut() {
+            *count += distinct(addresses);
+        }
+        values
+    }
+}
+
+/// Tells values apart that do not fit into a number themselves: of a million, two share one with a chance of 2⁻⁸⁸.
+fn hash(value: &Observable) -> u128 {
+    let half = |salt: u8| {
+        let mut hasher = DefaultHasher::new();
+        (salt, value).hash(&mut hasher);
+        u128::from(hasher.finish())
+    };
+    half(0) << 64 | half(1)
+}
+
+fn distinct<T: Ord>(mut values: Vec<T>) -> usize {
+    values.sort_unstable();
+    values.dedup();
+    values.len()
+}
+
 impl Serialize for Values {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_map(Observable::TYPE_NAMES.iter().zip(self.0))
     }
 }
 
-fn reasons<'a>(skipped: impl Iterator<Item = &'a Skipped>, most: usize) -> Vec<Reason<'a>> {
-    let mut by_reason: BTreeMap<SkipReason, Reason<'a>> = BTreeMap::new();
-    for item in skipped {
-        let entry =
-            by_reason.entry(item.reason).or_insert(Reason { reason: item.reason, count: 0, examples: Vec::new() });
-        entry.count += 1;
-        if entry.examples.len() < most {
-            entry.examples.push(Example { place: item.origin.to_string(), value: &item.value, why: &item.why });
+fn reasons(skipped: [&Skips; 2], most: usize) -> Vec<Reason> {
+    let mut by_reason: BTreeMap<SkipReason, Reason> = BTreeMap::new();
+    for (reason, count) in skipped.into_iter().flat_map(Skips::counts) {
+        let entry = by_reason.entry(*reason).or_insert(Reason { reason: *reason, count: 0, examples: Vec::new() });
+        entry.count += count;
+    }
+    let mut wanted: u64 = by_reason.values().map(|reason| reason.count.min(most as u64)).sum();
+    let mut all = skipped.into_iter().flat_map(Skips::iter);
+    while wanted > 0
+        && let Some(Skipped { reason, origin, value, why }) = all.next()
+    {
+        if let Some(entry) = by_reason.get_mut(&reason).filter(|entry| entry.examples.len() < most) {
+            entry.examples.push(Example { place: origin.to_string(), value, why });
+            wanted -= 1;
         }
     }
     by_reason.into_values().collect()
@@ -181,7 +229,7 @@ fn load(args: &Args, packages: &Packages, now: Timestamp) -> Result<(Load, Rules
         ..Source::new("check", "")
     };
     let load = load_all(&source, &args.paths, now).map_err(|error| error.error)?;
-    let own_files = own_files::listed(packages, std::iter::once(&load))
+    let own_files = own_files::listed(packages, std::iter::once(&*load.indicators))
         .map_err(|error| Error::Unreadable { path: DPKG_INFO.into(), error })?;
     Ok((load, Rules { warning_lists, own_files, ..Rules::default() }))
 }
@@ -207,14 +255,7 @@ pub fn run(
         }
     };
     let ruling = rule(&[Supply { source: &load.source, indicators: &load.indicators }], &rules, now);
-    let distinct: HashSet<&Observable> = ruling.ruled.iter().map(|ruled| &ruled.observable).collect();
-    let mut values = Values([0; Observable::TYPE_NAMES.len()]);
-    for value in distinct {
-        let slot = Observable::TYPE_NAMES.iter().position(|name| *name == value.type_name());
-        if let Some(count) = slot.and_then(|slot| values.0.get_mut(slot)) {
-            *count += 1;
-        }
-    }
+    let values = Values::of(&ruling.ruled);
     let mut outcome = ruling.outcome;
     outcome.skipped += load.skipped.len() as u64;
     let refused: Vec<Refusal> = load
@@ -232,8 +273,8 @@ pub fn run(
         indicators: load.read,
         outcome,
         values,
-        skipped: reasons(load.skipped.iter().chain(&ruling.skipped), most),
-        trimmed: reasons(load.trimmed.iter().chain(&ruling.trimmed), most),
+        skipped: reasons([&load.skipped, &ruling.skipped], most),
+        trimmed: reasons([&load.trimmed, &ruling.trimmed], most),
         superseded: load.superseded,
         refused,
         read_as: &load.read_as,
@@ -268,7 +309,7 @@ fn show(document: &Document<'_>, terminal: Terminal, output: &mut impl Write) ->
             let rows = reason
                 .examples
                 .iter()
-                .map(|example| vec![example.place.clone(), example.value.to_owned(), example.why.to_owned()]);
+                .map(|example| vec![example.place.clone(), example.value.clone(), example.why.clone()]);
             writeln!(output, "{}", terminal.table(&["where", "value", "why"], rows))?;
         }
     }

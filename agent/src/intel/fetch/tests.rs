@@ -37,7 +37,7 @@ impl Fixture {
     /// The canonical values that are in force.
     fn values(&self) -> Vec<String> {
         let load = source::load(&self.source, Timestamp::now()).unwrap();
-        load.indicators.iter().flat_map(|indicator| &indicator.observables).map(ToString::to_string).collect()
+        load.indicators.iter().flat_map(|indicator| indicator.observables).map(|value| value.to_string()).collect()
     }
 
     fn files(&self) -> Vec<String> {

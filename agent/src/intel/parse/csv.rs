@@ -198,16 +198,16 @@ impl Sheet {
             Found::Record(fields) => Ok(fields),
             Found::Encoding => Err(Dropped::malformed("not UTF-8")),
         };
-        if self.parsed.read >= MAX_ITEMS {
+        if self.parsed.read >= MAX_ITEMS || self.parsed.indicators.is_full() {
             return Err(Stop::TooMany);
         }
         self.parsed.read += 1;
         let origin = Origin { file: Arc::clone(&self.file), place: Place::Line(line) };
         let text = fields.as_ref().map_or_else(|_| String::new(), |fields| fields.join(","));
         match fields.and_then(|fields| self.row(&fields, origin.clone())) {
-            Ok(indicator) => self.parsed.indicators.push(Arc::new(indicator)),
-            Err(reason) => self.parsed.skipped.push(reason.skipped(origin, &text)),
-        }
+            Ok(indicator) => self.parsed.indicators.push(&indicator),
+            Err(reason) => self.parsed.skipped.push(&reason.skipped(origin, &text)),
+        };
         Ok(())
     }
 

@@ -91,7 +91,7 @@ impl Lines {
         if bytes.len() > MAX_LINE_BYTES {
             return Err(self.error(self.line, MAX_LINE_BYTES + 1, Fault::LineTooLong));
         }
-        if self.parsed.read >= MAX_ITEMS {
+        if self.parsed.read >= MAX_ITEMS || self.parsed.indicators.is_full() {
             return Err(self.error(self.line, 1, Fault::TooMany));
         }
         let bytes = if self.line == 1 { bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes) } else { bytes };
@@ -204,35 +204,32 @@ impl Lines {
     /// Takes back what is excepted.
     fn except(&mut self) {
         self.exceptions.sort();
-        for indicator in std::mem::take(&mut self.parsed.indicators) {
+        for indicator in std::mem::take(&mut self.parsed.indicators).iter() {
             let left: Vec<Observable> =
                 indicator.observables.iter().flat_map(|value| self.exceptions.without(value)).collect();
             if left.is_empty() {
                 let why = Dropped::new(SkipReason::Benign, "its author excepts all of it from the set (nomatch)");
                 let value = indicator.observables.first().map(ToString::to_string).unwrap_or_default();
-                self.parsed.skipped.push(why.skipped(indicator.origin.clone(), &value));
-            } else if left == indicator.observables {
-                self.parsed.indicators.push(indicator);
+                self.parsed.skipped.push(&why.skipped(indicator.origin, &value));
             } else {
-                let indicator = Indicator { observables: left, ..Arc::unwrap_or_clone(indicator) };
-                self.parsed.indicators.push(Arc::new(indicator));
+                self.parsed.indicators.push(&Indicator { observables: left, ..indicator });
             }
         }
     }
 
     fn add(&mut self, values: Vec<Observable>, note: Option<&str>) {
         self.parsed.read += 1;
-        self.parsed.indicators.push(Arc::new(Indicator {
+        self.parsed.indicators.push(&Indicator {
             name: note.map(|note| Arc::from(excerpt(note))),
             attribution: Arc::clone(&self.attribution),
             ..Indicator::new(values, self.origin())
-        }));
+        });
     }
 
     fn skip(&mut self, text: &str, dropped: Dropped) {
         self.first_unread.get_or_insert(self.line);
         self.parsed.read += 1;
-        self.parsed.skipped.push(dropped.skipped(self.origin(), text));
+        self.parsed.skipped.push(&dropped.skipped(self.origin(), text));
     }
 }
 

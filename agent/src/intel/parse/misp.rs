@@ -3,6 +3,7 @@
 //! Every attribute is one indicator, those of objects too. Proposals (`ShadowAttribute`) are not the publisher's and not read.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -15,7 +16,7 @@ use super::names::{Attributions, Names};
 use super::values::{Dropped, Reduced};
 use super::{Dialect, Fault, ParseError, Parsed, Reading, Revocation, Text, excerpt, tlp};
 use crate::intel::normalise::{self, Invalid};
-use crate::intel::{Indicator, Observable, Origin, Place, SkipReason, Skipped, Tlp};
+use crate::intel::{Indicator, Observable, Origin, Place, SkipReason, Tlp};
 
 /// What is done with attributes that their publisher does not call indicators (`to_ids` is false).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -213,28 +214,66 @@ fn may_name(raw: &RawValue) -> bool {
     ["threat-actor", "campaign-name", "malware-type", "\"link\""].into_iter().any(|kind| raw.get().contains(kind))
 }
 
-/// What was made of an attribute.
-struct Entry {
-    modified: Option<Timestamp>,
-    revocation: Option<Revocation>,
-    result: Result<Arc<Indicator>, Skipped>,
-    trimmed: Vec<Skipped>,
+/// What names an attribute: nearly always a UUID, which takes less room than its text.
+#[derive(PartialEq, Eq, Hash)]
+enum Key {
+    Uuid([u8; 16]),
+    Other(Arc<str>),
+}
+
+impl Key {
+    fn of(id: &Arc<str>) -> Self {
+        let uuid = uuid::Uuid::try_parse(id).ok();
+        // Only one spelling of a UUID: two others would be two ids.
+        match uuid.filter(|uuid| uuid.hyphenated().to_string() == **id) {
+            Some(uuid) => Self::Uuid(uuid.into_bytes()),
+            None => Self::Other(Arc::clone(id)),
+        }
+    }
+
+    fn id(self) -> Arc<str> {
+        match self {
+            Self::Uuid(bytes) => Arc::from(uuid::Uuid::from_bytes(bytes).hyphenated().to_string()),
+            Self::Other(id) => id,
+        }
+    }
+}
+
+/// What was made of an attribute, and where that is.
+enum Made {
+    Indicator(u32),
+    Skipped(u32),
+    /// Skipped because its publisher deleted it.
+    Deleted(u32),
+}
+
+/// The newest version of an attribute so far.
+struct Version {
+    /// Seconds since the epoch; `None` sorts before all.
+    modified: Option<i64>,
+    made: Made,
 }
 
 struct Reader<'a> {
     file: &'a Arc<str>,
     to_ids: ToIds,
-    entries: Vec<Entry>,
-    /// Where in `entries` an attribute is; an older version is replaced by a newer.
-    newest: HashMap<Arc<str>, usize>,
-    superseded: u64,
+    parsed: Parsed,
+    newest: HashMap<Key, Version>,
+    /// Where the left out alternatives of an indicator are.
+    trimmed: HashMap<u32, Vec<u32>>,
     known: Attributions<(usize, Vec<String>)>,
 }
 
 impl<'a> Reader<'a> {
     fn new(file: &'a Arc<str>, to_ids: ToIds) -> Self {
-        let (entries, newest) = (Vec::new(), HashMap::new());
-        Self { file, to_ids, entries, newest, superseded: 0, known: Attributions::default() }
+        Self {
+            file,
+            to_ids,
+            parsed: Parsed::default(),
+            newest: HashMap::new(),
+            trimmed: HashMap::new(),
+            known: Attributions::default(),
+        }
     }
 
     fn part(&mut self, index: usize, part: Part<'_>) {
@@ -296,8 +335,7 @@ impl<'a> Reader<'a> {
     }
 
     fn broken(&mut self, place: &str, text: &str, reason: Dropped) {
-        let result = Err(reason.skipped(self.origin(Arc::from(place)), text));
-        self.entries.push(Entry { modified: None, revocation: None, result, trimmed: Vec::new() });
+        self.parsed.skipped.push(&reason.skipped(self.origin(Arc::from(place)), text));
     }
 
     /// Read one by one, so that an event takes little more memory than its text.
@@ -312,18 +350,27 @@ impl<'a> Reader<'a> {
                 }
             };
             let origin = self.origin(attribute.uuid.clone().unwrap_or_else(|| Arc::from(place)));
-            let mut trimmed = Vec::new();
-            let result = match self.reduce(&attribute) {
+            let made = match self.reduce(&attribute) {
                 Ok(reduced) => {
                     let left_out = reduced.dropped.into_iter();
-                    trimmed.extend(left_out.map(|part| part.skipped(origin.clone(), &attribute.value)));
-                    Ok(Arc::new(self.indicator(event, &attribute, reduced.observables, origin)))
+                    let left_out = left_out.map(|part| part.skipped(origin.clone(), &attribute.value));
+                    let left_out: Vec<u32> = left_out.map(|part| self.parsed.trimmed.push(&part)).collect();
+                    let indicator = self.indicator(event, &attribute, reduced.observables, origin);
+                    let at = self.parsed.indicators.push(&indicator);
+                    if !left_out.is_empty() {
+                        self.trimmed.insert(at, left_out);
+                    }
+                    Made::Indicator(at)
                 }
-                Err(reason) => Err(reason.skipped(origin, &attribute.value)),
+                Err(reason) => {
+                    let at = self.parsed.skipped.push(&reason.skipped(origin, &attribute.value));
+                    if attribute.is_deleted { Made::Deleted(at) } else { Made::Skipped(at) }
+                }
             };
-            let Attribute { uuid, modified, is_deleted, .. } = attribute;
-            let revocation = uuid.clone().filter(|_| is_deleted).map(|id| Revocation { id, modified });
-            self.keep(uuid, Entry { modified, revocation, result, trimmed });
+            let modified = attribute.modified.map(Timestamp::as_second);
+            if let Some(id) = &attribute.uuid {
+                self.keep(Key::of(id), Version { modified, made });
+            }
         }
     }
 
@@ -369,36 +416,35 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn keep(&mut self, uuid: Option<Arc<str>>, entry: Entry) {
-        let known = uuid.as_ref().and_then(|uuid| self.newest.get(uuid)).copied();
-        match known.and_then(|slot| self.entries.get_mut(slot)) {
-            Some(known) => {
-                self.superseded += 1;
-                if entry.modified >= known.modified {
-                    *known = entry;
-                }
+    /// Of two versions of an attribute the newer stays, of two equally new ones the later.
+    fn keep(&mut self, key: Key, version: Version) {
+        let older = match self.newest.entry(key) {
+            Entry::Vacant(place) => {
+                place.insert(version);
+                return;
             }
-            None => {
-                if let Some(uuid) = uuid {
-                    self.newest.insert(uuid, self.entries.len());
-                }
-                self.entries.push(entry);
+            Entry::Occupied(known) if version.modified < known.get().modified => version,
+            Entry::Occupied(mut known) => known.insert(version),
+        };
+        self.parsed.superseded += 1;
+        match older.made {
+            Made::Indicator(at) => {
+                self.parsed.indicators.supersede(at);
+                let trimmed = self.trimmed.remove(&at).unwrap_or_default();
+                trimmed.into_iter().for_each(|at| self.parsed.trimmed.remove(at));
             }
+            Made::Skipped(at) | Made::Deleted(at) => self.parsed.skipped.remove(at),
         }
     }
 
     fn finish(self) -> Parsed {
-        let mut parsed = Parsed { superseded: self.superseded, ..Parsed::of(&self.known.read_as("misp")) };
-        for entry in self.entries {
-            parsed.read += 1;
-            parsed.revocations.extend(entry.revocation);
-            parsed.trimmed.extend(entry.trimmed);
-            match entry.result {
-                Ok(indicator) => parsed.indicators.push(indicator),
-                Err(skipped) => parsed.skipped.push(skipped),
-            }
-        }
-        parsed
+        let deleted = self.newest.into_iter().filter(|(_, version)| matches!(version.made, Made::Deleted(_)));
+        let revocations = deleted.map(|(key, Version { modified, .. })| Revocation {
+            id: key.id(),
+            modified: modified.and_then(|seconds| Timestamp::from_second(seconds).ok()),
+        });
+        let read = (self.parsed.indicators.len() + self.parsed.skipped.len()) as u64;
+        Parsed { read_as: self.known.read_as("misp"), read, revocations: revocations.collect(), ..self.parsed }
     }
 }
 

@@ -24,7 +24,7 @@ pub use misp::ToIds;
 pub use sniff::{Opened, SNIFF_BYTES, open};
 
 use self::document::Document;
-use super::{Indicator, Skipped};
+use super::{Indicators, Skips};
 
 /// All formats, in the order in which a content is shown to them: a list takes any text, so it comes last.
 static FORMATS: [&dyn Dialect; 5] = [&stix::Stix, &misp::Misp, &csv::Csv, &talos::Talos, &list::List];
@@ -157,12 +157,12 @@ pub struct Parsed {
     pub read_as: String,
     /// Indicators in it: always `indicators.len() + skipped.len()`.
     pub read: u64,
-    /// Usable as far as the format says; each is nobody else's yet.
-    pub indicators: Vec<Arc<Indicator>>,
+    /// Usable as far as the format says.
+    pub indicators: Indicators,
     /// Not usable, each with its reason.
-    pub skipped: Vec<Skipped>,
+    pub skipped: Skips,
     /// Alternatives left out of indicators that are used.
-    pub trimmed: Vec<Skipped>,
+    pub trimmed: Skips,
     /// Older versions of objects in the same file; not in `read`.
     pub superseded: u64,
     /// The revoked ones among `skipped`.

@@ -19,9 +19,10 @@ pub use files::{FileError, MAX_DEPTH, MAX_FILES, read};
 pub use kept::Kept;
 pub use remote::{Feed, Remote, Share};
 
+use super::packed::View;
 use super::parse::{Columns, Format, Parsed, Reading, ToIds};
 use super::taxii::Address;
-use super::{Action, Inbound, Indicator, Skipped, Tlp, TlpOrigin};
+use super::{Action, Inbound, Indicators, Skips, Tlp};
 use crate::http::Access;
 
 /// A length of time as settings write it: `90d`, `12h`, `2w 3d`. A day has 24 hours.
@@ -217,25 +218,17 @@ pub struct Load {
     /// Indicators in them: always `indicators.len() + skipped.len()`.
     pub read: u64,
     /// Usable as far as the format says; the policy decides further.
-    pub indicators: Vec<Arc<Indicator>>,
+    pub indicators: Arc<Indicators>,
     /// Not usable, each with its reason.
-    pub skipped: Vec<Skipped>,
+    pub skipped: Skips,
     /// Alternatives left out of indicators that are used.
-    pub trimmed: Vec<Skipped>,
+    pub trimmed: Skips,
     /// Older versions of objects, within a file and between files; not in `read`.
     pub superseded: u64,
     /// Files of a directory that are left out: each is a fault.
     pub refused: Vec<Refused>,
     /// As what the files were read, and how many as each.
     pub read_as: BTreeMap<String, u64>,
-}
-
-impl Load {
-    /// What the policy is given.
-    #[must_use]
-    pub fn supply(&self) -> (&Source, &[Arc<Indicator>]) {
-        (&self.source, &self.indicators)
-    }
 }
 
 /// Reads a source at the time `now`. A directory is read with all below it, in the order of names; a file in it that is no
@@ -255,9 +248,8 @@ pub(super) fn load_from(source: &Source, place: &Path, now: Timestamp) -> Result
         Ok(below) if !below.as_os_str().is_empty() => source.path.join(below),
         _ => source.path.clone(),
     };
-    let mut parts = Vec::new();
+    let mut merge = Merge::of(source, now);
     let mut refused = Vec::new();
-    let mut files = Vec::new();
     if files::is_directory(place).map_err(failed)? {
         let below = files::below(place).map_err(failed)?;
         refused.extend(below.leads_out.into_iter().map(|file| {
@@ -267,19 +259,16 @@ pub(super) fn load_from(source: &Source, place: &Path, now: Timestamp) -> Result
         for file in below.files {
             let name = named(&file);
             match read(&file, &name, &source.reading()) {
-                Ok(parsed) => {
-                    parts.push(parsed);
-                    files.push(name);
-                }
+                Ok(parsed) => merge.add(name, parsed).map_err(failed)?,
                 Err(FileError::Parse(error)) if error.is_companion() => {}
                 Err(error) => refused.push(Refused { file: name, error }),
             }
         }
     } else {
-        parts.push(read(place, &source.path, &source.reading()).map_err(failed)?);
-        files.push(source.path.clone());
+        let parsed = read(place, &source.path, &source.reading()).map_err(failed)?;
+        merge.add(source.path.clone(), parsed).map_err(failed)?;
     }
-    Ok(merge(source, now, parts, files, refused))
+    Ok(merge.finish(refused))
 }
 
 /// Reads files and directories as one source, each named by the caller: any that cannot be used is an error, and so is a
@@ -301,74 +290,103 @@ pub fn load_all(source: &Source, paths: &[PathBuf], now: Timestamp) -> Result<Lo
             Some(whole) => {
                 whole.files.extend(load.files);
                 whole.read += load.read;
-                whole.indicators.extend(load.indicators);
-                whole.skipped.extend(load.skipped);
-                whole.trimmed.extend(load.trimmed);
+                join(&mut whole.indicators, Arc::unwrap_or_clone(load.indicators), path)
+                    .map_err(|error| LoadError { source_name: source.name.clone(), error })?;
+                whole.skipped.append(&load.skipped);
+                whole.trimmed.append(&load.trimmed);
                 whole.superseded += load.superseded;
                 whole.refused.extend(load.refused);
                 load.read_as.into_iter().for_each(|(how, files)| *whole.read_as.entry(how).or_default() += files);
             }
         }
     }
-    Ok(whole.unwrap_or_else(|| merge(source, now, Vec::new(), Vec::new(), Vec::new())))
+    Ok(whole.unwrap_or_else(|| Merge::of(source, now).finish(Vec::new())))
 }
 
-/// The newest version of each object that several files hold.
-fn newest(parts: &[Parsed]) -> HashMap<Arc<str>, Option<Timestamp>> {
-    let mut newest: HashMap<Arc<str>, Option<Timestamp>> = HashMap::new();
-    let versions = parts.iter().flat_map(|part| {
-        let used = part.indicators.iter().filter_map(|item| item.id.clone().map(|id| (id, item.modified)));
-        used.chain(part.revocations.iter().map(|revocation| (Arc::clone(&revocation.id), revocation.modified)))
-    });
-    for (id, modified) in versions {
-        let known = newest.entry(id).or_insert(modified);
-        *known = (*known).max(modified);
+/// What the files of a source say, one after the other.
+struct Merge {
+    load: Load,
+    /// The revoked ones of all files, each with its newest version.
+    revoked: HashMap<Arc<str>, Option<Timestamp>>,
+}
+
+impl Merge {
+    fn of(source: &Source, now: Timestamp) -> Self {
+        let load = Load {
+            source: source.clone(),
+            loaded_at: now,
+            files: Vec::new(),
+            read: 0,
+            indicators: Arc::default(),
+            skipped: Skips::default(),
+            trimmed: Skips::default(),
+            superseded: 0,
+            refused: Vec::new(),
+            read_as: BTreeMap::new(),
+        };
+        Self { load, revoked: HashMap::new() }
     }
-    newest
-}
 
-fn merge(source: &Source, now: Timestamp, mut parts: Vec<Parsed>, files: Vec<PathBuf>, refused: Vec<Refused>) -> Load {
-    let several = parts.len() > 1;
-    let newest = if several { newest(&parts) } else { HashMap::new() };
-    let revoked: HashMap<Arc<str>, Option<Timestamp>> = if several {
-        parts.iter().flat_map(|part| &part.revocations).map(|item| (Arc::clone(&item.id), item.modified)).collect()
-    } else {
-        HashMap::new()
-    };
-    let mut load = Load {
-        source: source.clone(),
-        loaded_at: now,
-        files,
-        read: 0,
-        indicators: Vec::with_capacity(parts.iter().map(|part| part.indicators.len()).sum()),
-        skipped: Vec::new(),
-        trimmed: Vec::new(),
-        superseded: 0,
-        refused,
-        read_as: BTreeMap::new(),
-    };
-    for part in &mut parts {
-        *load.read_as.entry(std::mem::take(&mut part.read_as)).or_default() += 1;
-        load.superseded += part.superseded;
-        for mut indicator in part.indicators.drain(..) {
-            let old = indicator.id.as_ref().is_some_and(|id| {
-                newest.get(id).is_some_and(|newest| *newest > indicator.modified)
-                    || revoked.get(id).is_some_and(|revoked| *revoked >= indicator.modified)
-            });
-            if old {
-                load.superseded += 1;
-                continue;
-            }
-            if indicator.tlp.is_none() {
-                Arc::make_mut(&mut indicator).tlp = Some((source.default_tlp, TlpOrigin::SourceDefault));
-            }
-            load.indicators.push(indicator);
+    fn add(&mut self, file: PathBuf, part: Parsed) -> Result<(), FileError> {
+        join(&mut self.load.indicators, part.indicators, &file)?;
+        self.load.files.push(file);
+        *self.load.read_as.entry(part.read_as).or_default() += 1;
+        self.load.superseded += part.superseded;
+        self.load.skipped.append(&part.skipped);
+        self.load.trimmed.append(&part.trimmed);
+        for revocation in part.revocations {
+            let known = self.revoked.entry(revocation.id).or_insert(revocation.modified);
+            *known = (*known).max(revocation.modified);
         }
-        load.skipped.append(&mut part.skipped);
-        load.trimmed.append(&mut part.trimmed);
+        Ok(())
     }
-    load.read = (load.indicators.len() + load.skipped.len()) as u64;
-    load
+
+    fn finish(self, refused: Vec<Refused>) -> Load {
+        let Self { mut load, revoked } = self;
+        let indicators = Arc::make_mut(&mut load.indicators);
+        if load.files.len() > 1 {
+            let all = indicators.len();
+            supersede(indicators, &revoked);
+            load.superseded += (all - indicators.len()) as u64;
+        }
+        indicators.mark_unmarked(load.source.default_tlp);
+        indicators.seal();
+        load.skipped.seal();
+        load.trimmed.seal();
+        load.read = (load.indicators.len() + load.skipped.len()) as u64;
+        Load { refused, ..load }
+    }
+}
+
+/// Takes the indicators of one more file into those of its source.
+fn join(whole: &mut Arc<Indicators>, part: Indicators, file: &Path) -> Result<(), FileError> {
+    let whole = Arc::make_mut(whole);
+    if whole.fits(&part) {
+        whole.append(part);
+        return Ok(());
+    }
+    let path = file.to_string_lossy().into_owned();
+    Err(FileError::TooMany { path, limit: u32::MAX as usize, what: "bytes of packed indicators with those before" })
+}
+
+/// Keeps the newest version of each object that several files hold, and none that a newer version revokes.
+fn supersede(indicators: &mut Indicators, revoked: &HashMap<Arc<str>, Option<Timestamp>>) {
+    let mut newest: HashMap<&str, Option<Timestamp>> = HashMap::new();
+    for view in indicators.views() {
+        if let Some(id) = view.id {
+            let known = newest.entry(id).or_insert(view.dates.modified);
+            *known = (*known).max(view.dates.modified);
+        }
+    }
+    let is_old = |view: &View<'_>| {
+        view.id.is_some_and(|id| {
+            let modified = view.dates.modified;
+            newest.get(id).is_some_and(|newest| *newest > modified)
+                || revoked.get(id).is_some_and(|revoked| *revoked >= modified)
+        })
+    };
+    let old: Vec<u32> = indicators.views().filter(is_old).map(|view| view.at).collect();
+    old.into_iter().for_each(|at| indicators.supersede(at));
 }
 
 /// The path as diagnostics name it.

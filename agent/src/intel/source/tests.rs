@@ -63,7 +63,7 @@ fn a_directory_is_read_with_all_below_it() {
     assert_eq!(refused.len(), 2);
     assert!(refused[0].contains("README.md:1:1: no known format"), "{refused:?}");
     assert!(refused[1].contains("broken.json:2:13: not valid JSON"), "{refused:?}");
-    assert_eq!(load.indicators[0].tlp, Some((Tlp::Amber, TlpOrigin::SourceDefault)));
+    assert_eq!(load.indicators.iter().next().unwrap().tlp, Some((Tlp::Amber, crate::intel::TlpOrigin::SourceDefault)));
 }
 
 #[test]
@@ -113,11 +113,11 @@ fn the_newest_version_wins_between_files() {
     write("2.json", "2026-01-01T00:00:00Z", "192.0.2.1", false);
     let loaded = load(&Source::new("x", root.path()), now()).unwrap();
     assert_eq!((loaded.read, loaded.superseded), (1, 1));
-    assert_eq!(loaded.indicators[0].observables[0].to_string(), "192.0.2.3");
+    assert_eq!(loaded.indicators.iter().next().unwrap().observables[0].to_string(), "192.0.2.3");
     write("0.json", "2026-01-04T00:00:00Z", "192.0.2.3", true);
     let loaded = load(&Source::new("x", root.path()), now()).unwrap();
     assert_eq!((loaded.indicators.len(), loaded.read, loaded.superseded), (0, 1, 2));
-    assert_eq!(loaded.skipped[0].reason, SkipReason::Revoked);
+    assert_eq!(loaded.skipped.iter().next().unwrap().reason, SkipReason::Revoked);
 }
 
 #[test]

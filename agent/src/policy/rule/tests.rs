@@ -1,6 +1,6 @@
 use super::*;
 use crate::intel::{Tlp, TlpOrigin, normalise};
-use crate::policy::{LocalRule, WarningList};
+use crate::policy::{LocalRule, Ruled, WarningList};
 
 fn time(text: &str) -> Timestamp {
     text.parse().unwrap()
@@ -23,7 +23,7 @@ fn indicator(values: &[Observable]) -> Indicator {
 }
 
 fn ruled(source: &Source, rules: &Rules, indicators: Vec<Indicator>) -> Ruling {
-    let indicators: Vec<Arc<Indicator>> = indicators.into_iter().map(Arc::new).collect();
+    let indicators: Arc<Indicators> = Arc::new(indicators.into_iter().collect());
     let ruling = rule(&[Supply { source, indicators: &indicators }], rules, now());
     let Outcome { block, report, skipped } = ruling.outcome;
     assert_eq!(block + report + skipped, indicators.len() as u64);
@@ -36,7 +36,7 @@ fn open() -> Source {
 }
 
 fn reason(source: &Source, rules: &Rules, indicator: Indicator) -> Option<(SkipReason, String)> {
-    ruled(source, rules, vec![indicator]).skipped.pop().map(|skipped| (skipped.reason, skipped.why))
+    ruled(source, rules, vec![indicator]).skipped.iter().last().map(|skipped| (skipped.reason, skipped.why))
 }
 
 fn reason_of(text: &str) -> Option<SkipReason> {
@@ -129,7 +129,7 @@ fn validity_is_judged_at_the_given_time() {
     let later = at(None, Some("2026-12-01T00:00:00Z"));
     let ruling = ruled(&open(), &rules, vec![later, ahead]);
     assert_eq!(ruling.next_change, Some(time("2026-11-02T00:00:00Z")));
-    assert_eq!(ruling.ruled[0].expires, Some(time("2026-12-01T00:00:00Z")));
+    assert_eq!(ruling.ruled.iter().next().unwrap().expires, Some(time("2026-12-01T00:00:00Z")));
 }
 
 #[test]
@@ -140,7 +140,7 @@ fn a_source_may_age_its_indicators() {
     assert_eq!(expired, SkipReason::Expired);
     assert!(why.contains("max_age 30d"), "{why}");
     let ruling = ruled(&source, &Rules::default(), vec![changed("2026-10-02T00:00:01Z")]);
-    assert_eq!(ruling.ruled[0].expires, Some(time("2026-11-01T00:00:01Z")));
+    assert_eq!(ruling.ruled.iter().next().unwrap().expires, Some(time("2026-11-01T00:00:01Z")));
     assert_eq!(reason(&source, &Rules::default(), indicator(&[value("1.1.1.1")])), None);
 }
 
@@ -166,7 +166,7 @@ fn names_and_urls_are_reported_at_most() {
     assert_eq!(ruling.ruled.iter().map(|ruled| ruled.action).collect::<Vec<_>>(), [Action::Report, Action::Block]);
     let reporting = Source { action: Action::Report, ..open() };
     assert_eq!(ruled(&reporting, &Rules::default(), vec![indicator(&mixed)]).outcome.report, 1);
-    assert_eq!(&*ruling.ruled[0].rule, "feeds.feed");
+    assert_eq!(&*ruling.ruled.iter().next().unwrap().rule, "feeds.feed");
 }
 
 #[test]
@@ -174,11 +174,14 @@ fn an_indicator_is_skipped_only_if_no_value_is_left() {
     let source = Source::new("feed", "f");
     let ruling = ruled(&source, &Rules::default(), vec![indicator(&[value("10.0.0.1"), value("1.1.1.1")])]);
     assert_eq!(ruling.outcome.block, 1);
-    assert_eq!(ruling.skipped, []);
-    assert_eq!((ruling.trimmed.len(), ruling.trimmed[0].value.as_str()), (1, "10.0.0.1"));
+    assert!(ruling.skipped.is_empty());
+    assert_eq!((ruling.trimmed.len(), ruling.trimmed.iter().next().unwrap().value.as_str()), (1, "10.0.0.1"));
     let ruling = ruled(&source, &Rules::default(), vec![indicator(&[value("10.0.0.1"), value("0.0.0.0/0")])]);
-    assert_eq!(ruling.skipped[0].value, "10.0.0.1, 0.0.0.0/0");
-    assert_eq!(ruled(&source, &Rules::default(), vec![indicator(&[])]).skipped[0].reason, SkipReason::Malformed);
+    assert_eq!(ruling.skipped.iter().next().unwrap().value, "10.0.0.1, 0.0.0.0/0");
+    assert_eq!(
+        ruled(&source, &Rules::default(), vec![indicator(&[])]).skipped.iter().next().unwrap().reason,
+        SkipReason::Malformed
+    );
 }
 
 #[test]
@@ -226,8 +229,9 @@ fn local_rules_come_before_sources() {
     rules.never_block.insert(value("9.9.9.9"));
     let ruling = ruled(&open(), &rules, vec![indicator(&[value("1.1.1.1")]), indicator(&[value("3.3.3.3")])]);
     assert_eq!(ruling.outcome, Outcome { block: 1, report: 0, skipped: 1 });
+    let ruled: Vec<Ruled> = ruling.ruled.iter().collect();
     let ours: Vec<(String, &str, Action)> =
-        ruling.ruled.iter().map(|ruled| (ruled.observable.to_string(), &*ruled.rule, ruled.action)).collect();
+        ruled.iter().map(|ruled| (ruled.observable.to_string(), &*ruled.rule, ruled.action)).collect();
     assert_eq!(
         ours,
         [
@@ -269,7 +273,7 @@ fn names_that_belong_to_everybody_are_refused() {
         reason: "policy".to_owned(),
     };
     let explicit = Rules { local: vec![local], ..Rules::default() };
-    assert_eq!(rule(&[], &explicit, now()).ruled[0].action, Action::Block, "the operator may");
+    assert_eq!(rule(&[], &explicit, now()).ruled.iter().next().unwrap().action, Action::Block, "the operator may");
 }
 
 #[test]

@@ -42,26 +42,31 @@ pub(in crate::tables) struct Left {
 
 impl Ipv4 {
     /// `prefixes` are sorted by first address, the larger first, each once; so are `singles`, with their links.
-    pub(in crate::tables) fn new(prefixes: &[Node<u32>], singles: &[(u32, u32)], links: &mut Links) -> (Self, Left) {
-        let mut exact = Vec::with_capacity(singles.len());
-        let mut exact_links = Vec::with_capacity(singles.len());
+    pub(in crate::tables) fn new(
+        prefixes: &[Node<u32>],
+        mut singles: Vec<(u32, u32)>,
+        links: &mut Links,
+    ) -> (Self, Left) {
         let mut others = Vec::new();
         let mut ahead = prefixes.iter().peekable();
         // The last /24 that any range so far touches. 0.0.0.0 marks a free slot, so it is a range, and none of the other
         // addresses of its /24 can then have a slot.
         let mut reach = singles.first().filter(|(address, _)| *address == 0).map(|_| 0);
-        for (address, link) in singles {
+        singles.retain(|(address, link)| {
             while let Some(prefix) = ahead.next_if(|prefix| prefix.first >> 8 <= address >> 8) {
                 reach = reach.max(Some(prefix.last >> 8));
                 others.push(*prefix);
             }
-            if reach < Some(address >> 8) {
-                exact.push(*address);
-                exact_links.push(*link);
-            } else {
+            let has_slot = reach < Some(address >> 8);
+            if !has_slot {
                 others.push(Node { first: *address, last: *address, link: *link });
             }
-        }
+            has_slot
+        });
+        let exact = singles.iter().map(|(address, _)| *address).collect();
+        // In the memory of the pairs, half of which then goes back.
+        let mut exact_links: Vec<u32> = singles.into_iter().map(|(_, link)| link).collect();
+        exact_links.shrink_to_fit();
         others.extend(ahead);
         // A prefix comes in with the first address of its /24, which may lie before it.
         others.sort_by_key(|node| (node.first, Reverse(node.last)));

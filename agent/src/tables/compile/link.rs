@@ -15,20 +15,59 @@ pub(in crate::tables) struct Link {
     pub actions: Actions,
     /// What takes over on expiry, or [`NONE`].
     pub next: u32,
-    /// Where the provenance is, or [`NONE`].
-    pub position: u32,
-    /// Its number in the image, or [`NONE`] as long as it has none.
-    pub entry: u32,
 }
 
-/// All entries of an image to be.
+/// All entries of an image to be. Most are of the few kinds there are and have nothing that takes over from them, so that
+/// four bytes say all about them.
 #[derive(Debug, Default)]
 pub(in crate::tables) struct Links {
-    all: Vec<Link>,
-    /// The class of each link that is in use.
-    classes: Vec<u32>,
+    /// Where the provenance of each is, or [`NONE`].
+    positions: Vec<u32>,
+    kinds: Kinds,
+    /// What takes over from those from which anything does.
+    next: HashMap<u32, u32>,
+    /// The numbers in the image of those of which they are asked for.
+    entries: HashMap<u32, u32>,
+    numbers: HashMap<(u32, u32), u32>,
     /// What the distinct classes are: expiry, actions and the link that takes over.
     distinct: Vec<(u32, Actions, u32)>,
+}
+
+/// Expiry and actions by number: once each, since a set has few different ones. As long as all have the same, nothing is
+/// kept for each.
+#[derive(Debug, Default)]
+pub(in crate::tables) struct Kinds {
+    distinct: Vec<(u32, Actions)>,
+    numbers: HashMap<(u32, Actions), u32>,
+    count: usize,
+    of: Vec<u32>,
+}
+
+impl Kinds {
+    pub(in crate::tables) fn push(&mut self, expires: u32, actions: Actions) {
+        let kind = (expires, actions);
+        let last = self.distinct.len().checked_sub(1).filter(|last| self.distinct.get(*last) == Some(&kind));
+        let number = last.map(|last| last as u32).unwrap_or_else(|| {
+            *self.numbers.entry(kind).or_insert_with(|| {
+                self.distinct.push(kind);
+                self.distinct.len() as u32 - 1
+            })
+        });
+        if self.distinct.len() > 1 {
+            // All before were of the first kind, or are here.
+            self.of.resize(self.count, 0);
+            self.of.push(number);
+        }
+        self.count += 1;
+    }
+
+    fn number(&self, index: u32) -> u32 {
+        if self.distinct.len() > 1 { self.of.get(index as usize).copied().unwrap_or_default() } else { 0 }
+    }
+
+    pub(in crate::tables) fn get(&self, index: u32) -> (u32, Actions) {
+        self.distinct.get(self.number(index) as usize).copied().unwrap_or((0, Actions::both(Action::Report)))
+    }
 }
 
 /// How a link that is covered by another one stands to it.
@@ -43,28 +82,44 @@ pub(in crate::tables) enum Cover {
 }
 
 impl Links {
-    pub(in crate::tables) fn with_capacity(links: usize) -> Self {
-        Self { all: Vec::with_capacity(links), ..Self::default() }
-    }
-
     /// Adds a link, which takes over from `before` if there is one.
     pub(in crate::tables) fn add(&mut self, before: Option<u32>, expires: u32, actions: Actions, position: u32) -> u32 {
-        let index = self.all.len() as u32;
-        self.all.push(Link { expires, actions, next: NONE, position, entry: NONE });
-        if let Some(before) = before
-            && let Some(link) = self.all.get_mut(before as usize)
-        {
-            link.next = index;
+        let index = self.positions.len() as u32;
+        self.positions.push(position);
+        self.kinds.push(expires, actions);
+        if let Some(before) = before {
+            self.next.insert(before, index);
         }
         index
     }
 
-    pub(in crate::tables) fn get(&self, index: u32) -> Option<&Link> {
-        self.all.get(index as usize)
+    pub(in crate::tables) fn len(&self) -> usize {
+        self.positions.len()
+    }
+
+    fn next(&self, index: u32) -> u32 {
+        // Asked of all, and most sets have none.
+        if self.next.is_empty() { NONE } else { self.next.get(&index).copied().unwrap_or(NONE) }
+    }
+
+    pub(in crate::tables) fn get(&self, index: u32) -> Option<Link> {
+        self.positions.get(index as usize)?;
+        let (expires, actions) = self.kinds.get(index);
+        Some(Link { expires, actions, next: self.next(index) })
+    }
+
+    /// Where the provenance of a link is, or [`NONE`].
+    pub(in crate::tables) fn position(&self, index: u32) -> u32 {
+        self.positions.get(index as usize).copied().unwrap_or(NONE)
+    }
+
+    /// The number of a link in the image, if it was asked for.
+    pub(in crate::tables) fn entry(&self, index: u32) -> Option<u32> {
+        self.entries.get(&index).copied()
     }
 
     /// The link and those that take over from it.
-    pub(in crate::tables) fn chain(&self, first: u32) -> impl Iterator<Item = (u32, &Link)> {
+    pub(in crate::tables) fn chain(&self, first: u32) -> impl Iterator<Item = (u32, Link)> {
         let mut at = first;
         std::iter::from_fn(move || {
             let index = at;
@@ -88,16 +143,14 @@ impl Links {
         }
         let later =
             self.chain(covering).find(|(_, link)| link.expires == 0 || link.expires > expires).map(|(index, _)| index);
-        if let (Some(later), Some(link)) = (later, self.all.get_mut(last as usize)) {
-            link.next = later;
+        if let Some(later) = later {
+            self.next.insert(last, later);
         }
         if self.chain(first).count() > CHAIN_MAX as usize { Cover::OutOfReach } else { Cover::Kept }
     }
 
     pub(in crate::tables) fn number(&mut self, index: u32, entry: u32) {
-        if let Some(link) = self.all.get_mut(index as usize) {
-            link.entry = entry;
-        }
+        self.entries.insert(index, entry);
     }
 
     /// Numbers the links that take over from others, given the link behind each entry: nobody asks for the numbers of the rest.
@@ -115,35 +168,26 @@ impl Links {
 
     /// Finds the distinct classes of the links in `used`, numbered in that order.
     pub(in crate::tables) fn classify(&mut self, used: impl Iterator<Item = u32>) {
-        self.classes = vec![0; self.all.len()];
-        let mut numbers = HashMap::new();
         let mut last = None;
         for index in used {
-            let Some(link) = self.all.get(index as usize) else { continue };
-            let class = (link.expires, link.actions, link.next);
-            let number = match last {
-                Some((before, number)) if before == class => number,
-                _ => *numbers.entry(class).or_insert_with(|| {
-                    self.distinct.push(class);
-                    self.distinct.len() as u32 - 1
-                }),
-            };
-            last = Some((class, number));
-            if let Some(slot) = self.classes.get_mut(index as usize) {
-                *slot = number;
+            let key = (self.kinds.number(index), self.next(index));
+            if last == Some(key) {
+                continue;
+            }
+            last = Some(key);
+            if !self.numbers.contains_key(&key) {
+                let (expires, actions) = self.kinds.get(index);
+                self.numbers.insert(key, self.distinct.len() as u32);
+                self.distinct.push((expires, actions, key.1));
             }
         }
     }
 
     pub(in crate::tables) fn class(&self, index: u32) -> u32 {
-        self.classes.get(index as usize).copied().unwrap_or_default()
+        self.numbers.get(&(self.kinds.number(index), self.next(index))).copied().unwrap_or_default()
     }
 
     pub(in crate::tables) fn classes(&self) -> &[(u32, Actions, u32)] {
         &self.distinct
-    }
-
-    pub(in crate::tables) fn all(&self) -> &[Link] {
-        &self.all
     }
 }

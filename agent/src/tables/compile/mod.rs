@@ -54,10 +54,32 @@ pub(super) struct Plan {
     pub out_of_reach: Vec<u32>,
 }
 
+/// A bit for each link.
+struct Bits(Vec<u64>);
+
+impl Bits {
+    fn new(count: usize) -> Self {
+        Self(vec![0; count.div_ceil(64)])
+    }
+
+    fn get(&self, index: u32) -> bool {
+        self.0.get(index as usize / 64).is_some_and(|word| word >> (index % 64) & 1 != 0)
+    }
+
+    /// Sets a bit; whether it was not set.
+    fn set(&mut self, index: u32) -> bool {
+        let Some(word) = self.0.get_mut(index as usize / 64) else { return false };
+        let bit = 1 << (index % 64);
+        let was_set = *word & bit != 0;
+        *word |= bit;
+        !was_set
+    }
+}
+
 impl Plan {
     /// `keys` and `singles`, which are IPv4 addresses with their links, are sorted, each once.
     pub(super) fn new(
-        singles: &[(u32, u32)],
+        singles: Vec<(u32, u32)>,
         keys: Vec<Keyed>,
         links: Links,
         generation: u32,
@@ -120,7 +142,7 @@ impl Plan {
         }
     }
 
-    fn addresses(&mut self, singles: &[(u32, u32)], keys: &[Keyed]) {
+    fn addresses(&mut self, singles: Vec<(u32, u32)>, keys: &[Keyed]) {
         let ipv4: Vec<Node<u32>> = keys
             .iter()
             .filter_map(|keyed| match keyed.key {
@@ -216,27 +238,26 @@ impl Plan {
 
     /// Numbers what has no slot, and sizes everything.
     fn finish(mut self) -> Result<Self, Error> {
-        let mut has_slot = vec![false; self.links.all().len()];
-        let mut used = vec![false; has_slot.len()];
+        let mut has_slot = Bits::new(self.links.len());
+        let mut used = Bits::new(self.links.len());
         let slotted = self.ipv4.exact_links.iter().copied();
         let slotted = slotted.chain(self.keyed.iter().flatten().map(|keyed| keyed.link));
         let prefixes = self.ipv4.ranges.iter().filter_map(|range| range.link);
         let prefixes = prefixes.chain(self.ipv6.iter().filter_map(|range| range.link));
         let heads = slotted.map(|link| (link, true)).chain(prefixes.map(|link| (link, false)));
         for (head, slot) in heads.chain(self.uniform.map(|link| (link, true))) {
-            if let (true, Some(has_slot)) = (slot, has_slot.get_mut(head as usize)) {
-                *has_slot = true;
+            if slot {
+                has_slot.set(head);
             }
             for (index, _) in self.links.chain(head) {
-                match used.get_mut(index as usize) {
-                    Some(used) if !*used => *used = true,
-                    _ => break,
+                if !used.set(index) {
+                    break;
                 }
             }
         }
-        let used = (0_u32..).zip(&used).filter(|(_, used)| **used).map(|(link, _)| link);
-        self.links.classify(used.clone());
-        self.listed = used.filter(|link| has_slot.get(*link as usize) == Some(&false)).collect();
+        let in_use = (0..self.links.len() as u32).filter(|link| used.get(*link));
+        self.links.classify(in_use.clone());
+        self.listed = in_use.filter(|link| !has_slot.get(*link)).collect();
         self.segments = Segments::new(&self);
         if self.segments.entries > u64::from(ENTRIES_MAX) {
             return Err(Error::TooManyEntries { entries: self.segments.entries });

@@ -26,11 +26,19 @@ impl Plan {
         let needed = self.segments.blocks as usize;
         let given = image.len();
         let Some(image) = image.get_mut(..needed) else { return Err(Error::TooSmall { needed, given }) };
+        let (addresses, links) = (&self.ipv4.exact, self.ipv4.exact_links.iter().copied());
+        let singles = addresses.iter().copied().zip(links.chain(std::iter::repeat(NONE)));
+        let mut placed = self.by_block(singles, self.seed);
+        // From here on they are in what is placed, which a large set has no room for twice.
+        (self.ipv4.exact, self.ipv4.exact_links) = (Vec::new(), Vec::new());
         for attempt in 0..ATTEMPTS {
             let seed = derived(self.seed, attempt);
+            if attempt > 0 {
+                placed = self.by_block(placed.iter().copied(), seed);
+            }
             image.fill([0; 8]);
-            if let Some(entries) = self.write_keys(image, seed) {
-                self.write_rest(image, seed, &entries);
+            if let Some(entries) = self.write_keys(image, seed, &placed) {
+                self.write_rest(image, seed, &entries, &placed);
                 return Ok(entries);
             }
         }
@@ -38,12 +46,11 @@ impl Plan {
     }
 
     /// Places all that has a slot.
-    fn write_keys(&mut self, image: &mut [Block], seed: Seed) -> Option<EntryLinks> {
+    fn write_keys(&mut self, image: &mut [Block], seed: Seed, placed: &[(u32, u32)]) -> Option<EntryLinks> {
         let mut random = seed.1 | 1;
         let exact = segment(image, self.segments.exact, self.segments.exact_blocks)?;
         let cells = AddressCells { seed: seed.0, blocks: self.segments.exact_blocks };
-        let placed = self.by_block(&cells);
-        for (address, _) in &placed {
+        for (address, _) in placed {
             if !place(&cells, exact, u64::from(*address), &mut random) {
                 return None;
             }
@@ -53,8 +60,8 @@ impl Plan {
         }
         let mut entries = vec![NONE; self.segments.entries as usize];
         for (address, link) in placed {
-            let (slot, _) = slot(&cells, exact, u64::from(address))?;
-            *entries.get_mut(slot as usize)? = link;
+            let (slot, _) = slot(&cells, exact, u64::from(*address))?;
+            *entries.get_mut(slot as usize)? = *link;
         }
         for (keys, table) in self.keyed.iter().zip(self.segments.tables) {
             let blocks = segment(image, table.base, table.blocks)?;
@@ -75,12 +82,13 @@ impl Plan {
 
     /// The single addresses with their links, ordered by where they are looked for first, in steps of a cache's worth of
     /// blocks: placing them touches memory that is at hand, where the order of addresses would touch all of it.
-    fn by_block(&self, cells: &AddressCells) -> Vec<(u32, u32)> {
+    fn by_block(&self, singles: impl Iterator<Item = (u32, u32)> + Clone, seed: Seed) -> Vec<(u32, u32)> {
         const STEP: u32 = 512;
+        let cells = AddressCells { seed: seed.0, blocks: self.segments.exact_blocks };
         let step = |address: u32| (cells.choices(u64::from(address)).0 / STEP) as usize;
         let mut starts = vec![0_usize; (cells.blocks / STEP) as usize + 2];
-        for address in &self.ipv4.exact {
-            if let Some(after) = starts.get_mut(step(*address) + 1) {
+        for (address, _) in singles.clone() {
+            if let Some(after) = starts.get_mut(step(address) + 1) {
                 *after += 1;
             }
         }
@@ -89,12 +97,11 @@ impl Plan {
             before += *start;
             *start = before;
         }
-        let mut ordered = vec![(0, NONE); self.ipv4.exact.len()];
-        let links = self.ipv4.exact_links.iter().copied().chain(std::iter::repeat(NONE));
-        for (address, link) in self.ipv4.exact.iter().zip(links) {
-            if let Some(next) = starts.get_mut(step(*address)) {
+        let mut ordered = vec![(0, NONE); before];
+        for (address, link) in singles {
+            if let Some(next) = starts.get_mut(step(address)) {
                 if let Some(place) = ordered.get_mut(*next) {
-                    *place = (*address, link);
+                    *place = (address, link);
                 }
                 *next += 1;
             }
@@ -103,8 +110,8 @@ impl Plan {
     }
 
     /// Completes the tops in plain form.
-    fn write_hash_bits(&self, image: &mut [Block], seed: Seed) {
-        for address in &self.ipv4.exact {
+    fn write_hash_bits(&self, image: &mut [Block], seed: Seed, placed: &[(u32, u32)]) {
+        for (address, _) in placed {
             let top = self.ipv4.top_of(*address).and_then(|top| image.get_mut((self.segments.tops + top) as usize));
             if let Some(top) = top
                 && top.get(TOP_FORM).is_some_and(|form| form & PLAIN != 0)
@@ -117,17 +124,17 @@ impl Plan {
         }
     }
 
-    fn write_rest(&self, image: &mut [Block], seed: Seed, entries: &[u32]) {
+    fn write_rest(&self, image: &mut [Block], seed: Seed, entries: &[u32], placed: &[(u32, u32)]) {
         self.write_header(image, seed);
         let segments = &self.segments;
-        let entry = |link: u32| self.links.get(link).map(|link| link.entry).filter(|entry| *entry != NONE);
+        let entry = |link: u32| self.links.entry(link);
         let classes = self.links.classes().iter();
         let classes = classes.map(|(expires, actions, next)| class_word(*expires, *actions, entry(*next)));
         put_words(image, CLASSES, classes);
         let root = self.ipv4.root.iter();
         put_numbers(image, segments.directory, root.map(|top| if *top == 0 { 0 } else { segments.tops + top - 1 }));
         put_blocks(image, segments.tops, &self.ipv4.tops);
-        self.write_hash_bits(image, seed);
+        self.write_hash_bits(image, seed, placed);
         put_blocks(image, segments.leaves, &self.ipv4.leaves);
         let run = |link: Option<u32>| link.and_then(entry).map_or(0, |entry| entry + 1);
         put_numbers(image, segments.runs, self.ipv4.runs.iter().map(|link| run(*link)));

@@ -82,7 +82,8 @@ fn an_image_of_another_version_is_refused() {
 
 #[test]
 fn a_map_that_is_too_small_is_an_error() {
-    let ruling = Ruling { ruled: vec![ruled(value("10.0.0.0/8"), "talos", Action::Block, 0)], ..Ruling::default() };
+    let ruling =
+        Ruling { ruled: vec![ruled(value("10.0.0.0/8"), "talos", Action::Block, 0)].into(), ..Ruling::default() };
     let compilation = Compilation::new(ruling, 1, Seed(1, 2)).unwrap();
     let needed = compilation.blocks();
     let given = needed - 1;

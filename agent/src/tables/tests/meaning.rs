@@ -123,7 +123,7 @@ fn what_expires_gives_way_to_what_is_left() {
     ];
     let tables = tables(rules, Vec::new());
     let told = |text: &str, now: u32| match look_up(tables.image.as_slice(), &value(text), now).unwrap() {
-        Bearing::Hit(hit) => tables.provenance.get(hit.entry).unwrap().primary().unwrap().source.to_string(),
+        Bearing::Hit(hit) => tables.provenance.get(hit.entry).unwrap().unwrap().primary().source.to_string(),
         Bearing::Unknown | Bearing::Unseen => String::new(),
     };
     for (now, source) in
@@ -152,13 +152,13 @@ fn all_sources_of_a_value_are_told() {
     let Bearing::Hit(hit) = look_up(tables.image.as_slice(), &value("198.51.100.7"), 1).unwrap() else {
         panic!("not found")
     };
-    let matched = tables.provenance.get(hit.entry).unwrap();
-    assert_eq!(&*matched.primary().unwrap().source, "one");
+    let matched = tables.provenance.get(hit.entry).unwrap().unwrap();
+    assert_eq!(&*matched.primary().source, "one");
     let others: Vec<_> = matched.others().map(|ruled| ruled.source.to_string()).collect();
     assert_eq!(others, ["three", "two"]);
     assert_eq!(tables.summary.merged, 2);
-    assert!(tables.provenance.get(hit.entry + 1).is_none());
-    assert!(tables.provenance.get(u32::MAX).is_none());
+    assert!(tables.provenance.get(hit.entry + 1).unwrap().is_none());
+    assert!(tables.provenance.get(u32::MAX).unwrap().is_none());
 }
 
 #[test]

@@ -62,7 +62,7 @@ fn observable() -> impl Strategy<Value = Observable> {
     ]
 }
 
-fn rule() -> impl Strategy<Value = Ruled> {
+pub(super) fn rule() -> impl Strategy<Value = Ruled> {
     (observable(), select(&["one", "two", "three"][..]), any::<bool>(), 0_u32..7).prop_map(
         |(observable, source, blocks, expires)| {
             ruled(observable, source, if blocks { Action::Block } else { Action::Report }, expires * 10)
@@ -145,8 +145,8 @@ proptest! {
         let (one, other) = (tables(rules, Vec::new()), tables(shuffled, Vec::new()));
         prop_assert_eq!(&one.image, &other.image);
         let behind = |tables: &super::Tables, entry: u32| {
-            let matched = tables.provenance.get(entry)?;
-            let all = matched.primary().into_iter().chain(matched.others());
+            let matched = tables.provenance.get(entry).unwrap()?;
+            let all = std::iter::once(matched.primary()).chain(matched.others());
             Some(all.map(|ruled| (ruled.observable.to_string(), ruled.source.clone())).collect::<Vec<_>>())
         };
         for entry in 0..4_096 {

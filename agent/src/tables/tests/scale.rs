@@ -67,7 +67,8 @@ fn full_tables_find_all_of_theirs_and_name_them() {
     let tables = tables(rules.collect(), Vec::new());
     for (digest, expires) in digests.iter().zip(100_u32..) {
         let hit = image::sha256(tables.image.as_slice(), digest, expires - 1).unwrap().expect("a hit");
-        let primary = tables.provenance.get(hit.entry).unwrap().primary().unwrap();
+        let found = tables.provenance.get(hit.entry).unwrap().unwrap();
+        let primary = found.primary();
         assert_eq!(primary.observable, Observable::Sha256(*digest));
         assert_eq!(image::sha256(tables.image.as_slice(), digest, expires), Ok(None));
         let mut other = *digest;

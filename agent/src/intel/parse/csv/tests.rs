@@ -13,7 +13,7 @@ fn read(text: &str) -> Parsed {
 }
 
 fn values(parsed: &Parsed) -> Vec<String> {
-    let joined = |item: &Arc<Indicator>| item.observables.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
+    let joined = |item: Indicator| item.observables.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
     parsed.indicators.iter().map(joined).collect()
 }
 
@@ -24,9 +24,9 @@ fn a_known_header_says_what_the_columns_hold() {
     );
     assert_eq!(values(&parsed), ["192.0.2.1", "c2.example", "x.example/y"]);
     assert_eq!(parsed.read_as, "csv: value from `value`, type from `type`, name from `notes`");
-    assert_eq!(parsed.indicators[0].name.as_deref(), Some("a, b"));
-    assert_eq!(parsed.indicators[1].origin.to_string(), "feeds/lamps.csv:3");
-    assert_eq!(parsed.indicators[0].attribution.reports, ["lamps"]);
+    assert_eq!(parsed.indicators.iter().next().unwrap().name.as_deref(), Some("a, b"));
+    assert_eq!(parsed.indicators.iter().nth(1).unwrap().origin.to_string(), "feeds/lamps.csv:3");
+    assert_eq!(parsed.indicators.iter().next().unwrap().attribution.reports, ["lamps"]);
 }
 
 #[test]
@@ -36,9 +36,9 @@ fn a_row_is_one_indicator_of_all_its_values() {
     assert_eq!(values(&parsed), [format!("{sha256} {md5}"), format!("{md5} {sha256}")]);
     let parsed = read("domain_name,ip_address\na.example,192.0.2.1\nb.example,\n,192.0.2.2\n,\nc.example,nowhere\n");
     assert_eq!(values(&parsed), ["a.example 192.0.2.1", "b.example", "192.0.2.2", "c.example"]);
-    assert_eq!((parsed.read, parsed.skipped[0].why.as_str()), (5, "the row has no value"));
+    assert_eq!((parsed.read, parsed.skipped.iter().next().unwrap().why.as_str()), (5, "the row has no value"));
     assert_eq!(
-        (parsed.trimmed[0].why.as_str(), parsed.trimmed[0].value.as_str()),
+        (parsed.trimmed.iter().next().unwrap().why.as_str(), parsed.trimmed.iter().next().unwrap().value.as_str()),
         ("not an IP address", "c.example,nowhere")
     );
 }
@@ -50,7 +50,8 @@ fn a_header_may_be_the_last_comment() {
         \"2026-01-02 10:00:00\", \"8\", \"c2.example\", \"domain\", \"\", \"None\", \"100\", \"None\", \"\"\n# end\n";
     let parsed = read(text);
     assert_eq!(values(&parsed), ["192.0.2.1:443", "c2.example"]);
-    let [first, second] = parsed.indicators.as_slice() else { panic!() };
+    let indicators: Vec<Indicator> = parsed.indicators.iter().collect();
+    let [first, second] = indicators.as_slice() else { panic!() };
     assert_eq!((first.confidence, second.confidence), (Some(75), Some(100)));
     assert_eq!(first.modified, Some("2026-01-03T10:00:00Z".parse().unwrap()));
     assert_eq!(second.modified, Some("2026-01-02T10:00:00Z".parse().unwrap()));
@@ -72,7 +73,7 @@ fn a_port_of_its_own_makes_an_endpoint() {
     let parsed =
         read("dst_ip,dst_port\n192.0.2.1,443\n192.0.2.2,\n192.0.2.3,0\n192.0.2.4,x\n192.0.2.5:80,\n2001:db8::1,53\n");
     assert_eq!(values(&parsed), ["192.0.2.1:443", "192.0.2.2", "192.0.2.3", "192.0.2.5:80", "[2001:db8::1]:53"]);
-    assert_eq!(parsed.skipped[0].reason, SkipReason::Malformed);
+    assert_eq!(parsed.skipped.iter().next().unwrap().reason, SkipReason::Malformed);
 }
 
 #[test]
@@ -93,7 +94,7 @@ fn the_type_of_a_row_is_held_to() {
 fn other_delimiters_are_told_by_the_header() {
     for delimiter in [";", "\t", "|"] {
         let text = format!("ioc{delimiter}comment\n192.0.2.1{delimiter}a,b\n");
-        assert_eq!(read(&text).indicators[0].name.as_deref(), Some("a,b"), "{delimiter:?}");
+        assert_eq!(read(&text).indicators.iter().next().unwrap().name.as_deref(), Some("a,b"), "{delimiter:?}");
     }
 }
 
@@ -106,8 +107,8 @@ fn settings_map_columns_by_name_and_number() {
             .contains("feeds/lamps.csv:1:1: not readable as CSV: no column of the header is known (when, What, who)")
     );
     let parsed = read_with("value = \"what\"\nactor = \"who\"\nvalid_until = \"when\"", "csv", text).unwrap();
-    assert_eq!(parsed.indicators[0].attribution.actors[0].name, "HERON");
-    assert_eq!(parsed.indicators[0].valid_until, Some("2026-01-01T00:00:00Z".parse().unwrap()));
+    assert_eq!(parsed.indicators.iter().next().unwrap().attribution.actors[0].name, "HERON");
+    assert_eq!(parsed.indicators.iter().next().unwrap().valid_until, Some("2026-01-01T00:00:00Z".parse().unwrap()));
     assert_eq!(parsed.read_as, "csv: valid_until from `when`, value from `What`, actor from `who`");
     let parsed = read_with("value = 2\ndelimiter = \";\"", "auto", "x;192.0.2.1;y\nx;192.0.2.2;z\n").unwrap();
     assert_eq!(values(&parsed), ["192.0.2.1", "192.0.2.2"]);
@@ -141,15 +142,15 @@ fn bad_rows_are_counted_and_a_bad_quote_ends_it() {
     let parsed =
         read("value,type\n192.0.2.1,ip,more\n192.0.2.2\n\n\"multi\nline\",domain\n\"192.0.2.3\",ip\na\"\"b,domain\n");
     assert_eq!(values(&parsed), ["192.0.2.2", "192.0.2.3"]);
-    assert_eq!(parsed.skipped[0].why, "3 fields where the header names 2");
-    assert_eq!(parsed.indicators[1].origin.to_string(), "feeds/lamps.csv:7");
+    assert_eq!(parsed.skipped.iter().next().unwrap().why, "3 fields where the header names 2");
+    assert_eq!(parsed.indicators.iter().nth(1).unwrap().origin.to_string(), "feeds/lamps.csv:7");
     assert_eq!((parsed.read, parsed.skipped.len()), (5, 3));
     let error = read_with("", "auto", "value,type\n192.0.2.1,ip\n\"192.0.2.2,ip\n192.0.2.3,ip\n").unwrap_err();
     assert_eq!(error, "feeds/lamps.csv:3:1: not readable as CSV: a quote that is not closed");
     let long = format!("value,type\n\"{}", "a\n".repeat(1 << 16));
     assert!(read_with("", "auto", &long).unwrap_err().contains(":2:1: the line is longer"));
     let parsed = parse(&Reading::default(), &Arc::from("f"), b"value,type\n\xff,ip\n192.0.2.1,ip\n").unwrap();
-    assert_eq!((parsed.indicators.len(), parsed.skipped[0].why.as_str()), (1, "not UTF-8"));
+    assert_eq!((parsed.indicators.len(), parsed.skipped.iter().next().unwrap().why.as_str()), (1, "not UTF-8"));
 }
 
 #[test]
@@ -157,7 +158,7 @@ fn pieces_of_any_size_give_the_same() {
     let text = "\u{feff}value,type,notes\r\n\"192.0.2.1\", \"ip\" ,\"a \"\"b\"\" c\"\r\nx.example,domain,\"two\nlines\"\r\n192.0.2.3";
     let whole = read(text);
     assert_eq!(whole.indicators.len(), 3);
-    assert_eq!(whole.indicators[0].name.as_deref(), Some("a \"b\" c"));
+    assert_eq!(whole.indicators.iter().next().unwrap().name.as_deref(), Some("a \"b\" c"));
     for size in 1..text.len() {
         let opened = Csv.text(&Arc::from("feeds/lamps.csv"), text.as_bytes(), &Reading::default());
         let mut rows = opened.unwrap().unwrap_or_else(|error| panic!("{error}"));

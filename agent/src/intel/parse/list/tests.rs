@@ -14,10 +14,10 @@ fn a_line_is_an_item_with_its_place() {
     let parsed = read("list", b"\xef\xbb\xbf192.0.2.1\r\n\r\n# x\r\n  c2.example.net # why\r\nword").unwrap();
     assert_eq!(values(&parsed), ["192.0.2.1", "c2.example.net"]);
     assert_eq!(parsed.read, 3);
-    assert_eq!(parsed.indicators[1].origin.to_string(), "feeds/glass-finch.txt:4");
-    assert_eq!(parsed.skipped[0].origin.to_string(), "feeds/glass-finch.txt:5");
-    assert_eq!(parsed.skipped[0].why, "a domain name needs at least two labels");
-    assert_eq!(parsed.indicators[0].attribution.reports, ["glass-finch"]);
+    assert_eq!(parsed.indicators.iter().nth(1).unwrap().origin.to_string(), "feeds/glass-finch.txt:4");
+    assert_eq!(parsed.skipped.iter().next().unwrap().origin.to_string(), "feeds/glass-finch.txt:5");
+    assert_eq!(parsed.skipped.iter().next().unwrap().why, "a domain name needs at least two labels");
+    assert_eq!(parsed.indicators.iter().next().unwrap().attribution.reports, ["glass-finch"]);
 }
 
 #[test]
@@ -27,7 +27,8 @@ fn a_remark_behind_the_first_field_becomes_the_name() {
         "{hash} – Earthworm\n{hash}  x_64.exe\n192.0.2.1\t9\nc2.example\t3\nc2.example;note\nNode.js is prose\n"
     );
     let parsed = read("talos", text.as_bytes()).unwrap();
-    let names: Vec<Option<&str>> = parsed.indicators.iter().map(|indicator| indicator.name.as_deref()).collect();
+    let indicators: Vec<Indicator> = parsed.indicators.iter().collect();
+    let names: Vec<Option<&str>> = indicators.iter().map(|indicator| indicator.name.as_deref()).collect();
     assert_eq!(names, [Some("Earthworm"), Some("x_64.exe"), Some("9"), Some("3"), Some("note")]);
     assert_eq!(parsed.skipped.len(), 1);
 }
@@ -99,7 +100,7 @@ fn ipset_statements_are_entries() {
             "198.51.100.1 198.51.100.2/31 198.51.100.4"
         ]
     );
-    assert_eq!(parsed.indicators[1].name.as_deref(), Some("desk lamp"));
+    assert_eq!(parsed.indicators.iter().nth(1).unwrap().name.as_deref(), Some("desk lamp"));
     let reasons: Vec<SkipReason> = parsed.skipped.iter().map(|item| item.reason).collect();
     use SkipReason::{UnsupportedPattern, UnsupportedType};
     assert_eq!(reasons, [UnsupportedType, UnsupportedPattern, UnsupportedPattern, UnsupportedType]);
@@ -115,7 +116,7 @@ fn what_a_set_excepts_is_taken_out_of_its_prefixes() {
         add s 255.255.255.254/31\nadd s 255.255.255.255 nomatch\n";
     let parsed = read("auto", text.as_bytes()).unwrap();
     let all: Vec<String> =
-        parsed.indicators.iter().flat_map(|item| &item.observables).map(ToString::to_string).collect();
+        parsed.indicators.iter().flat_map(|item| item.observables).map(|value| value.to_string()).collect();
     assert_eq!(
         all,
         ["192.0.2.0/31", "192.0.2.3", "192.0.2.6/31", "198.51.100.1", "2001:db8::1", "2001:db8::2", "255.255.255.254"]
@@ -129,11 +130,11 @@ fn drop_lists_are_read_as_text_and_as_json_lines() {
     let text = b"; Lamp DROP List 2026/01/01\n192.0.2.0/24 ; LMP1\n198.51.100.0/25;LMP2\n";
     let parsed = read("auto", text).unwrap();
     assert_eq!(values(&parsed), ["192.0.2.0/24", "198.51.100.0/25"]);
-    assert_eq!(parsed.indicators[0].name.as_deref(), Some("LMP1"));
+    assert_eq!(parsed.indicators.iter().next().unwrap().name.as_deref(), Some("LMP1"));
     let text = b"{\"cidr\":\"192.0.2.0/24\",\"sblid\":\"LMP1\",\"rir\":\"x\"}\n{\"asn\":64496,\"rir\":\"x\"}\n{\"cidr\":\"x\"}\n{\"x\":1}\n{\n{\"type\":\"metadata\",\"records\":1}\n";
     let parsed = read("auto", text).unwrap();
     assert_eq!(values(&parsed), ["192.0.2.0/24"]);
-    assert_eq!(parsed.indicators[0].name.as_deref(), Some("LMP1"));
+    assert_eq!(parsed.indicators.iter().next().unwrap().name.as_deref(), Some("LMP1"));
     assert_eq!((parsed.read, parsed.skipped.len()), (5, 4));
 }
 
@@ -142,7 +143,7 @@ fn a_range_is_the_prefixes_that_cover_it() {
     let text = b"192.0.2.1-192.0.2.3\n192.0.2.9 - 192.0.2.9\n192.0.2.9-192.0.2.1\n198.51.100.0\t198.51.100.255\t24\t99\tLamps\n198.51.100.0\t198.51.100.9\t24\n";
     let parsed = read("auto", text).unwrap();
     let all: Vec<String> =
-        parsed.indicators.iter().flat_map(|item| &item.observables).map(ToString::to_string).collect();
+        parsed.indicators.iter().flat_map(|item| item.observables).map(|value| value.to_string()).collect();
     assert_eq!(all, ["192.0.2.1", "192.0.2.2/31", "192.0.2.9", "198.51.100.0/24", "198.51.100.0"]);
-    assert_eq!(parsed.skipped[0].why, "a range that ends before it starts");
+    assert_eq!(parsed.skipped.iter().next().unwrap().why, "a range that ends before it starts");
 }

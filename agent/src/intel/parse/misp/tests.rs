@@ -36,8 +36,8 @@ fn an_event_is_read_in_whatever_wrapping() {
     ] {
         let parsed = read(&document);
         assert_eq!((parsed.read, parsed.indicators.len()), (1, 1), "{document}");
-        assert_eq!(parsed.indicators[0].attribution.reports, ["An event"], "{document}");
-        assert_eq!(parsed.indicators[0].modified, Some("2026-01-01T00:00:00Z".parse().unwrap()));
+        assert_eq!(parsed.indicators.iter().next().unwrap().attribution.reports, ["An event"], "{document}");
+        assert_eq!(parsed.indicators.iter().next().unwrap().modified, Some("2026-01-01T00:00:00Z".parse().unwrap()));
         assert_eq!(parsed.read_as, "misp");
     }
 }
@@ -47,7 +47,7 @@ fn attributes_without_their_event_keep_its_title() {
     let mut attribute = attribute("domain", "a.example.net");
     attribute["Event"] = json!({"id": "7", "info": "Far away"});
     let parsed = read(&json!({"response": {"Attribute": [attribute]}}));
-    assert_eq!(parsed.indicators[0].attribution.reports, ["Far away"]);
+    assert_eq!(parsed.indicators.iter().next().unwrap().attribution.reports, ["Far away"]);
 }
 
 #[test]
@@ -66,9 +66,10 @@ fn types_are_read_or_named() {
         ("malware-sample", "x.sh|00112233445566778899aabbccddeeff", "00112233445566778899aabbccddeeff"),
     ] {
         let parsed = read(&event(json!([attribute(kind, value)])));
-        let found: Vec<String> = parsed.indicators[0].observables.iter().map(ToString::to_string).collect();
+        let found: Vec<String> =
+            parsed.indicators.iter().next().unwrap().observables.iter().map(ToString::to_string).collect();
         assert_eq!(found.join(" "), expected, "{kind} {value}");
-        assert_eq!(parsed.trimmed, [], "{kind}");
+        assert!(parsed.trimmed.is_empty(), "{kind}");
     }
     for (kind, value, reason) in [
         ("mutex", "x", SkipReason::UnsupportedType),
@@ -82,7 +83,7 @@ fn types_are_read_or_named() {
         ("domain", "one", SkipReason::Malformed),
     ] {
         let parsed = read(&event(json!([attribute(kind, value)])));
-        assert_eq!(parsed.skipped[0].reason, reason, "{kind} {value}");
+        assert_eq!(parsed.skipped.iter().next().unwrap().reason, reason, "{kind} {value}");
     }
 }
 
@@ -91,7 +92,7 @@ fn half_a_composite_is_used_and_the_other_half_is_told() {
     let parsed =
         read(&event(json!([attribute("domain|ip", "a.example|nowhere"), attribute("hostname|port", "b.example|80")])));
     assert_eq!((parsed.indicators.len(), parsed.skipped.len()), (2, 0));
-    let why: Vec<&str> = parsed.trimmed.iter().map(|part| part.why.as_str()).collect();
+    let why: Vec<String> = parsed.trimmed.iter().map(|part| part.why).collect();
     assert_eq!(why, ["not an IP address", "the port: a name is matched whatever the port"]);
 }
 
@@ -116,7 +117,7 @@ fn to_ids_is_honoured_unless_the_source_says_otherwise() {
     }
     let mut without = attribute("ip-dst", "192.0.2.1");
     without.as_object_mut().unwrap().remove("to_ids");
-    assert_eq!(read(&event(json!([without]))).skipped[0].reason, SkipReason::NotToIds);
+    assert_eq!(read(&event(json!([without]))).skipped.iter().next().unwrap().reason, SkipReason::NotToIds);
 }
 
 #[test]
@@ -140,7 +141,7 @@ fn the_newest_version_of_an_attribute_wins_and_a_deletion_is_a_version() {
     ] {
         let parsed = read(&json!([{"Event": event(json!([versions[0]]))}, {"Event": event(json!([versions[1]]))}]));
         assert_eq!((parsed.read, parsed.superseded), (1, 1));
-        assert_eq!(parsed.indicators.first().map(|item| item.observables[0].to_string()).as_deref(), expected);
+        assert_eq!(parsed.indicators.iter().next().map(|item| item.observables[0].to_string()).as_deref(), expected);
     }
 }
 
@@ -153,14 +154,14 @@ fn galaxies_name_and_tags_mark() {
     document["Attribute"][1]["Tag"] = json!([{"name": "tlp:red"}, {"name": "misp-galaxy:mitre-campaign=\"Lamp\""}]);
     let parsed = read(&document);
     let names = |index: usize| {
-        let known = &parsed.indicators[index].attribution;
+        let known = parsed.indicators.iter().nth(index).unwrap().attribution;
         let all = [&known.actors, &known.campaigns, &known.malware, &known.techniques];
         all.map(|names| names.iter().map(|name| name.name.clone()).collect::<Vec<_>>().join(","))
     };
     assert_eq!(names(0), ["HERON", "", "relaykit", "T1105"]);
     assert_eq!(names(1), ["HERON", "Lamp", "relaykit", "T1105"]);
-    assert_eq!(parsed.indicators[0].tlp, Some((Tlp::Green, crate::intel::TlpOrigin::Report)));
-    assert_eq!(parsed.indicators[1].tlp, Some((Tlp::Red, crate::intel::TlpOrigin::Own)));
+    assert_eq!(parsed.indicators.iter().next().unwrap().tlp, Some((Tlp::Green, crate::intel::TlpOrigin::Report)));
+    assert_eq!(parsed.indicators.iter().nth(1).unwrap().tlp, Some((Tlp::Red, crate::intel::TlpOrigin::Own)));
 }
 
 #[test]

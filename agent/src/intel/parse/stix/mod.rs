@@ -70,7 +70,7 @@ impl<'a> Reader<'a> {
     fn skip(&mut self, place: &str, value: &str, reason: Dropped) {
         self.parsed.read += 1;
         let origin = Origin { file: Arc::clone(self.file), place: Place::Object(Arc::from(place)) };
-        self.parsed.skipped.push(reason.skipped(origin, value));
+        self.parsed.skipped.push(&reason.skipped(origin, value));
     }
 
     fn object(&mut self, raw: &'a RawValue) -> Result<(), Dropped> {
@@ -111,7 +111,7 @@ impl<'a> Reader<'a> {
             match self.indicator(object, &properties, &mut graph) {
                 Ok(indicator) => {
                     self.parsed.read += 1;
-                    self.parsed.indicators.push(Arc::new(indicator));
+                    self.parsed.indicators.push(&indicator);
                 }
                 Err(reason) => self.skip(&object.id, properties.text("pattern").unwrap_or_default(), reason),
             }
@@ -137,7 +137,8 @@ impl<'a> Reader<'a> {
         for part in reduced.dropped {
             let why = format!("an alternative is left out: {}", part.why);
             let part = Dropped::new(part.reason, why);
-            self.parsed.trimmed.push(part.skipped(origin.clone(), properties.text("pattern").unwrap_or_default()));
+            let pattern = properties.text("pattern").unwrap_or_default();
+            self.parsed.trimmed.push(&part.skipped(origin.clone(), pattern));
         }
         let name = properties.text("name").or_else(|| properties.text("description"));
         let confidence = properties.get("confidence").and_then(Value::as_u64);

@@ -1,8 +1,10 @@
+use std::collections::HashSet;
+
 use serde_json::json;
 
 use super::*;
 use crate::intel::parse::parse as parse_any;
-use crate::intel::{Name, Path, Tlp, TlpOrigin};
+use crate::intel::{Attribution, Name, Path, Tlp, TlpOrigin};
 
 fn parse(bytes: &[u8]) -> Result<Parsed, ParseError> {
     parse_any(&Reading::default(), &Arc::from("feed.json"), bytes)
@@ -42,11 +44,11 @@ fn the_newest_version_wins_as_a_time() {
         ];
         let parsed = read(json!(order.map(|slot| &versions[slot])));
         assert_eq!((parsed.read, parsed.superseded), (1, 2));
-        assert_eq!(parsed.indicators[0].name.as_deref(), Some("newest"));
+        assert_eq!(parsed.indicators.iter().next().unwrap().name.as_deref(), Some("newest"));
     }
     let parsed =
         read(json!([version("2026-01-01T00:00:00Z", "old", false), version("2026-01-02T00:00:00Z", "new", true)]));
-    assert_eq!((parsed.indicators.len(), parsed.skipped[0].reason), (0, SkipReason::Revoked));
+    assert_eq!((parsed.indicators.len(), parsed.skipped.iter().next().unwrap().reason), (0, SkipReason::Revoked));
     assert_eq!(parsed.revocations.len(), 1);
 }
 
@@ -65,14 +67,14 @@ fn a_bad_object_is_skipped_and_the_others_are_read() {
     let reasons: Vec<SkipReason> = parsed.skipped.iter().map(|skipped| skipped.reason).collect();
     assert_eq!(reasons.iter().filter(|reason| **reason == SkipReason::Malformed).count(), 6);
     assert_eq!(reasons.last(), Some(&SkipReason::UnsupportedPattern));
-    assert_eq!(parsed.indicators[0].confidence, None);
-    assert_eq!(parsed.indicators[0].origin.to_string(), "feed.json#indicator--good");
+    assert_eq!(parsed.indicators.iter().next().unwrap().confidence, None);
+    assert_eq!(parsed.indicators.iter().next().unwrap().origin.to_string(), "feed.json#indicator--good");
     let deep = format!(
         "{{\"objects\": [{{\"type\": \"indicator\", \"id\": \"x\", \"x\": {}{}}}]}}",
         "[".repeat(1000),
         "]".repeat(1000)
     );
-    let why = &parse(deep.as_bytes()).unwrap().skipped[0].why;
+    let why = parse(deep.as_bytes()).unwrap().skipped.iter().next().unwrap().why;
     assert!(why.contains("recursion limit exceeded"), "{why}");
     let deep = format!("{{\"objects\": [{}1{}]}}", "[".repeat(100_000), "]".repeat(100_000));
     assert_eq!(parse(deep.as_bytes()).map_or(0, |parsed| parsed.skipped.len()), 1);
@@ -99,13 +101,13 @@ fn names_are_followed_along_relationships_and_cycles_end() {
         relation("indicator--b", "indicates", "malware--nowhere"),
         relation("indicator--c", "indicates", "malware--gone"),
     ]));
-    let known = &parsed.indicators[0].attribution;
+    let known = parsed.indicators.iter().next().unwrap().attribution;
     assert_eq!(named(&known.campaigns), [("Operation Lamp", Path::Indicates)]);
     assert_eq!(named(&known.actors), [("Actor T", Path::Indicates), ("HERON", Path::Indicates)]);
     assert_eq!(named(&known.malware), [("LampRAT", Path::Indicates)]);
     assert_eq!(named(&known.techniques), [("T1071.001", Path::Indicates)]);
-    for nothing in &parsed.indicators[1..] {
-        assert_eq!(*nothing.attribution, crate::intel::Attribution::default());
+    for nothing in parsed.indicators.iter().skip(1) {
+        assert_eq!(*nothing.attribution, Attribution::default());
     }
 }
 
@@ -122,7 +124,8 @@ fn a_report_lends_names_title_and_reference() {
         indicator("a", json!({})), indicator("b", json!({})), indicator("alone", json!({})),
         relation("indicator--b", "indicates", "malware--m"),
     ]));
-    let [a, b, alone] = parsed.indicators.as_slice() else { panic!("{parsed:?}") };
+    let indicators: Vec<Indicator> = parsed.indicators.iter().collect();
+    let [a, b, alone] = indicators.as_slice() else { panic!("{parsed:?}") };
     assert_eq!(named(&a.attribution.malware), [("LampRAT", Path::Report)]);
     assert_eq!(named(&b.attribution.malware), [("LampRAT", Path::Indicates)]);
     assert_eq!(named(&a.attribution.actors), [("HERON", Path::MispAttribute), ("Tagged", Path::Label)]);
@@ -131,7 +134,7 @@ fn a_report_lends_names_title_and_reference() {
         (a.attribution.reports.as_slice(), a.attribution.references.as_slice()),
         (["Lamps".to_owned()].as_slice(), ["https://example.net/r".to_owned()].as_slice())
     );
-    assert_eq!(*alone.attribution, crate::intel::Attribution::default());
+    assert_eq!(*alone.attribution, Attribution::default());
 }
 
 #[test]
@@ -141,7 +144,8 @@ fn equal_attribution_is_shared() {
     let mut objects = vec![json!({"type": "report", "id": "report--r", "name": "R", "object_refs": ids})];
     objects.extend(indicators);
     let parsed = read(json!(objects));
-    assert!(parsed.indicators.iter().all(|item| Arc::ptr_eq(&item.attribution, &parsed.indicators[0].attribution)));
+    let indicators: Vec<Indicator> = parsed.indicators.iter().collect();
+    assert!(indicators.iter().all(|item| Arc::ptr_eq(&item.attribution, &indicators[0].attribution)));
 }
 
 #[test]
@@ -186,7 +190,7 @@ fn the_strictest_marking_wins_and_says_where_it_is_from() {
             {"type": "marking-definition", "id": mark("odd-tlp"), "definition_type": "tlp", "definition": {"tlp": "purple"}},
             indicator("a", more.clone()),
         ]));
-        assert_eq!(parsed.indicators[0].tlp, expected, "{more}");
+        assert_eq!(parsed.indicators.iter().next().unwrap().tlp, expected, "{more}");
     }
 }
 
@@ -198,9 +202,9 @@ fn an_alternative_left_out_is_told() {
     )]));
     assert_eq!((parsed.indicators.len(), parsed.skipped.len()), (1, 0));
     assert!(
-        parsed.trimmed[0].why.starts_with("an alternative is left out: `email-addr:value`"),
+        parsed.trimmed.iter().next().unwrap().why.starts_with("an alternative is left out: `email-addr:value`"),
         "{}",
-        parsed.trimmed[0].why
+        parsed.trimmed.iter().next().unwrap().why
     );
 }
 
@@ -209,7 +213,7 @@ fn the_example_is_what_it_says() {
     let parsed = parse(crate::intel::EXAMPLE.as_bytes()).unwrap();
     assert_eq!((parsed.read, parsed.skipped.len()), (9, 0));
     assert_eq!(crate::intel::EXAMPLE.matches(crate::intel::EXAMPLE_SHA256).count(), 1);
-    let c2 = &parsed.indicators[0];
+    let c2 = parsed.indicators.iter().next().unwrap();
     assert_eq!(c2.tlp, Some((Tlp::Green, TlpOrigin::Report)));
     assert_eq!(named(&c2.attribution.actors), [("MARBLE HERON", Path::Report)]);
     assert_eq!(named(&c2.attribution.malware), [("LanternLoader", Path::Indicates), ("relaykit", Path::Report)]);
@@ -253,7 +257,11 @@ fn a_hub_of_relationships_is_walked_once() {
     }
     let parsed = read(json!(objects));
     assert_eq!(parsed.indicators.len(), 3000);
-    let names = parsed.indicators[0].attribution.malware.len();
+    let names = parsed.indicators.iter().next().unwrap().attribution.malware.len();
     assert!((2..=256).contains(&names), "{names}");
-    assert!(parsed.indicators.iter().all(|item| Arc::ptr_eq(&item.attribution, &parsed.indicators[0].attribution)));
+    let indicators: Vec<Indicator> = parsed.indicators.iter().collect();
+    // Packed, it is stated again now and then.
+    let stated: HashSet<*const Attribution> = indicators.iter().map(|item| Arc::as_ptr(&item.attribution)).collect();
+    assert!(stated.len() < 10, "{}", stated.len());
+    assert!(indicators.iter().all(|item| item.attribution == indicators[0].attribution));
 }

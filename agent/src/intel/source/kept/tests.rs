@@ -30,7 +30,7 @@ impl Lab {
 
     fn values(&self) -> Vec<String> {
         let load = self.kept.load(&self.source).unwrap();
-        let indicators = load.into_iter().flat_map(|load| load.indicators);
+        let indicators = load.iter().flat_map(|load| load.indicators.iter());
         indicators.map(|item| format!("{} {}", item.origin, item.observables[0])).collect()
     }
 
