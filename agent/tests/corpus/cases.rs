@@ -1,7 +1,7 @@
 //! The hand-written feeds.
 
 use agent::intel::{Name, Origin};
-use agent::policy::{Ruled, Rules, Supply, rule};
+use agent::policy::{Outcome, Ruled, Rules, Supply, rule};
 
 use super::*;
 
@@ -37,8 +37,7 @@ fn compare_case(case: &Path) -> Vec<String> {
         .map(|Ruled { indicator, .. }| ((&indicator.origin, &*indicator.observables), &**indicator))
         .collect();
     let distinct: BTreeSet<&Observable> = ruled.iter().map(|ruled| &ruled.observable).collect();
-    let mut outcome = ruling.outcome;
-    outcome.skipped += load.skipped.len() as u64;
+    let outcome = Outcome { skipped: ruling.outcome.skipped + load.skipped.len() as u64, ..ruling.outcome };
     assert_eq!(outcome.block + outcome.report + outcome.skipped, load.read, "{}", case.display());
     found.insert("indicators", load.read.into());
     found.insert("outcome", serde_json::to_value(outcome).unwrap());
