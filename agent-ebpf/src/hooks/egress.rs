@@ -2,8 +2,7 @@
 //! are older than the agent or than the indicator, MPTCP's later subflows, source routes, sockets of moved processes.
 //!
 //! A refused packet is dropped, and a datagram's sender gets `EPERM`; a TCP connect hangs, which is why this is never the first
-//! layer. A verdict is not remembered for each socket: looking an address up costs no more than finding the memory of its
-//! socket does (docs/decisions/0005).
+//! layer. No verdict is remembered for each socket (docs/decisions/0006).
 
 use agent_common::image;
 use agent_common::wire::{Behaviour, Config, Hook, SocketMemory};
