@@ -16,4 +16,7 @@ mod real;
 mod sandbox;
 mod selftest;
 mod sharing;
+#[expect(unused_imports, reason = "the kernel tests use all of it")]
+#[path = "../kernel/sockets.rs"]
+mod sockets;
 mod web;
