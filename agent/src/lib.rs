@@ -16,6 +16,7 @@
 //! - [`report`]: journal → JSON, OCSF, ECS
 //! - [`health`]: counters, faults, liveness; a leaf that all may use
 //! - [`control`]: the Unix socket between the daemon and the CLI
+//! - [`selftest`]: the known ways around, each tried in a sandbox
 //! - [`app`]: the only file that knows all rooms
 //! - [`cli`]: one file per verb
 
@@ -33,5 +34,6 @@ pub mod journal;
 pub mod kernel;
 pub mod policy;
 pub mod report;
+pub mod selftest;
 pub mod settings;
 pub mod tables;

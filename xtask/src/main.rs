@@ -6,6 +6,7 @@ mod bench;
 mod build;
 mod cgroup;
 mod check;
+mod coverage;
 mod debian;
 mod ebpf;
 mod fuzz;

@@ -4,7 +4,7 @@ use anyhow::Result;
 use clap::Subcommand;
 
 use crate::workspace::Workspace;
-use crate::{abi, bench, build, check, ebpf, fuzz, layers, man, nspawn, run, setup, test, vm};
+use crate::{abi, bench, build, check, coverage, ebpf, fuzz, layers, man, nspawn, run, setup, test, vm};
 
 /// What can be asked of xtask.
 #[derive(Subcommand)]
@@ -21,6 +21,8 @@ pub enum Verb {
     Test(test::Arguments),
     /// Boot other kernels and run the kernel and end-to-end tests there
     Vm(vm::Arguments),
+    /// Write docs/coverage.md: what `cordon selftest` finds in each kernel series
+    Coverage(coverage::Arguments),
     /// Run the service under a real systemd, in a container
     Nspawn,
     /// Everything about the sources that a machine can judge
@@ -49,6 +51,7 @@ impl Verb {
             Self::Run(arguments) => run::run(workspace, arguments),
             Self::Test(arguments) => test::run(workspace, &arguments),
             Self::Vm(arguments) => vm::run(workspace, &arguments),
+            Self::Coverage(arguments) => coverage::run(workspace, &arguments),
             Self::Nspawn => nspawn::run(workspace),
             Self::Check(arguments) => check::run(workspace, &arguments),
             Self::Layers(arguments) => layers::run(workspace, &arguments),

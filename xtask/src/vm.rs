@@ -6,6 +6,7 @@ mod kernels;
 mod machine;
 mod payload;
 
+pub use self::kernels::NAMES as SERIES;
 pub use self::payload::cordon as static_cordon;
 
 use anyhow::{Result, bail};

@@ -68,6 +68,8 @@ pub enum Hook {
     Ingress = 16,
     /// Found open when a generation arrived.
     LiveFlow = 17,
+    /// `lsm.s/mmap_file`: mapped as code without an exec.
+    MmapFile = 30,
 }
 
 macro_rules! from_integer {
@@ -89,7 +91,7 @@ from_integer!(RecordKind: Network, Exec);
 from_integer!(Verdict: Passed, Blocked, Killed, Reported, WouldBlock);
 from_integer!(
     Hook: Connect4, Connect6, Sendmsg4, Sendmsg6, SchedProcessExec, BprmCheck, BprmCheckIma, FanotifyOpenExec, Scan, Setsockopt,
-    Egress, SockCreate, SocketConnect, SocketSendmsg, SocketCreate, Ingress, LiveFlow
+    Egress, SockCreate, SocketConnect, SocketSendmsg, SocketCreate, Ingress, LiveFlow, MmapFile
 );
 
 /// The task that acted, as the kernel saw it at that moment.

@@ -51,7 +51,7 @@ const SHA256: i64 = 4;
 
 /// Largest file, in bytes, that the sleepable hook hashes itself; user space sets it.
 #[unsafe(no_mangle)]
-static IMA_MAX_BYTES: Global<u64> = Global::new(0);
+pub static IMA_MAX_BYTES: Global<u64> = Global::new(0);
 
 /// What is judged.
 pub struct Subject {
@@ -105,7 +105,12 @@ pub fn in_scope(config: &Config) -> bool {
 
 #[inline(always)]
 fn subject(bprm: Address) -> Option<Subject> {
-    let file = bprm.follow(&file::OFF_BPRM_FILE);
+    subject_of(bprm.follow(&file::OFF_BPRM_FILE))
+}
+
+/// A `struct file` with what is known of it.
+#[inline(always)]
+pub fn subject_of(file: Address) -> Option<Subject> {
     if file.is_nowhere() {
         return None;
     }
@@ -159,7 +164,7 @@ impl Found {
 }
 
 #[inline(always)]
-fn holds(generation: &Generation, space: Space) -> bool {
+pub fn holds(generation: &Generation, space: Space) -> bool {
     matches!(image::holds(generation, space), Ok(true))
 }
 
@@ -235,11 +240,11 @@ fn find(generation: Generation, subject: &Subject, now: &Now) -> Found {
 
 /// What a hook's judgement says; `verdict` is `Passed` when there is nothing to tell.
 #[derive(Clone, Copy)]
-struct Judged {
-    generation: u32,
-    entry: u32,
-    verdict: Verdict,
-    hook: Hook,
+pub struct Judged {
+    pub generation: u32,
+    pub entry: u32,
+    pub verdict: Verdict,
+    pub hook: Hook,
 }
 
 impl Judged {
@@ -251,7 +256,7 @@ impl Judged {
 
 /// `stop` is what the hook does to a `block` entry.
 #[inline(always)]
-fn judge(subject: &Subject, now: &Now, hook: Hook, stop: Verdict) -> Judged {
+pub fn judge(subject: &Subject, now: &Now, hook: Hook, stop: Verdict) -> Judged {
     let passed = Judged::passed(hook);
     count(Counter::ExecJudged);
     let Some(generation) = Generation::current() else {
@@ -322,6 +327,16 @@ fn executed(context: *mut c_void) {
 // size of 2 calls is 624"), seen on 6.12.
 #[inline(never)]
 fn tell(now: &Now, bprm: Address, subject: &Subject, judged: &Judged) {
+    if let Some((slot, header)) = counted(now, judged) {
+        let arguments =
+            if judged.hook as u8 == Hook::SchedProcessExec as u8 { Arguments::Readable } else { Arguments::NotYet };
+        exec_record::send(slot, header, bprm, subject, arguments, 0);
+    }
+}
+
+/// Counts a hit; the record's place and beginning, unless it is a repeat.
+#[inline(always)]
+pub fn counted(now: &Now, judged: &Judged) -> Option<(Slot<ExecRecord>, Header)> {
     count_verdict(judged.generation, judged.entry, judged.verdict);
     let (start_boot_ns, pid) = task::key();
     let Judged { generation, entry, verdict, hook } = *judged;
@@ -335,17 +350,15 @@ fn tell(now: &Now, bprm: Address, subject: &Subject, judged: &Judged) {
         hook: hook as u8,
         verdict: verdict as u8,
     };
-    if !fold(key, now.boot_ns)
-        && let Some(slot) = Slot::hit()
-    {
-        let mut header = header(now, RecordKind::Exec, hook);
-        header.generation = generation;
-        header.entry = entry;
-        header.verdict = verdict as u8;
-        let arguments =
-            if hook as u8 == Hook::SchedProcessExec as u8 { Arguments::Readable } else { Arguments::NotYet };
-        exec_record::send(slot, header, bprm, subject, arguments, 0);
+    if fold(key, now.boot_ns) {
+        return None;
     }
+    let slot = Slot::hit()?;
+    let mut header = header(now, RecordKind::Exec, hook);
+    header.generation = generation;
+    header.entry = entry;
+    header.verdict = verdict as u8;
+    Some((slot, header))
 }
 
 /// Sends an exec for its own sake, whether or not it is listed.
@@ -422,18 +435,24 @@ extern "C" fn hash(context: *mut c_void, identity: *const Identity) -> *const Fi
     if offset == MISSING {
         return core::ptr::null();
     }
-    // SAFETY: the caller's own, which outlives the call.
-    let identity = unsafe { &*identity };
     let bprm: *const u8 = LsmContext::new(context).arg(0);
     // SAFETY: a typed pointer with a constant offset: the verifier checks that this is `linux_binprm.file`.
     let file = unsafe { read_volatile(bprm.add(offset as usize).cast::<*mut c_void>()) };
+    taken_by_ima(file, argument(context, 0).follow(&file::OFF_BPRM_FILE), identity)
+}
+
+/// What [`hash`] does with a file; `typed` and `again` are the same one, for the helper and to be read.
+#[inline(always)]
+pub fn taken_by_ima(typed: *mut c_void, again: Address, identity: *const Identity) -> *const FileDigests {
+    // SAFETY: the caller's own, which outlives the call.
+    let identity = unsafe { &*identity };
     let mut digests = FileDigests { stamp: identity.stamp, sha256: [0; 32], sha1: [0; 20], md5: [0; 16], flags: 0 };
     // SAFETY: the helper writes at most 32 bytes.
-    let algorithm = unsafe { bpf_ima_file_hash(file.cast(), digests.sha256.as_mut_ptr().cast(), 32) };
+    let algorithm = unsafe { bpf_ima_file_hash(typed.cast(), digests.sha256.as_mut_ptr().cast(), 32) };
     if algorithm != SHA256 {
         return core::ptr::null();
     }
-    let after = file::identity(argument(context, 0).follow(&file::OFF_BPRM_FILE)).stamp;
+    let after = file::identity(again).stamp;
     let before = &identity.stamp;
     if after.size != before.size || after.mtime_ns != before.mtime_ns || after.ctime_ns != before.ctime_ns {
         return core::ptr::null();

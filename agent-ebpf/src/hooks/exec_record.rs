@@ -72,6 +72,25 @@ pub fn send(slot: Slot<ExecRecord>, header: Header, bprm: Address, subject: &Sub
         // SAFETY: a field of the record.
         unsafe { (&raw mut (*record).args_len).write(0) };
     }
+    fill(record, header, subject, flags);
+    slot.send(wake);
+}
+
+/// Fills and sends the record of a file that was mapped, whose path of `length` bytes is in it already.
+#[inline(always)]
+pub fn send_mapped(slot: Slot<ExecRecord>, header: Header, subject: &Subject, length: u16) {
+    let record = slot.record();
+    // SAFETY: fields of the record.
+    unsafe {
+        (&raw mut (*record).path_len).write(length);
+        (&raw mut (*record).args_len).write(0);
+    }
+    fill(record, header, subject, 0);
+    slot.send(0);
+}
+
+#[inline(always)]
+fn fill(record: *mut ExecRecord, header: Header, subject: &Subject, mut flags: u32) {
     // SAFETY: fields of the record, which the slot keeps alive, and of a live map value.
     unsafe {
         (&raw mut (*record).header).write(header);
@@ -85,5 +104,4 @@ pub fn send(slot: Slot<ExecRecord>, header: Header, bprm: Address, subject: &Sub
         }
         (&raw mut (*record).flags).write(flags);
     }
-    slot.send(wake);
 }

@@ -4,6 +4,7 @@ mod destination;
 mod egress;
 mod exec;
 mod exec_record;
+mod mapped;
 mod ingress;
 mod memory;
 mod network;

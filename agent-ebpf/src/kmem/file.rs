@@ -38,6 +38,13 @@ fn time(inode: Address, seconds: &Global<u64>, nanoseconds: &Global<u64>) -> u64
     seconds.wrapping_mul(1_000_000_000).wrapping_add(u64::from(nanoseconds & NANOSECOND_BITS))
 }
 
+/// Whether two `struct file` are of one inode.
+#[inline(always)]
+pub fn is_same(one: Address, other: Address) -> bool {
+    let inode: u64 = one.value(&OFF_FILE_INODE);
+    inode != 0 && inode == other.value::<u64>(&OFF_FILE_INODE)
+}
+
 /// The identity of a `struct file`; all zero when it cannot be read.
 #[inline(always)]
 pub fn identity(file: Address) -> Identity {

@@ -18,6 +18,7 @@ offsets! {
     OFF_TASK_MM: "`task_struct.mm`",
     OFF_MM_ARG_START: "`mm_struct.arg_start`",
     OFF_MM_ARG_END: "`mm_struct.arg_end`",
+    OFF_MM_EXE_FILE: "`mm_struct.exe_file`",
 }
 
 /// The current task's `task_struct`.
@@ -33,6 +34,12 @@ pub fn key() -> (u64, u32) {
     // SAFETY: the helper takes nothing.
     let ids = unsafe { bpf_get_current_pid_tgid() };
     (current().follow(&OFF_TASK_LEADER).value(&OFF_TASK_START), (ids >> 32) as u32)
+}
+
+/// The `struct file` of the program that the current task runs; nowhere for a kernel thread.
+#[inline(always)]
+pub fn executable() -> Address {
+    current().follow(&OFF_TASK_MM).follow(&OFF_MM_EXE_FILE)
 }
 
 /// The current process, as far as this kernel lets it be seen.

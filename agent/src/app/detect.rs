@@ -222,18 +222,21 @@ fn event_of(key: &FoldKey, fold: &Fold) -> Option<Event> {
             socket_type: 0,
         },
         Hook::SockCreate | Hook::SocketCreate => Action::Socket { family: 0, protocol: 0, socket_type: 0 },
-        Hook::SchedProcessExec | Hook::BprmCheck | Hook::BprmCheckIma | Hook::FanotifyOpenExec | Hook::Scan => {
-            Action::Exec {
-                file: crate::event::FileKey { device: 0, inode: 0 },
-                stamp: crate::event::FileStamp { size: 0, mtime_ns: 0, ctime_ns: 0 },
-                sha256: None,
-                has_sha1: false,
-                has_md5: false,
-                path: String::new(),
-                args: Vec::new(),
-                cut: false,
-            }
-        }
+        Hook::SchedProcessExec
+        | Hook::BprmCheck
+        | Hook::BprmCheckIma
+        | Hook::MmapFile
+        | Hook::FanotifyOpenExec
+        | Hook::Scan => Action::Exec {
+            file: crate::event::FileKey { device: 0, inode: 0 },
+            stamp: crate::event::FileStamp { size: 0, mtime_ns: 0, ctime_ns: 0 },
+            sha256: None,
+            has_sha1: false,
+            has_md5: false,
+            path: String::new(),
+            args: Vec::new(),
+            cut: false,
+        },
     };
     Some(Event {
         boot_ns: fold.first_boot_ns,

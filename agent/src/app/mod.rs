@@ -60,6 +60,8 @@ const FOUND: usize = 1024;
 const WANTED: usize = 16;
 /// Processes that wait to be hashed.
 const UNHASHED: usize = 1024;
+/// How often it is asked whether the kernel still has what was put there.
+const LOOK: Duration = Duration::from_millis(500);
 /// A stage that says nothing for this long, beyond its own period, has stalled.
 const GRACE: Duration = Duration::from_secs(20);
 
@@ -67,6 +69,15 @@ const GRACE: Duration = Duration::from_secs(20);
 #[derive(Debug, thiserror::Error)]
 #[error("this process lacks {0}: run it as root, or give it these capabilities as packaging/cordon-lsm.service does")]
 pub struct NotPermitted(String);
+
+impl NotPermitted {
+    /// Names the capabilities that are missing; `None` when none is.
+    #[must_use]
+    pub fn of_this_process() -> Option<Self> {
+        let missing = missing_capabilities();
+        (!missing.is_empty()).then(|| Self(missing.join(", ")))
+    }
+}
 
 /// This kernel lacks what every hook needs.
 #[derive(Debug, thiserror::Error)]
@@ -91,6 +102,8 @@ enum Next {
     Stop,
     /// To come up anew: switched off, or on again.
     Again,
+    /// To come up anew, because somebody changed what is in the kernel: what.
+    Mend(String),
 }
 
 /// Runs the agent until it is told to stop.
@@ -98,16 +111,18 @@ enum Next {
 /// # Errors
 /// It cannot come up, or a stage failed; the kernel goes on with what it has.
 pub fn run(orders: &Orders) -> anyhow::Result<()> {
-    let missing = missing_capabilities();
-    if !missing.is_empty() {
-        bail!(NotPermitted(missing.join(", ")));
+    if let Some(refusal) = NotPermitted::of_this_process() {
+        bail!(refusal);
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let outcome = runtime.block_on(async {
         let mut stop = Stop::new()?;
+        let mut mended = None;
         loop {
-            if let Next::Stop = once(orders, &mut stop).await? {
-                return Ok(());
+            match once(orders, mended.take(), &mut stop).await? {
+                Next::Stop => return Ok(()),
+                Next::Again => {}
+                Next::Mend(what) => mended = Some(what),
             }
         }
     });
@@ -116,12 +131,19 @@ pub fn run(orders: &Orders) -> anyhow::Result<()> {
     outcome
 }
 
-async fn once(orders: &Orders, stop: &mut Stop) -> anyhow::Result<Next> {
+/// `mended` is what was found changed in the kernel, and is put back by coming up anew.
+async fn once(orders: &Orders, mended: Option<String>, stop: &mut Stop) -> anyhow::Result<Next> {
     let settings = Settings::load(&orders.places)?;
     let operator = Operator::open(&orders.places.state)?;
     match operator.off(Timestamp::now()).cloned() {
         Some(off) => stay_off(orders, operator, off, stop).await,
-        None => stay_on(orders, settings, operator, stop).await,
+        None => {
+            let health = Health::new();
+            if let Some(what) = mended {
+                health.raise(Fault::Tampered, "", what);
+            }
+            stay_on(orders, settings, operator, health, stop).await
+        }
     }
 }
 
@@ -157,9 +179,14 @@ async fn stay_off(orders: &Orders, operator: Operator, off: Off, stop: &mut Stop
     Ok(next)
 }
 
-async fn stay_on(orders: &Orders, settings: Settings, operator: Operator, stop: &mut Stop) -> anyhow::Result<Next> {
+async fn stay_on(
+    orders: &Orders,
+    settings: Settings,
+    operator: Operator,
+    health: Health,
+    stop: &mut Stop,
+) -> anyhow::Result<Next> {
     let places = &orders.places;
-    let health = Health::new();
     let settings = Arc::new(settings);
     let server = Server::bind(&places.socket, group_id(GROUP)).context("the control socket")?;
     let mount = cgroup::mount_point()?;
@@ -320,6 +347,8 @@ async fn supervise(
     stop: &mut Stop,
 ) -> anyhow::Result<Next> {
     let mut hangup = signal(SignalKind::hangup())?;
+    let mut look = interval(LOOK);
+    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut feed = interval(Duration::from_secs(1));
     feed.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -338,6 +367,12 @@ async fn supervise(
                     Some(Err(panic)) => Err(anyhow!("a stage died: {panic}")),
                     None => Err(anyhow!("all stages ended")),
                 };
+            }
+            _ = look.tick() => {
+                let changes = read(&shared.kernel).changes();
+                if !changes.is_empty() {
+                    return Ok(Next::Mend(changes.join(", ")));
+                }
             }
             _ = feed.tick() => {
                 if writer.has_ended() {
@@ -398,6 +433,7 @@ async fn reload(shared: &Arc<Shared>) -> anyhow::Result<u32> {
         }
     };
     shared.health.clear(Fault::SettingsRefused, "");
+    shared.health.clear(Fault::Tampered, "");
     shared.intake.lock().await.resettle(Arc::clone(&settings));
     *shared::write(&shared.settings) = settings;
     shared.configure()?;

@@ -101,6 +101,7 @@ pub const fn hook_name(hook: Hook) -> &'static str {
         Hook::SchedProcessExec => "sched_process_exec",
         Hook::BprmCheck => "lsm_bprm_check_security",
         Hook::BprmCheckIma => "lsm_bprm_check_security_ima",
+        Hook::MmapFile => "lsm_mmap_file",
         Hook::FanotifyOpenExec => "fanotify_open_exec",
         Hook::Scan => "scan",
         Hook::Setsockopt => "cgroup_setsockopt",

@@ -9,6 +9,7 @@ mod manual;
 mod off;
 mod rules;
 mod run;
+mod selftest;
 mod status;
 mod table;
 
@@ -70,6 +71,8 @@ enum Verb {
     Status(status::Args),
     /// What this kernel allows: available, fallback or impossible, why, and the fix; needs no running agent
     Doctor(doctor::Args),
+    /// Try the known ways around Cordon in a sandbox of its own, and say which are closed here
+    Selftest(selftest::Args),
     /// The hits
     Log(log::Args),
     /// What would happen to a value, why, and whose intelligence says so
@@ -105,6 +108,12 @@ pub fn main() -> ExitCode {
         Verb::Reload(args) => run::reload(&args, &places),
         Verb::Status(args) => status::run(&args, &places),
         Verb::Doctor(args) => doctor::run(&args),
+        Verb::Selftest(args) => {
+            if let Some(status) = selftest::attempt(&args) {
+                return status;
+            }
+            selftest::run(&args, &places)
+        }
         Verb::Log(args) => log::run(&args, &places.journal),
         Verb::Explain(args) => explain::run(&args, &places),
         Verb::Intel(args) => intel::run(&args, &places),

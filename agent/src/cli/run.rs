@@ -17,7 +17,7 @@ use crate::settings::{Places, Settings};
 pub struct Args {
     /// Enforce only in this cgroup2 directory and below
     #[arg(long, value_name = "PATH")]
-    cgroup: Option<PathBuf>,
+    pub(super) cgroup: Option<PathBuf>,
 }
 
 /// `cordon reload`

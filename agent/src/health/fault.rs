@@ -176,6 +176,13 @@ faults! {
         effect: "The hit was enforced and counted; its record cannot say which indicator it was.",
         fix: "Restart the agent so that it publishes a generation of its own; report it if it comes back.",
     }
+    /// Somebody else changed what the agent put into the kernel.
+    Tampered = "C033" {
+        title: "enforcement was tampered with",
+        cause: "Somebody with root's powers removed, detached or replaced a link, the configuration or the image of the agent.",
+        effect: "Until the agent had put it back, within about two seconds, what the detail names did not block.",
+        fix: "Find out who did it: the time is in the log. `cordon off` is the way to switch Cordon off; `cordon reload` clears this.",
+    }
     /// The guard of execs does not answer in time.
     ExecGuardStalled = "C040" {
         title: "exec guard stalled",

@@ -23,6 +23,7 @@ const CGROUP_HOOKS: [(&str, u32, Hook); 4] = [
 const EXEC_PROGRAM: &str = "sched_process_exec";
 const EXEC_LINK: &str = "sched_process_exec";
 const BPRM_LINK: &str = "bprm_check";
+const MAPPED_LINK: &str = "mmap_file";
 
 /// How a hook fares.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -156,6 +157,7 @@ impl Kernel {
         for version in pin::other_versions(&self.options.pin_dir) {
             pin::remove_version(&version)?;
         }
+        self.remember_links();
         Ok(report)
     }
 
@@ -232,11 +234,15 @@ impl Kernel {
                 report.hooks.push((hook, if is_asked_for { state.clone() } else { not_asked_for() }));
             }
             report.hooks.push((Hook::SchedProcessExec, state));
-            return [BPRM_LINK, EXEC_LINK].iter().try_for_each(|link| remove_stale(&layout.links.join(link)));
+            report.hooks.push((Hook::MmapFile, not_asked_for()));
+            return [BPRM_LINK, EXEC_LINK, MAPPED_LINK]
+                .iter()
+                .try_for_each(|link| remove_stale(&layout.links.join(link)));
         }
         let judged_before = self.attach_bprm(layout, report)?;
         // Written before the exec hook is attached or replaced, so that at no moment neither judges.
         self.write_config(|config| config.judge_at_exec = u32::from(!judged_before))?;
+        self.attach_mapped(layout, report)?;
         let started = Instant::now();
         let state = match self.attach_tracing(EXEC_PROGRAM, "sched_process_exec")? {
             Ok(link) => Self::keep(&link, &layout.links.join(EXEC_LINK))?,
@@ -273,6 +279,25 @@ impl Kernel {
             remove_stale(&layout.links.join(BPRM_LINK))?;
         }
         Ok(attached)
+    }
+
+    /// What is mapped as code is judged where the kernel takes digests itself: nobody else sees it beforehand.
+    fn attach_mapped(&mut self, layout: &Layout, report: &mut Report) -> Result<(), Error> {
+        let started = Instant::now();
+        let state = if !report.is_attached(Hook::BprmCheckIma) {
+            not_asked_for()
+        } else {
+            match self.attach_tracing(MAPPED_LINK, "mmap_file")? {
+                Ok(link) => Self::keep(&link, &layout.links.join(MAPPED_LINK))?,
+                Err(why) => HookState::Unavailable { why },
+            }
+        };
+        if !matches!(state, HookState::Attached { .. }) {
+            remove_stale(&layout.links.join(MAPPED_LINK))?;
+        }
+        report.hooks.push((Hook::MmapFile, state));
+        self.note_cost(MAPPED_LINK, Hook::MmapFile, started, report);
+        Ok(())
     }
 
     pub(super) fn keep(link: &OwnedFd, path: &Path) -> Result<HookState, Error> {

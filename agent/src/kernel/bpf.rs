@@ -182,7 +182,19 @@ pub(super) fn map_shape(map: BorrowedFd<'_>) -> io::Result<MapShape> {
     Ok(MapShape { id: u32_at(&info, 4), key: u32_at(&info, 8), value: u32_at(&info, 12), entries: u32_at(&info, 16) })
 }
 
-/// The cgroup2 id that a cgroup link is attached to; 0 when the cgroup is gone.
+/// A link's own id and its program's.
+pub(super) fn link_ids(link: BorrowedFd<'_>) -> io::Result<(u32, u32)> {
+    let info = info::<40>(link)?;
+    Ok((u32_at(&info, 4), u32_at(&info, 8)))
+}
+
+/// Whether it is a `BPF_LINK_TYPE_CGROUP`.
+pub(super) fn is_cgroup_link(link: BorrowedFd<'_>) -> bool {
+    const CGROUP: u32 = 3;
+    info::<40>(link).is_ok_and(|info| u32_at(&info, 0) == CGROUP)
+}
+
+/// The cgroup2 id that a cgroup link is attached to; 0 when it is detached or the cgroup is gone.
 pub(super) fn link_cgroup(link: BorrowedFd<'_>) -> io::Result<u64> {
     // `struct bpf_link_info`: type, id, prog_id, padding, then `cgroup.cgroup_id` at 16.
     let info = info::<40>(link)?;

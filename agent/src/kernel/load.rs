@@ -1,9 +1,10 @@
 //! Loading the kernel half: offsets from BTF, maps new or adopted, each program for itself.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::sync::{Mutex, PoisonError};
 
 use agent_common::image::Action;
 use agent_common::wire::{Config, Counter, FileDigests, FileKey, FileStamp, Fold, FoldKey, HitKey, Mode};
@@ -15,6 +16,7 @@ use tracing::level_filters::LevelFilter;
 use super::bpf::{self, Table};
 use super::btf::{self, Structures};
 use super::folds::Folds;
+use super::integrity::Link;
 use super::layers::{OPTIONAL_SOCKET_FIELDS, SOCKET_FIELDS};
 use super::publish::Generations;
 use super::rings::EventRing;
@@ -77,7 +79,7 @@ fn log_level() -> u8 {
 /// A global of the kernel half, then `(structure, member, bytes to add)`: the first member that the kernel has is taken.
 pub(super) type Field = (&'static str, &'static [(&'static str, &'static str, u64)]);
 
-const FIELDS: [Field; 30] = [
+const FIELDS: [Field; 31] = [
     ("OFF_TASK_LEADER", &[("task_struct", "group_leader", 0)]),
     ("OFF_TASK_START", &[("task_struct", "start_boottime", 0), ("task_struct", "real_start_time", 0)]),
     ("OFF_TASK_PARENT", &[("task_struct", "real_parent", 0)]),
@@ -86,6 +88,7 @@ const FIELDS: [Field; 30] = [
     ("OFF_TASK_MM", &[("task_struct", "mm", 0)]),
     ("OFF_MM_ARG_START", &[("mm_struct", "arg_start", 0)]),
     ("OFF_MM_ARG_END", &[("mm_struct", "arg_end", 0)]),
+    ("OFF_MM_EXE_FILE", &[("mm_struct", "exe_file", 0)]),
     ("OFF_BPRM_FILE", &[("linux_binprm", "file", 0)]),
     ("OFF_BPRM_FILENAME", &[("linux_binprm", "filename", 0)]),
     ("OFF_FILE_INODE", &[("file", "f_inode", 0)]),
@@ -187,6 +190,10 @@ pub struct Kernel {
     /// cgroup2 id and level of the scope.
     pub(super) scope: (u64, u32),
     pub(super) config: Table<u32, Config>,
+    /// What this agent last wrote there.
+    written: Mutex<Option<Config>>,
+    /// The links as this agent last left them.
+    pub(super) links: Mutex<BTreeMap<String, Link>>,
     pub(super) generations: Generations,
     folds: Folds,
     pub(super) hit_counts: Table<HitKey, u64>,
@@ -265,6 +272,8 @@ impl Kernel {
         Ok(Self {
             log,
             config: table(&ebpf, "CONFIG")?,
+            written: Mutex::default(),
+            links: Mutex::default(),
             generations: Generations::new(table(&ebpf, "GENERATIONS")?),
             folds: Folds::open(table(&ebpf, "FOLDS")?, &maps)?,
             hit_counts: table(&ebpf, "HIT_COUNTS")?,
@@ -283,9 +292,17 @@ impl Kernel {
     }
 
     pub(super) fn write_config(&self, change: impl FnOnce(&mut Config)) -> Result<(), Error> {
+        let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
         let mut config = self.current_config()?;
         change(&mut config);
+        *written = Some(config);
         self.config.set(&0, &config).map_err(|source| Error::Bpf { what: "map CONFIG".to_owned(), source })
+    }
+
+    /// Whether the configuration is what this agent last wrote, if it has written any.
+    pub(super) fn config_is_ours(&self) -> bool {
+        let written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+        written.is_none_or(|written| self.current_config().is_ok_and(|config| config == written))
     }
 
     /// Tells the hooks the mode and the switches, together with the scope and the wall clock. To be called at the start,

@@ -5,11 +5,13 @@
 //! [`unpin_all`] removes Cordon from the kernel, with or without a running daemon.
 
 mod attach;
+pub mod attempt;
 mod bpf;
 mod btf;
 pub mod clock;
 pub mod fanotify;
 mod folds;
+mod integrity;
 mod layers;
 mod load;
 mod pin;
@@ -18,7 +20,6 @@ mod publish;
 mod rings;
 mod signal;
 pub mod stat;
-pub mod trial;
 mod verdicts;
 
 use std::path::PathBuf;

@@ -125,7 +125,7 @@ pub fn probe() -> Facts {
     };
     let lsm_list = text("/sys/kernel/security/lsm");
     Facts {
-        kernel: text("/proc/sys/kernel/osrelease").unwrap_or_default(),
+        kernel: kernel_release(),
         capabilities: capabilities().unwrap_or(0),
         missing_fields: offsets.as_ref().map(|found| found.missing.clone()).unwrap_or_default(),
         missing_exec_fields: offsets.as_ref().map(|found| found.fatal_for_exec.clone()).unwrap_or_default(),
@@ -150,6 +150,12 @@ pub fn probe() -> Facts {
         memory_available: memory_available(),
         btf: structures.map(drop),
     }
+}
+
+/// `uname -r`.
+#[must_use]
+pub fn kernel_release() -> String {
+    text("/proc/sys/kernel/osrelease").unwrap_or_default()
 }
 
 fn text(path: &str) -> Option<String> {

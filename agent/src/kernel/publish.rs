@@ -41,11 +41,13 @@ pub(super) struct Generations {
     slot: Table<u32, u32>,
     /// With the id of its map. Kept, because opening a map by its id takes `CAP_SYS_ADMIN`.
     known: Mutex<Option<(u32, Arc<MappedImage>)>>,
+    /// The id of the map that this agent published last; 0 for none. Held while it is published.
+    published: Mutex<u32>,
 }
 
 impl Generations {
     pub(super) fn new(slot: Table<u32, u32>) -> Self {
-        Self { slot, known: Mutex::default() }
+        Self { slot, known: Mutex::default(), published: Mutex::default() }
     }
 
     /// The image that decides at present; `None` before the first one.
@@ -68,9 +70,17 @@ impl Generations {
     fn switch_to(&self, map: std::os::fd::BorrowedFd<'_>) -> std::io::Result<bool> {
         let id = bpf::map_shape(map)?.id;
         let image = Arc::new(MappedImage::of(map)?);
+        let mut published = self.published.lock().unwrap_or_else(PoisonError::into_inner);
         self.slot.set(&0, &map.as_raw_fd().cast_unsigned())?;
         *self.known.lock().unwrap_or_else(PoisonError::into_inner) = Some((id, image));
+        *published = id;
         Ok(self.slot.get(&0)? == Some(id))
+    }
+
+    /// Whether the image is the one that this agent published, if it has published any.
+    pub(super) fn is_ours(&self) -> bool {
+        let published = self.published.lock().unwrap_or_else(PoisonError::into_inner);
+        *published == 0 || self.slot.get(&0).is_ok_and(|id| id == Some(*published))
     }
 }
 

@@ -123,3 +123,19 @@ fn a_second_agent_in_the_same_place_is_refused() {
     assert!(String::from_utf8(second.stderr).unwrap().contains("another agent"));
     assert!(is_blocked(&connect("127.7.7.7:0")));
 }
+
+#[test]
+fn what_somebody_tears_out_of_the_kernel_is_put_back_and_said() {
+    let mut sandbox = lab();
+    let version = fs::read_dir(pins(&sandbox)).unwrap().flatten().next().unwrap().path();
+    fs::remove_file(version.join("links/connect4")).unwrap();
+    let fault = sandbox.wait_for("the fault", |sandbox| {
+        let status = sandbox.cordon(&["status", "--json"]);
+        let status: serde_json::Value = serde_json::from_slice(&status.stdout).ok()?;
+        status["faults"].as_array()?.iter().find(|fault| fault["number"] == "C033").cloned()
+    });
+    assert!(fault["detail"].as_str().unwrap().contains("the link connect4 was removed"), "{fault}");
+    assert!(is_blocked(&connect("127.7.7.7:0")), "put back");
+    assert!(sandbox.cordon(&["reload"]).status.success());
+    assert_eq!(sandbox.json(&["status", "--json"])["faults"], serde_json::json!([]));
+}

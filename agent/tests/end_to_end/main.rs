@@ -14,5 +14,9 @@ mod network;
 mod python;
 mod real;
 mod sandbox;
+mod selftest;
 mod sharing;
+#[expect(unused_imports, reason = "the kernel tests use all of it")]
+#[path = "../kernel/sockets.rs"]
+mod sockets;
 mod web;

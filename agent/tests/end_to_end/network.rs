@@ -3,12 +3,11 @@
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddrV6, TcpListener, TcpStream, UdpSocket};
 
-use agent::kernel::trial::{
-    AF_INET, EINPROGRESS, IP_OPTIONS, IPPROTO_ICMP, IPPROTO_IP, SOCK_NONBLOCK, SOCK_RAW, SOCK_STREAM, bind,
-    connect as trial_connect, send, set_option, socket,
-};
-
 use crate::sandbox::{Sandbox, connect, is_blocked};
+use crate::sockets::{
+    self, AF_INET, EINPROGRESS, IP_OPTIONS, IPPROTO_ICMP, IPPROTO_IP, SOCK_NONBLOCK, SOCK_RAW, SOCK_STREAM, bind, send,
+    set_option, socket,
+};
 
 /// One source on loopback addresses, in the given mode and with the given action.
 pub fn settings(mode: &str, action: &str) -> String {
@@ -251,7 +250,7 @@ fn a_connection_from_an_indicator_never_reaches_the_listener_and_the_record_name
     // The client is of the same cgroup, so its connect is judged too: it goes where nobody is listed.
     let client = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0).unwrap();
     bind(&client, "127.7.7.7:0".parse().unwrap()).unwrap();
-    assert_eq!(trial_connect(&client, at).unwrap_err().raw_os_error(), Some(EINPROGRESS));
+    assert_eq!(sockets::connect(&client, at).unwrap_err().raw_os_error(), Some(EINPROGRESS));
     let record = sandbox.record("the arrival", |record| record["kind"] == "accept");
     assert_eq!(record["verdict"], "blocked");
     assert_eq!(record["enforced_by"], "cgroup_ingress");

@@ -223,6 +223,15 @@ impl Drop for Sandbox {
     }
 }
 
+/// Polls for at most a minute.
+pub fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let end = Instant::now() + Duration::from_secs(60);
+    while !is_so() {
+        assert!(Instant::now() < end, "waited 60 s for {what}");
+        sleep(Duration::from_millis(20));
+    }
+}
+
 /// Sends a signal by name.
 pub fn signal(pid: u32, name: &str) {
     let status = Command::new("kill").arg(format!("-{name}")).arg(pid.to_string()).status().unwrap();

@@ -7,13 +7,13 @@ use std::time::Duration;
 use agent::event::{Behaviour, Event, Hook, Verdict};
 use agent::intel::Observable;
 use agent::kernel::SocketRules;
-use agent::kernel::trial::*;
 use agent::policy::{Action as Ruled, Inbound};
 use agent_common::image::Action;
 use agent_common::wire::{Counter, Mode};
 
 use crate::layers::{REFUSED, refusal, route, start};
 use crate::sandbox::{Rules, Running, Sandbox, destination};
+use crate::sockets::*;
 
 /// An ICMP echo request; the kernel fills nothing in, and nobody has to answer.
 const PING: &[u8] = &[8, 0, 0xf7, 0xff, 0, 0, 0, 0];

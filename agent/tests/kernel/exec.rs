@@ -9,6 +9,7 @@ use std::process::{Command, ExitStatus};
 
 use agent::event::{Action, FileKey, FileStamp, Hook, Verdict};
 use agent::intel::Observable;
+use agent::kernel::attempt::map_as_code;
 use agent::kernel::{Bprm, HookState};
 use agent_common::wire::{Counter, FileDigests, Mode};
 use sha2::{Digest, Sha256};
@@ -262,4 +263,36 @@ fn where_no_lsm_program_can_be_the_exec_is_still_killed() {
     running.kernel.set_digest(key, &known).unwrap();
     assert_eq!(run(&sandbox, &path).0.signal(), Some(9));
     assert_eq!(running.event().hook, Hook::SchedProcessExec);
+}
+
+#[test]
+fn a_listed_file_cannot_be_mapped_as_code_without_an_exec() {
+    const NAME: &str = "a_listed_file_cannot_be_mapped_as_code_without_an_exec";
+    if !lsm_is_active() {
+        println!("NOT RUN {NAME}: this kernel has no LSM programs, and nothing else sees it");
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let (library, control) = (program(&sandbox, "library"), program(&sandbox, "control"));
+    let (key, known) = digests(&library);
+    let mut running = sandbox.load_with(|options| {
+        options.bprm = Bprm::Ima;
+        options.ima_max_bytes = 64 << 20;
+    });
+    running.configure(Mode::Enforce);
+    running.publish(1, Rules::default().block(Observable::Sha256(known.sha256)));
+    running.attach();
+    if !running.report.is_attached(Hook::BprmCheckIma) {
+        println!("NOT RUN {NAME}: this kernel takes no digests itself");
+        return;
+    }
+    assert!(running.report.is_attached(Hook::MmapFile), "{:?}", running.report);
+    let map = |path: &Path| map_as_code(&fs::File::open(path).unwrap()).map_err(|error| error.kind());
+    assert_eq!(map(&control), Ok(()));
+    assert_eq!(map(&library), Err(std::io::ErrorKind::PermissionDenied));
+    let event = running.event();
+    assert_eq!((event.hook, event.verdict), (Hook::MmapFile, Verdict::Blocked));
+    let Action::Exec { file, sha256, path, .. } = event.action else { panic!("{event:?}") };
+    assert_eq!((file, sha256, Path::new(&path)), (key, Some(known.sha256), library.as_path()));
+    assert_eq!(event.task.key.pid, std::process::id());
 }

@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use agent::event::{Action as Did, Event, Hook, Verdict};
 use agent::intel::Observable;
-use agent::kernel::trial::*;
 use agent::policy::{Action, Inbound};
 use agent_common::wire::Mode;
 
 use crate::sandbox::{Rules, Running, Sandbox, destination};
+use crate::sockets::*;
 
 const CLIENT: &str = "127.0.0.12";
 

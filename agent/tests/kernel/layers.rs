@@ -5,12 +5,12 @@ use std::net::{Ipv4Addr, Ipv6Addr, TcpListener};
 
 use agent::event::{Action as Did, Behaviour, Event, Hook, Verdict};
 use agent::intel::Observable;
-use agent::kernel::trial::*;
 use agent::kernel::{HookState, SocketRules};
 use agent_common::image::Action;
 use agent_common::wire::Mode;
 
 use crate::sandbox::{Rules, Running, Sandbox, destination, kernel_version};
+use crate::sockets::*;
 
 /// RFC 791 §3.1: a loose source route over one hop, padded.
 pub fn route(hops: &[&str]) -> Vec<u8> {

@@ -6,12 +6,12 @@ use agent::event::{Action as Did, Behaviour, Hook, Verdict};
 use agent::kernel::Bprm;
 use agent::kernel::SocketRules;
 use agent::kernel::probe::{plan, probe};
-use agent::kernel::trial::*;
 use agent_common::image::Action;
 use agent_common::wire::Mode;
 
 use crate::layers::{REFUSED, refusal};
 use crate::sandbox::{Rules, Running, Sandbox, destination};
+use crate::sockets::*;
 
 /// Starts with the LSM layer, or says why the test cannot run.
 fn start(sandbox: &Sandbox, name: &str, mode: Mode) -> Option<Running> {

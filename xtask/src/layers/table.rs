@@ -78,6 +78,12 @@ pub const ROOMS: &[Room] = &[
         &["health", "intel", "policy", "journal", "attribute"],
         "the socket between daemon and CLI",
     ),
+    room(
+        "selftest",
+        Kind::World,
+        &["kernel", "host", "attribute", "journal", "control", "settings"],
+        "the known ways around, each tried in a sandbox",
+    ),
     room("app", Kind::World, &[], "the only file that knows all rooms: channels, supervision, reload, stop"),
     room("cli", Kind::World, &[], "one file per verb"),
 ];

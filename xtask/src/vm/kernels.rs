@@ -20,6 +20,12 @@ const SERIES: [(&str, &str); 5] = [
     ("7.3", "trixie-backports"),
 ];
 
+/// The names of all series.
+pub const NAMES: [&str; SERIES.len()] = {
+    let [a, b, c, d, e] = SERIES;
+    [a.0, b.0, c.0, d.0, e.0]
+};
+
 /// A kernel ready to boot.
 #[derive(Clone, Debug)]
 pub struct Kernel {
@@ -31,7 +37,7 @@ pub struct Kernel {
 
 /// Finds the newest kernel of `series`, downloading it when there is none of today.
 pub fn obtain(folder: &Path, series: &str) -> Result<Kernel> {
-    let known = SERIES.map(|(series, _)| series).join(", ");
+    let known = NAMES.join(", ");
     let Some((_, suite)) = SERIES.iter().find(|(known, _)| *known == series) else {
         bail!("no kernel series `{series}`: there are {known}");
     };

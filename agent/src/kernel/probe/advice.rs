@@ -195,6 +195,7 @@ fn exec(facts: &Facts, plan: &Plan) -> Vec<Capability> {
         ),
         lsm(facts, beside(ExecPath::Lsm)),
         ima(facts, beside(ExecPath::LsmIma)),
+        mapped(plan),
         match &facts.fanotify {
             Ok(()) if plan.guard => line(
                 "fanotify_open_exec",
@@ -274,6 +275,15 @@ fn ima(facts: &Facts, otherwise: State) -> Capability {
         ),
         (Err(_), _) => attempt(facts, name, &facts.lsm_ima, "", needs, otherwise),
     }
+}
+
+fn mapped(plan: &Plan) -> Capability {
+    let name = "lsm_mmap_file";
+    if plan.exec == ExecPath::LsmIma {
+        return line(name, State::Available, "what is mapped as code is judged too: libraries, and `ld.so FILE`", None);
+    }
+    let why = "only a kernel that hashes files itself can judge what is mapped as code: libraries, and `ld.so FILE`";
+    line(name, State::Impossible, why, Some("see lsm_bprm_check_security_ima".into()))
 }
 
 fn surroundings(facts: &Facts) -> Vec<Capability> {
