@@ -56,6 +56,7 @@ fn constants() {
         limits::HIT_COUNTERS,
         limits::FOLDS,
         limits::FILE_DIGESTS,
+        limits::DOMAIN_DEPTH,
         Header::NO_ENTRY,
         ExecRecord::DIGEST,
         ExecRecord::PATH_CUT,

@@ -16,3 +16,5 @@ pub const HIT_COUNTERS: u32 = 1 << 16;
 pub const FOLDS: u32 = 1 << 14;
 /// Files whose digests the kernel remembers, least recently used first out.
 pub const FILE_DIGESTS: u32 = 1 << 16;
+/// Most labels of a domain that can be listed: the kernel walks that many of a name, the top-level domain first.
+pub const DOMAIN_DEPTH: u32 = 16;

@@ -3,6 +3,7 @@
 mod damage;
 mod meaning;
 mod model;
+mod names;
 mod properties;
 mod scale;
 
