@@ -4,7 +4,7 @@ use agent_common::image::Block;
 use agent_common::limits::{
     EXECS_RING_BYTES, FILE_DIGESTS as FILES, FOLDS as FOLD_COUNT, HIT_COUNTERS, HITS_RING_BYTES,
 };
-use agent_common::wire::{Config, Counter, ExecRecord, FileDigests, FileKey, Fold, FoldKey, HitKey};
+use agent_common::wire::{Config, Counter, ExecRecord, FileDigests, FileKey, Fold, FoldKey, HitKey, NameConfig};
 use aya_ebpf::bindings::{BPF_F_INNER_MAP, BPF_F_MMAPABLE, BPF_F_NO_PREALLOC};
 use aya_ebpf::btf_maps::{Array, ArrayOfMaps, HashMap, LruHashMap, PerCpuArray, RingBuf};
 use aya_ebpf::macros::btf_map;
@@ -24,6 +24,10 @@ pub static GENERATIONS: ArrayOfMaps<Image, 1> = ArrayOfMaps::new();
 /// The one [`Config`]; written by user space.
 #[btf_map]
 pub static CONFIG: Array<Config, 1> = Array::new();
+
+/// The one [`NameConfig`]; written by user space.
+#[btf_map]
+pub static NAME_CONFIG: Array<NameConfig, 1> = Array::new();
 
 /// Counts by [`Counter`]; written here, never reset.
 #[btf_map]

@@ -16,6 +16,7 @@ use thiserror::Error;
 
 use crate::intel::source::Source;
 use crate::report::sightings::Sightings;
+use file::DnsFile;
 pub use file::{Mode, SettingsFile};
 pub use places::Places;
 
@@ -30,6 +31,8 @@ pub struct Settings {
     pub never_block: NeverBlock,
     /// Exec by hash.
     pub exec: Exec,
+    /// Names in packets.
+    pub names: Names,
     /// The local log.
     pub journal: Journal,
     /// What is told to others; `None` unless somebody is named.
@@ -70,6 +73,13 @@ pub struct Exec {
     pub hooks: bool,
     /// Whether the fanotify fallback may be used where the kernel allows no LSM program.
     pub guard: bool,
+}
+
+/// Names in packets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Names {
+    /// Ports that DNS questions go to.
+    pub dns_ports: Vec<u16>,
 }
 
 /// Bounds of the local log.
@@ -167,6 +177,8 @@ impl Settings {
             .map(|said| said.meaning(&sources, places))
             .transpose()
             .map_err(|message| Error::Meaning { path: places.settings.clone(), message })?;
+        let names = names(said.dns.unwrap_or_default())
+            .map_err(|message| Error::Meaning { path: places.settings.clone(), message })?;
         let never = said.never_block.unwrap_or(defaults);
         let exec = said.exec.unwrap_or_default();
         let journal = said.journal.unwrap_or_default();
@@ -189,6 +201,7 @@ impl Settings {
                 hooks: exec.hooks.unwrap_or(true),
                 guard: exec.guard.unwrap_or(true),
             },
+            names,
             journal: Journal {
                 total_bytes,
                 segment_bytes: journal.segment_bytes.unwrap_or(total_bytes / 8).max(1 << 20),
@@ -200,6 +213,21 @@ impl Settings {
             log: said.log.unwrap_or_else(|| "info".to_owned()),
         })
     }
+}
+
+/// Ports of one protocol that names are looked for at: the kernel half has room for so many.
+const MOST_PORTS: usize = 8;
+
+fn names(dns: DnsFile) -> Result<Names, String> {
+    Ok(Names { dns_ports: checked_ports("dns.ports", dns.ports, &[53])? })
+}
+
+fn checked_ports(key: &str, said: Option<Vec<u16>>, otherwise: &[u16]) -> Result<Vec<u16>, String> {
+    let ports = said.unwrap_or_else(|| otherwise.to_vec());
+    if ports.len() > MOST_PORTS || ports.contains(&0) {
+        return Err(format!("{key}: at most {MOST_PORTS} ports, each from 1 to 65535"));
+    }
+    Ok(ports)
 }
 
 /// The main file, if there is one, and the drop-ins in lexical order.

@@ -2,13 +2,11 @@
 
 use crate::image::layout::{self, HEADER, Space};
 use crate::image::table::{self, Table};
-use crate::image::{Block, Blocks, Damaged, Found, NameHasher, generation_of, key_seed, read};
+use crate::image::{Blocks, Damaged, Found, NameHasher, generation_of, key_seed, read};
 use crate::limits::DOMAIN_DEPTH;
 
 /// 64-bit words that hold a label of 63 octets, the most that RFC 1035 §2.3.4 allows.
 pub const LABEL_WORDS: usize = 8;
-/// Labels, compression pointers and the root of one name: RFC 1035 §2.3.4 leaves room for 127 labels.
-const STEPS: u32 = 128;
 /// Octets of a name as text: RFC 1035 §2.3.4 less the first length and the root.
 const TEXT_MAX: u32 = 253;
 const LABEL_MAX: u32 = 63;
@@ -58,67 +56,35 @@ pub struct Unreadable;
 pub struct Labels {
     lanes: [u64; 4],
     /// Offset after the last label of a text; 0 for a name of a DNS message, whose labels say their length.
-    text_end: u32,
+    text_end: u64,
 }
 
 impl Labels {
+    /// No label: the root.
+    pub const NONE: Self = Self { lanes: [0; 4], text_end: 0 };
+
     /// The labels of the name at `at` of a DNS message, and the offset of what follows the name. Pointers are followed,
     /// wherever they lead (RFC 1035 §4.1.4).
-    #[inline(always)]
     pub fn of_message<O: Octets + ?Sized>(octets: &O, at: u32) -> Result<(Self, u32), Unreadable> {
-        let mut labels = Self { lanes: [0; 4], text_end: 0 };
-        let mut next = u64::from(at);
-        let mut after = 0_u64;
-        for _ in 0..STEPS {
-            let length = octets.word(next as u32, 1).ok_or(Unreadable)?;
-            if length == 0 {
-                return Ok((labels, if after == 0 { next as u32 + 1 } else { after as u32 }));
+        let mut walk = MessageWalk::new(at);
+        for _ in 0..MessageWalk::STEPS {
+            if !walk.step(octets) {
+                break;
             }
-            if length & KIND == KIND {
-                let pointer = octets.word(next as u32, 2).ok_or(Unreadable)?;
-                if after == 0 {
-                    after = next + 2;
-                }
-                next = (pointer & 0x3f) << 8 | pointer >> 8;
-            } else if length & KIND == 0 {
-                labels.push(next);
-                next += length + 1;
-            } else {
-                return Err(Unreadable);
-            }
-            next = octets.blurred(next) & 0xffff;
-            after = octets.blurred(after);
         }
-        Err(Unreadable)
+        walk.finish()
     }
 
     /// The labels of a name as text, `length` octets from `at` on, a trailing dot among them or not. A name with an empty
     /// label, or a longer one than there can be, is known only by the labels after that.
-    #[inline(always)]
     pub fn of_text<O: Octets + ?Sized>(octets: &O, at: u32, length: u32) -> Result<Self, Unreadable> {
-        if length == 0 || length > TEXT_MAX + 1 || at > OFFSET_MAX - TEXT_MAX - 1 {
-            return Err(Unreadable);
-        }
-        let last = octets.word(at.wrapping_add(length).wrapping_sub(1), 1).ok_or(Unreadable)?;
-        let end = at.wrapping_add(length).wrapping_sub(u32::from(last == u64::from(b'.')));
-        let mut labels = Self { lanes: [0; 4], text_end: end };
-        labels.push(u64::from(at));
-        let mut next = at;
-        for _ in 0..(TEXT_MAX + 1).div_ceil(8) {
-            if next >= end {
+        let mut walk = TextWalk::new(octets, at, length)?;
+        for _ in 0..TextWalk::STEPS {
+            if !walk.step(octets) {
                 break;
             }
-            let rest = end.wrapping_sub(next);
-            let word = octets.word(next, if rest < 8 { rest } else { 8 }).ok_or(Unreadable)?;
-            for index in 0..8 {
-                let differs = word >> (8 * index) & 0xff ^ u64::from(b'.');
-                // All ones after a dot. Without a branch, of which the verifier would follow either side of each.
-                let is_dot = octets.blurred(differs.wrapping_sub(1)) >> 63;
-                labels.push_if(u64::from(next) + index + 1, is_dot.wrapping_neg());
-            }
-            next = octets.blurred(u64::from(next) + 8) as u32;
         }
-        Ok(labels)
+        walk.finish()
     }
 
     #[inline(always)]
@@ -153,11 +119,115 @@ impl Labels {
         let (start, length) = if self.text_end == 0 {
             (start.wrapping_add(1), octets.word(start, 1)? as u32)
         } else {
-            let length = self.text_end.wrapping_sub(start);
-            self.text_end = start.wrapping_sub(1);
+            let length = (self.text_end as u32).wrapping_sub(start);
+            self.text_end = u64::from(start.wrapping_sub(1));
             (start, length)
         };
         (length != 0 && length <= LABEL_MAX).then_some((start, length))
+    }
+}
+
+/// The way through a name of a DNS message, step by step, for a caller whose loops are not plain ones.
+#[derive(Clone, Copy, Debug)]
+pub struct MessageWalk {
+    labels: Labels,
+    next: u64,
+    /// Offset of what follows the name; 0 until the first pointer or the end.
+    after: u64,
+    arrived: u64,
+}
+
+impl MessageWalk {
+    /// Labels, compression pointers and the root of one name: RFC 1035 §2.3.4 leaves room for 127 labels.
+    pub const STEPS: u32 = 128;
+
+    /// Starts at an offset of the message.
+    #[inline(always)]
+    #[must_use]
+    pub const fn new(at: u32) -> Self {
+        Self { labels: Labels::NONE, next: at as u64, after: 0, arrived: 0 }
+    }
+
+    /// Goes past one label or pointer; whether to go on.
+    #[inline(always)]
+    pub fn step<O: Octets + ?Sized>(&mut self, octets: &O) -> bool {
+        let Some(length) = octets.word(self.next as u32, 1) else { return false };
+        let mut next = self.next.wrapping_add(length).wrapping_add(1);
+        if length == 0 || length & KIND == KIND {
+            let end = if length == 0 { next } else { next.wrapping_sub(length).wrapping_add(1) };
+            if self.after == 0 {
+                self.after = octets.blurred(end);
+            }
+            if length == 0 {
+                self.arrived = 1;
+                return false;
+            }
+            let Some(pointer) = octets.word(self.next as u32, 2) else { return false };
+            next = (pointer & 0x3f) << 8 | pointer >> 8;
+        } else if length & KIND == 0 {
+            self.labels.push(self.next);
+        } else {
+            return false;
+        }
+        self.next = octets.blurred(next) & 0xffff;
+        true
+    }
+
+    /// What was found on the way.
+    #[inline(always)]
+    pub fn finish(self) -> Result<(Labels, u32), Unreadable> {
+        if self.arrived == 0 { Err(Unreadable) } else { Ok((self.labels, self.after as u32)) }
+    }
+}
+
+/// The way through a name as text, as [`MessageWalk`].
+#[derive(Clone, Copy, Debug)]
+pub struct TextWalk {
+    labels: Labels,
+    next: u64,
+}
+
+impl TextWalk {
+    /// Words of the longest name.
+    pub const STEPS: u32 = (TEXT_MAX + 1).div_ceil(8);
+
+    /// Starts at the first of `length` octets.
+    #[inline(always)]
+    pub fn new<O: Octets + ?Sized>(octets: &O, at: u32, length: u32) -> Result<Self, Unreadable> {
+        if length == 0 || length > TEXT_MAX + 1 || at > OFFSET_MAX - TEXT_MAX - 1 {
+            return Err(Unreadable);
+        }
+        let last = octets.word(at.wrapping_add(length).wrapping_sub(1), 1).ok_or(Unreadable)?;
+        let end = at.wrapping_add(length).wrapping_sub(u32::from(last == u64::from(b'.')));
+        let mut labels = Labels { text_end: u64::from(end), ..Labels::NONE };
+        labels.push(u64::from(at));
+        Ok(Self { labels, next: u64::from(at) })
+    }
+
+    /// Goes past eight octets; whether to go on.
+    #[inline(always)]
+    pub fn step<O: Octets + ?Sized>(&mut self, octets: &O) -> bool {
+        let rest = (self.labels.text_end as u32).wrapping_sub(self.next as u32);
+        if rest == 0 || rest > TEXT_MAX + 1 {
+            return false;
+        }
+        let Some(word) = octets.word(self.next as u32, if rest < 8 { rest } else { 8 }) else { return false };
+        let mut index = 0;
+        while index < 8 {
+            let differs = word >> (8 * index) & 0xff ^ b'.' as u64;
+            // All ones after a dot. Without a branch, of which the verifier would follow either side of each.
+            let is_dot = octets.blurred(differs.wrapping_sub(1)) >> 63;
+            self.labels.push_if(self.next.wrapping_add(index + 1), is_dot.wrapping_neg());
+            index += 1;
+        }
+        self.next = octets.blurred(self.next.wrapping_add(8));
+        true
+    }
+
+    /// What was found on the way.
+    #[inline(always)]
+    pub fn finish(self) -> Result<Labels, Unreadable> {
+        if self.next < self.labels.text_end { Err(Unreadable) } else { Ok(self.labels) }
     }
 }
 
@@ -172,61 +242,84 @@ pub const fn lower_case(word: u64) -> u64 {
     word | (from_a & !after_z & !word & (0x80 * EACH)) >> 2
 }
 
-/// Where domains are in an image, and what their keys start from.
-struct Domains {
-    generation: u32,
+/// A search for the longest suffix of a name that is listed, step by step, as [`MessageWalk`].
+#[derive(Clone, Copy, Debug)]
+pub struct NameSearch {
+    labels: Labels,
     table: Table,
     hasher: NameHasher,
-    /// Most labels of any of them.
+    found: u64,
+    generation: u32,
+    /// Most labels of any listed domain.
     depth: u32,
 }
 
-impl Domains {
+impl NameSearch {
+    const NOTHING: u64 = u32::MAX as u64;
+
+    /// Starts with the top-level domain. Where no domain is listed at all there are no steps.
     #[inline(always)]
-    fn of<B: Blocks + ?Sized>(image: &B) -> Result<Option<Self>, Damaged> {
-        let header: &Block = read(image, HEADER)?;
+    pub fn new<B: Blocks + ?Sized>(image: &B, labels: Labels) -> Result<Self, Damaged> {
+        let header = read(image, HEADER)?;
         let generation = generation_of(header)?;
-        if !layout::has(header, Space::Domain) {
-            return Ok(None);
-        }
         let hasher = NameHasher::domain(key_seed(header));
         let (block, word) = layout::descriptor(Space::Domain);
         let spaces = read(image, block)?;
         let table = Table::unpack([spaces[word & 7], spaces[(word + 1) & 7]]);
-        Ok(Some(Self { generation, table, hasher, depth: layout::low(spaces[layout::DOMAIN_LABELS]) }))
+        let depth = layout::low(spaces[layout::DOMAIN_LABELS]);
+        let depth = if depth < DOMAIN_DEPTH { depth } else { DOMAIN_DEPTH };
+        Ok(Self { labels, table, hasher, found: Self::NOTHING, generation, depth })
+    }
+
+    /// How many steps there are.
+    #[inline(always)]
+    #[must_use]
+    pub const fn steps(&self) -> u32 {
+        self.depth
+    }
+
+    /// Takes the next label to the left; whether to go on.
+    #[inline(always)]
+    pub fn step<B: Blocks + ?Sized, O: Octets + ?Sized>(&mut self, image: &B, octets: &O) -> Result<bool, Damaged> {
+        let Some((start, length)) = self.labels.pop(octets) else { return Ok(false) };
+        let mut words = [0; LABEL_WORDS];
+        if !octets.label(start, length, &mut words) {
+            return Ok(false);
+        }
+        self.hasher.length(length);
+        // Blurred, so that the compiler keeps the bound that the verifier looks for.
+        let count = octets.blurred(u64::from(NameHasher::words(length)));
+        let mut index = 0;
+        while index < LABEL_WORDS && (index as u64) < count {
+            self.hasher.word(lower_case(words[index & (LABEL_WORDS - 1)]));
+            index += 1;
+        }
+        self.hasher.blur(|bytes| octets.blurred(bytes));
+        if let Some(entry) = table::find(image, self.table, self.hasher.key())? {
+            self.found = octets.blurred(u64::from(entry));
+        }
+        Ok(true)
+    }
+
+    /// The entry of the longest suffix, dead or alive, if any is listed.
+    #[inline(always)]
+    #[must_use]
+    pub fn finish(&self) -> Option<Found> {
+        (self.found != Self::NOTHING).then_some(Found { generation: self.generation, entry: self.found as u32 })
     }
 }
 
 /// Looks up a name: the longest of its suffixes that is listed, dead or alive, or nothing.
-#[inline(always)]
 pub fn find_name<B: Blocks + ?Sized, O: Octets + ?Sized>(
     image: &B,
     octets: &O,
-    mut labels: Labels,
+    labels: Labels,
 ) -> Result<Option<Found>, Damaged> {
-    const NOTHING: u64 = u64::MAX;
-    let Some(mut domains) = Domains::of(image)? else { return Ok(None) };
-    let mut found = NOTHING;
-    for step in 0..DOMAIN_DEPTH {
-        if step >= domains.depth {
+    let mut search = NameSearch::new(image, labels)?;
+    for _ in 0..search.steps() {
+        if !search.step(image, octets)? {
             break;
         }
-        let Some((start, length)) = labels.pop(octets) else { break };
-        let mut words = [0; LABEL_WORDS];
-        if !octets.label(start, length, &mut words) {
-            break;
-        }
-        domains.hasher.length(length);
-        for (index, word) in words.iter().enumerate() {
-            if index as u32 >= NameHasher::words(length) {
-                break;
-            }
-            domains.hasher.word(lower_case(*word));
-        }
-        if let Some(entry) = table::find(image, domains.table, domains.hasher.key())? {
-            found = u64::from(entry);
-        }
-        found = octets.blurred(found);
     }
-    Ok((found != NOTHING).then_some(Found { generation: domains.generation, entry: found as u32 }))
+    Ok(search.finish())
 }

@@ -24,7 +24,7 @@ pub mod layout;
 mod siphash;
 pub mod table;
 
-pub use domain::{LABEL_WORDS, Labels, Octets, Unreadable, find_name, lower_case};
+pub use domain::{LABEL_WORDS, Labels, MessageWalk, NameSearch, Octets, TextWalk, Unreadable, find_name, lower_case};
 pub use key::{DigestKind, NameHasher, Seed, digest_tag, endpoint_tag, ipv6_tag};
 pub use layout::Space;
 pub use siphash::SipHasher13;

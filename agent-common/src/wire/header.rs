@@ -12,6 +12,8 @@ pub enum RecordKind {
     Network = 1,
     /// A [`crate::wire::ExecRecord`].
     Exec = 2,
+    /// A [`crate::wire::DomainRecord`].
+    Domain = 3,
 }
 
 /// What the kernel did about a hit.
@@ -52,6 +54,8 @@ pub enum Hook {
     FanotifyOpenExec = 8,
     /// Found running when a generation arrived.
     Scan = 9,
+    /// `cgroup_skb/egress`: a DNS question.
+    EgressDns = 20,
 }
 
 macro_rules! from_integer {
@@ -69,9 +73,9 @@ macro_rules! from_integer {
     };
 }
 
-from_integer!(RecordKind: Network, Exec);
+from_integer!(RecordKind: Network, Exec, Domain);
 from_integer!(Verdict: Passed, Blocked, Killed, Reported, WouldBlock);
-from_integer!(Hook: Connect4, Connect6, Sendmsg4, Sendmsg6, SchedProcessExec, BprmCheck, BprmCheckIma, FanotifyOpenExec, Scan);
+from_integer!(Hook: Connect4, Connect6, Sendmsg4, Sendmsg6, SchedProcessExec, BprmCheck, BprmCheckIma, FanotifyOpenExec, Scan, EgressDns);
 
 /// The task that acted, as the kernel saw it at that moment.
 #[repr(C)]

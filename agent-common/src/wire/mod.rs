@@ -5,6 +5,7 @@
 //! undefined behaviour.
 
 mod control;
+mod domain;
 mod exec;
 mod file;
 mod header;
@@ -12,6 +13,7 @@ mod hit;
 mod network;
 
 pub use control::{Config, Counter, Mode};
+pub use domain::{DomainRecord, NameConfig, NameForm};
 pub use exec::ExecRecord;
 pub use file::{FileDigests, FileKey, FileStamp};
 pub use header::{Header, Hook, Process, RecordKind, Verdict};

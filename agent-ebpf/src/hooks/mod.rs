@@ -1,8 +1,11 @@
 //! One file per hook family: read → look up → decide → count → emit → return.
 
+mod domain;
 mod exec;
 mod exec_record;
 mod network;
+
+use core::arch::asm;
 
 use agent_common::image::Action;
 use agent_common::wire::{Counter, Header, Hook, RecordKind, Verdict};
@@ -20,6 +23,16 @@ fn verdict(action: Action, now: &Now, stop: Verdict) -> Verdict {
         Action::Block if now.enforces() => stop,
         Action::Block => Verdict::WouldBlock,
     }
+}
+
+/// What a cgroup program returns: 1 lets the call or packet pass, 0 refuses it with `EPERM`.
+// verifier: a return value spilled beside a map key loses its range, seen on 6.18 with -Ctarget-cpu=v3.
+#[inline(always)]
+fn bit(value: i32) -> i32 {
+    let mut wide = value as u64;
+    // SAFETY: one instruction on one register.
+    unsafe { asm!("{0} &= 1", inout(reg) wide, options(pure, nomem, nostack, preserves_flags)) };
+    wide as i32
 }
 
 /// Whether two verdicts are the same.

@@ -1,6 +1,5 @@
 //! Where a task connects or sends to: cgroup/connect4, connect6, sendmsg4, sendmsg6.
 
-use core::arch::asm;
 use core::ptr::read_volatile;
 
 use agent_common::canon::mapped;
@@ -10,7 +9,7 @@ use aya_ebpf::bindings::bpf_sock_addr;
 use aya_ebpf::macros::cgroup_sock_addr;
 use aya_ebpf::programs::SockAddrContext;
 
-use super::{count_verdict, header, is, verdict};
+use super::{bit, count_verdict, header, is, verdict};
 use crate::clock::{Now, switched_on};
 use crate::emit::{Slot, count, damaged, fold};
 use crate::image::Generation;
@@ -26,15 +25,6 @@ struct Target {
     high: u64,
     low: u64,
     port: u16,
-}
-
-// verifier: a return value spilled beside a map key loses its range, seen on 6.18 with -Ctarget-cpu=v3.
-#[inline(always)]
-fn bit(value: i32) -> i32 {
-    let mut wide = value as u64;
-    // SAFETY: one instruction on one register.
-    unsafe { asm!("{0} &= 1", inout(reg) wide, options(pure, nomem, nostack, preserves_flags)) };
-    wide as i32
 }
 
 /// Reads a field of the context: each exactly once and as wide as it is, as the verifier wants it.

@@ -176,7 +176,9 @@ impl Detect {
 fn fold_key(event: &Event) -> Option<FoldKey> {
     let matched = event.matched?;
     let (port, destination) = match &event.action {
-        Action::Network { address, port, .. } => (*port, FoldKey::destination(halves(*address))),
+        Action::Network { address, port, .. } | Action::Name { address, port, .. } => {
+            (*port, FoldKey::destination(halves(*address)))
+        }
         Action::Exec { .. } => (0, 0),
     };
     Some(FoldKey {
@@ -208,6 +210,13 @@ fn event_of(key: &FoldKey, fold: &Fold) -> Option<Event> {
             port: key.port,
             protocol: 0,
             socket_type: 0,
+        },
+        Hook::EgressDns => Action::Name {
+            name: String::new(),
+            query_type: None,
+            address: std::net::Ipv6Addr::UNSPECIFIED.into(),
+            port: key.port,
+            protocol: 0,
         },
         _ => Action::Exec {
             file: crate::event::FileKey { device: 0, inode: 0 },

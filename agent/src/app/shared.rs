@@ -18,12 +18,12 @@ use super::intake::Intake;
 use super::operator::Operator;
 use super::own_files::OwnFiles;
 use super::share::Told;
-use crate::attribute::Behind;
+use crate::attribute::{Behind, hook_name};
 use crate::event::{Action, Event};
 use crate::health::{Fault, Health};
 use crate::host::DigestCache;
 use crate::intel::Observable;
-use crate::kernel::{DigestKinds, Kernel, MappedImage, Report, Switches};
+use crate::kernel::{DigestKinds, HookState, Kernel, MappedImage, NAME_HOOKS, NameSettings, Report, Switches};
 use crate::settings::{Mode, Places, Settings};
 use crate::tables::{self, Bearing, Provenance, Summary};
 
@@ -118,7 +118,9 @@ impl Shared {
         let renewed = tokio::task::spawn_blocking(move || {
             let mut intake = shared.intake.blocking_lock();
             intake.read(Timestamp::now(), wanted);
-            shared.publish(&mut intake)
+            let generation = shared.publish(&mut intake)?;
+            shared.follow_names()?;
+            anyhow::Ok(generation)
         });
         match renewed.await? {
             Ok(generation) => {
@@ -164,6 +166,27 @@ impl Shared {
         Ok(generation)
     }
 
+    /// Attaches the hooks that judge names, or removes them, as the live generation asks for. At the start there are no hooks
+    /// yet, and attaching them all comes next.
+    fn follow_names(&self) -> anyhow::Result<()> {
+        let mut report = write(&self.report);
+        if report.hooks.is_empty() {
+            return Ok(());
+        }
+        write(&self.kernel).follow_names(&mut report)?;
+        for hook in NAME_HOOKS {
+            match report.state(hook) {
+                Some(HookState::Unavailable { why }) => {
+                    self.health.raise(Fault::HookMissing, hook_name(hook), why.clone());
+                }
+                _ => {
+                    self.health.clear(Fault::HookMissing, hook_name(hook));
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// The live generation.
     pub fn live(&self) -> Option<Arc<Live>> {
         read(&self.generations).front().cloned()
@@ -186,7 +209,10 @@ impl Shared {
             Mode::Enforce => KernelMode::Enforce,
             Mode::Monitor => KernelMode::Monitor,
         };
-        read(&self.kernel).configure(&Switches { mode, off_until_boot_ns: 0, send_execs: true })?;
+        let names = NameSettings { dns_ports: read(&self.settings).names.dns_ports.clone() };
+        let kernel = read(&self.kernel);
+        kernel.configure_names(&names)?;
+        kernel.configure(&Switches { mode, off_until_boot_ns: 0, send_execs: true })?;
         Ok(())
     }
 
@@ -238,6 +264,7 @@ fn observable_of(action: &Action) -> Option<Observable> {
             IpAddr::V4(address) => Observable::Ipv4(address),
             IpAddr::V6(address) => Observable::Ipv6(address),
         }),
+        Action::Name { name, .. } => crate::intel::normalise::domain(name).ok(),
         Action::Exec { sha256, .. } => sha256.map(Observable::Sha256),
     }
 }

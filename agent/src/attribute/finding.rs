@@ -84,6 +84,9 @@ pub struct Destination {
     pub protocol: String,
     /// The domain that led to it.
     pub domain: Option<String>,
+    /// Type of a DNS question: `A`, `AAAA`, …, or `TYPE` and its number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub query_type: Option<String>,
 }
 
 /// Which file.

@@ -63,6 +63,14 @@ impl Report {
         self.hooks.iter().find(|(name, _)| *name == hook).map(|(_, state)| state)
     }
 
+    /// Says how one hook fares now.
+    pub(super) fn set(&mut self, hook: Hook, state: HookState) {
+        match self.hooks.iter_mut().find(|(name, _)| *name == hook) {
+            Some((_, known)) => *known = state,
+            None => self.hooks.push((hook, state)),
+        }
+    }
+
     /// Whether a hook decides.
     #[must_use]
     pub fn is_attached(&self, hook: Hook) -> bool {
@@ -122,7 +130,7 @@ fn not_asked_for() -> HookState {
 }
 
 /// Removes the link that a former daemon left, if there is one.
-fn remove_stale(link: &Path) -> Result<(), Error> {
+pub(super) fn remove_stale(link: &Path) -> Result<(), Error> {
     match fs::remove_file(link) {
         Err(source) if source.kind() != io::ErrorKind::NotFound => {
             Err(Error::Path { what: "cannot remove", path: link.to_owned(), source })
@@ -140,17 +148,14 @@ impl Kernel {
     pub fn attach(&mut self) -> Result<Report, Error> {
         let layout = pin::prepare(&self.options.pin_dir)?;
         let mut report = Report { missing_fields: self.offsets.missing.clone(), ..Report::default() };
-        let cgroup = File::open(&self.options.cgroup).map_err(|source| Error::Path {
-            what: "cannot open the cgroup",
-            path: self.options.cgroup.clone(),
-            source,
-        })?;
+        let cgroup = self.open_cgroup()?;
         for (name, attach_type, hook) in CGROUP_HOOKS {
             let started = Instant::now();
             let state = self.attach_cgroup(&layout, &cgroup, name, attach_type)?;
             report.hooks.push((hook, state));
             self.note_cost(name, hook, started, &mut report);
         }
+        self.attach_names(&layout, &cgroup, &mut report)?;
         self.attach_exec_hooks(&layout, &mut report)?;
         for version in pin::other_versions(&self.options.pin_dir) {
             pin::remove_version(&version)?;
@@ -158,21 +163,33 @@ impl Kernel {
         Ok(report)
     }
 
-    fn attach_cgroup(
+    pub(super) fn open_cgroup(&self) -> Result<File, Error> {
+        let path = &self.options.cgroup;
+        File::open(path).map_err(|source| Error::Path { what: "cannot open the cgroup", path: path.clone(), source })
+    }
+
+    /// Loads a cgroup program, once.
+    fn load_cgroup(&mut self, name: &'static str) -> Result<Result<OwnedFd, ProgramError>, Error> {
+        let program = match self.ebpf.program_mut(name) {
+            Some(Program::CgroupSockAddr(program)) => {
+                if program.fd().is_err() { program.load() } else { Ok(()) }.and_then(|()| program.fd())
+            }
+            Some(Program::CgroupSkb(program)) => {
+                if program.fd().is_err() { program.load() } else { Ok(()) }.and_then(|()| program.fd())
+            }
+            _ => return Err(Error::Missing { kind: "program", name }),
+        };
+        Ok(program.and_then(|program| Ok(program.as_fd().try_clone_to_owned()?)))
+    }
+
+    pub(super) fn attach_cgroup(
         &mut self,
         layout: &Layout,
         cgroup: &File,
         name: &'static str,
         attach_type: u32,
     ) -> Result<HookState, Error> {
-        let Some(Program::CgroupSockAddr(program)) = self.ebpf.program_mut(name) else {
-            return Err(Error::Missing { kind: "program", name });
-        };
-        if let Err(error) = program.load() {
-            return Ok(HookState::Unavailable { why: reason(&error) });
-        }
-        let descriptor = program.fd().and_then(|program| Ok(program.try_clone()?));
-        let descriptor = match descriptor {
+        let descriptor = match self.load_cgroup(name)? {
             Ok(descriptor) => descriptor,
             Err(error) => return Ok(HookState::Unavailable { why: reason(&error) }),
         };
@@ -191,9 +208,10 @@ impl Kernel {
         }
     }
 
-    fn note_cost(&self, program: &str, hook: Hook, started: Instant, report: &mut Report) {
+    pub(super) fn note_cost(&self, program: &str, hook: Hook, started: Instant, report: &mut Report) {
         let info = match self.ebpf.program(program) {
             Some(Program::CgroupSockAddr(program)) => program.info(),
+            Some(Program::CgroupSkb(program)) => program.info(),
             Some(Program::BtfTracePoint(program)) => program.info(),
             Some(Program::Lsm(program)) => program.info(),
             _ => return,

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
-use agent_common::wire::{Config, Counter, FileDigests, FileKey, FileStamp, Fold, FoldKey, HitKey, Mode};
+use agent_common::wire::{Config, Counter, FileDigests, FileKey, FileStamp, Fold, FoldKey, HitKey, Mode, NameConfig};
 use aya::maps::{Map, MapData, PerCpuArray};
 use aya::{Btf, Ebpf, EbpfLoader};
 use aya_log::EbpfLogger;
@@ -29,7 +29,8 @@ pub(super) const VMLINUX: &str = "/sys/kernel/btf/vmlinux";
 const MISSING: u64 = u64::MAX;
 
 /// Maps that outlive the daemon. `AYA_LOGS` and `.rodata` belong to one load.
-const PINNED: [&str; 8] = ["GENERATIONS", "CONFIG", "COUNTERS", "HIT_COUNTS", "FOLDS", "FILE_DIGESTS", "HITS", "EXECS"];
+const PINNED: [&str; 9] =
+    ["GENERATIONS", "CONFIG", "NAME_CONFIG", "COUNTERS", "HIT_COUNTS", "FOLDS", "FILE_DIGESTS", "HITS", "EXECS"];
 
 /// Which form of `lsm/bprm_check_security` to try; the next one down is tried when it does not load or attach.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -72,7 +73,7 @@ fn log_level() -> u8 {
 /// A global of the kernel half, then `(structure, member, bytes to add)`: the first member that the kernel has is taken.
 type Field = (&'static str, &'static [(&'static str, &'static str, u64)]);
 
-const FIELDS: [Field; 30] = [
+const FIELDS: [Field; 39] = [
     ("OFF_TASK_LEADER", &[("task_struct", "group_leader", 0)]),
     ("OFF_TASK_START", &[("task_struct", "start_boottime", 0), ("task_struct", "real_start_time", 0)]),
     ("OFF_TASK_PARENT", &[("task_struct", "real_parent", 0)]),
@@ -81,6 +82,15 @@ const FIELDS: [Field; 30] = [
     ("OFF_TASK_MM", &[("task_struct", "mm", 0)]),
     ("OFF_MM_ARG_START", &[("mm_struct", "arg_start", 0)]),
     ("OFF_MM_ARG_END", &[("mm_struct", "arg_end", 0)]),
+    ("OFF_TASK_PID", &[("task_struct", "pid", 0)]),
+    ("OFF_TASK_COMM", &[("task_struct", "comm", 0)]),
+    ("OFF_TASK_CRED", &[("task_struct", "cred", 0)]),
+    ("OFF_CRED_UID", &[("cred", "uid", 0)]),
+    ("OFF_CRED_GID", &[("cred", "gid", 0)]),
+    ("OFF_TASK_CGROUPS", &[("task_struct", "cgroups", 0)]),
+    ("OFF_CSS_SET_DFL", &[("css_set", "dfl_cgrp", 0)]),
+    ("OFF_CGROUP_KN", &[("cgroup", "kn", 0)]),
+    ("OFF_KN_ID", &[("kernfs_node", "id", 0)]),
     ("OFF_BPRM_FILE", &[("linux_binprm", "file", 0)]),
     ("OFF_BPRM_FILENAME", &[("linux_binprm", "filename", 0)]),
     ("OFF_FILE_INODE", &[("file", "f_inode", 0)]),
@@ -107,7 +117,7 @@ const FIELDS: [Field; 30] = [
 ];
 
 /// Fields whose absence costs information, not judgement.
-const OPTIONAL: [&str; 8] = [
+const OPTIONAL: [&str; 17] = [
     "OFF_TASK_LEADER",
     "OFF_TASK_START",
     "OFF_TASK_PARENT",
@@ -116,6 +126,15 @@ const OPTIONAL: [&str; 8] = [
     "OFF_TASK_MM",
     "OFF_MM_ARG_START",
     "OFF_MM_ARG_END",
+    "OFF_TASK_PID",
+    "OFF_TASK_COMM",
+    "OFF_TASK_CRED",
+    "OFF_CRED_UID",
+    "OFF_CRED_GID",
+    "OFF_TASK_CGROUPS",
+    "OFF_CSS_SET_DFL",
+    "OFF_CGROUP_KN",
+    "OFF_KN_ID",
 ];
 
 /// Offsets of this kernel's fields.
@@ -126,12 +145,13 @@ pub(super) struct Offsets {
     pub(super) missing: Vec<String>,
     /// Of those, the ones without which an exec cannot be judged.
     pub(super) fatal_for_exec: Vec<String>,
-    /// Whether the kernel has the loops that the exec programs are written with.
+    /// Whether the kernel has the loops that the programs for execs and names are written with.
     pub(super) has_loops: bool,
 }
 
-/// Why exec programs do not load where there are no loops.
-pub(super) const NO_LOOPS: &str = "this kernel has no bpf_loop, which exec programs need and Linux has since 5.17";
+/// Why programs that go through paths or names do not load where there are no loops.
+pub(super) const NO_LOOPS: &str =
+    "this kernel has no bpf_loop, without which neither paths nor names are read and which Linux has since 5.17";
 
 impl Offsets {
     pub(super) fn read(structures: &Structures<'_>) -> Self {
@@ -163,6 +183,7 @@ pub struct Kernel {
     /// cgroup2 id and level of the scope.
     pub(super) scope: (u64, u32),
     pub(super) config: Table<u32, Config>,
+    pub(super) name_config: Table<u32, NameConfig>,
     pub(super) generations: Generations,
     folds: Folds,
     pub(super) hit_counts: Table<HitKey, u64>,
@@ -239,6 +260,7 @@ impl Kernel {
         Ok(Self {
             log,
             config: table(&ebpf, "CONFIG")?,
+            name_config: table(&ebpf, "NAME_CONFIG")?,
             generations: Generations::new(table(&ebpf, "GENERATIONS")?),
             folds: Folds::open(table(&ebpf, "FOLDS")?, &maps)?,
             hit_counts: table(&ebpf, "HIT_COUNTS")?,

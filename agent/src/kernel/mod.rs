@@ -11,6 +11,7 @@ pub mod clock;
 pub mod fanotify;
 mod folds;
 mod load;
+mod names;
 mod pin;
 pub mod probe;
 mod publish;
@@ -25,6 +26,7 @@ use agent_common::wire::Counter;
 
 pub use attach::{HookState, Report};
 pub use load::{Bprm, Kernel, Options};
+pub use names::{NAME_HOOKS, NameSettings};
 pub use pin::{Removed, unpin_all};
 pub use publish::MappedImage;
 pub use rings::{Batch, EventRing};

@@ -81,6 +81,8 @@ pub struct Facts {
     pub image_maps: Attempt,
     /// `cgroup/connect4`, `connect6`, `sendmsg4`, `sendmsg6`.
     pub network: [Attempt; 4],
+    /// `cgroup_skb/egress` may read packets and the current task, in loops.
+    pub names: Attempt,
     /// `tp_btf/sched_process_exec` loads and attaches.
     pub exec_tracing: Attempt,
     /// A program there may call `bpf_send_signal`.
@@ -132,6 +134,7 @@ pub fn probe() -> Facts {
         ring_buffer: ring_buffer(),
         image_maps: image_maps(),
         network: NETWORK_HOOKS.map(program::network),
+        names: exec(|_| program::names()),
         exec_tracing: exec(program::exec_tracing),
         send_signal: exec(program::send_signal),
         lsm: exec(program::lsm),

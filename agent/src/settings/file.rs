@@ -42,6 +42,8 @@ pub struct SettingsFile {
     pub never_block: Option<NeverBlockFile>,
     /// `[exec]`.
     pub exec: Option<ExecFile>,
+    /// `[dns]`.
+    pub dns: Option<DnsFile>,
     /// `[journal]`.
     pub journal: Option<JournalFile>,
     /// `[sightings]`.
@@ -84,6 +86,14 @@ pub struct ExecFile {
     pub hooks: Option<bool>,
     /// Allow the fanotify fallback; true unless said otherwise.
     pub guard: Option<bool>,
+}
+
+/// `[dns]`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DnsFile {
+    /// Ports that questions go to, at most 8; 53 unless said otherwise.
+    pub ports: Option<Vec<u16>>,
 }
 
 /// `[journal]`.
@@ -146,6 +156,10 @@ impl SettingsFile {
             lay(&mut under.deadline_ms, over.deadline_ms);
             lay(&mut under.guard, over.guard);
             lay(&mut under.hooks, over.hooks);
+        }
+        if let Some(over) = later.dns {
+            let under = self.dns.get_or_insert_default();
+            lay(&mut under.ports, over.ports);
         }
         if let Some(over) = later.sightings {
             self.sightings.get_or_insert_default().merge(over);

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 
 use super::compile::Keyed;
 use super::compile::link::{Links, NONE};
-use super::key::{Key, UnenforcedReason};
+use super::key::Key;
 use super::provenance::Provenance;
 use super::summary::Losses;
 use crate::intel::Observable;
@@ -55,10 +55,6 @@ impl Claims {
     }
 
     fn add(&mut self, observable: &Observable, ruled: Option<u32>, expires: Option<NonZeroU32>, losses: &mut Losses) {
-        // Domains have a key and are in the image, but as yet no hook asks for them.
-        if matches!(observable, Observable::Domain(_)) {
-            losses.add(UnenforcedReason::NoHook, observable);
-        }
         match Key::of(observable) {
             Ok(Key::Ipv4(address, 32)) => self.singles.push((address, ruled.unwrap_or(NONE))),
             Ok(key) => self.others.push(Claim { key, ruled, expires }),

@@ -6,6 +6,7 @@ mod exec;
 mod folding;
 mod generations;
 mod lifecycle;
+mod names;
 mod network;
 mod sandbox;
 mod verdicts;

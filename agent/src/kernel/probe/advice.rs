@@ -59,6 +59,7 @@ fn missing<'a>(facts: &Facts, names: &[&'a str]) -> Vec<&'a str> {
 pub fn advise(facts: &Facts, plan: &Plan) -> Vec<Capability> {
     let mut lines = basis(facts);
     lines.extend(network(facts));
+    lines.push(names(facts));
     lines.extend(exec(facts, plan));
     lines.extend(surroundings(facts));
     lines
@@ -149,6 +150,12 @@ fn network(facts: &Facts) -> Vec<Capability> {
             attempt(facts, name, tried, &good_for, needs, State::Impossible)
         })
         .collect()
+}
+
+fn names(facts: &Facts) -> Capability {
+    let needs = ("5.17", "CONFIG_CGROUP_BPF=y and CONFIG_DEBUG_INFO_BTF=y");
+    let good_for = "names in packets are judged while a domain is listed";
+    attempt(facts, "cgroup_egress_names", &facts.names, good_for, needs, State::Impossible)
 }
 
 fn exec(facts: &Facts, plan: &Plan) -> Vec<Capability> {

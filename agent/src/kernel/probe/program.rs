@@ -12,16 +12,19 @@ use crate::kernel::btf::{self, Structures};
 const PROG_LOAD: libc::c_long = 5;
 const RAW_TRACEPOINT_OPEN: libc::c_long = 17;
 
+const CGROUP_SKB: u32 = 8;
 const CGROUP_SOCK_ADDR: u32 = 18;
 const TRACING: u32 = 26;
 const LSM: u32 = 29;
 
+const INET_EGRESS: u32 = 1;
 const TRACE_RAW_TP: u32 = 23;
 const LSM_MAC: u32 = 27;
 
 /// `BPF_F_SLEEPABLE`.
 const SLEEPABLE: u32 = 16;
 
+const GET_CURRENT_TASK: i32 = 35;
 const SEND_SIGNAL: i32 = 109;
 const IMA_FILE_HASH: i32 = 193;
 
@@ -105,6 +108,13 @@ fn attach(program: BorrowedFd<'_>) -> io::Result<OwnedFd> {
 fn pass(attach_type: u32) -> io::Result<OwnedFd> {
     let target = Target { kind: CGROUP_SOCK_ADDR, attach_type, ..Target::default() };
     load_program(target, &[set(R0, 1), exit()])
+}
+
+/// A program that would read packets and tasks; loaded, attached nowhere.
+pub(super) fn names() -> Attempt {
+    let target = Target { kind: CGROUP_SKB, attach_type: INET_EGRESS, ..Target::default() };
+    let instructions = [call(GET_CURRENT_TASK), set(R0, 1), exit()];
+    load_program(target, &instructions).map(drop).map_err(Refusal::from)
 }
 
 /// Such a program; loaded, attached nowhere.

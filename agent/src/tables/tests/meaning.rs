@@ -171,7 +171,7 @@ fn what_cannot_be_enforced_is_counted_by_reason() {
     assert_eq!(
         counts,
         [
-            (UnenforcedReason::NoHook, 4),
+            (UnenforcedReason::NoHook, 2),
             (UnenforcedReason::SpellsAllIpv4, 1),
             (UnenforcedReason::NotAbsolutePath, 2),
             (UnenforcedReason::ParentInPath, 1),
