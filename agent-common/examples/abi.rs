@@ -57,6 +57,7 @@ fn constants() {
         limits::FOLDS,
         limits::FILE_DIGESTS,
         limits::DOMAIN_DEPTH,
+        limits::STREAMS,
         limits::NAME_LEN,
         limits::NAME_PORTS,
         Header::NO_ENTRY,
@@ -126,7 +127,10 @@ fn records() {
             header: Header, address: [u8; 16], port: u16, family: u16, protocol: u16, query_type: u16, form: u8,
             reserved: [u8; 5], name_len: u16, name: [u8; limits::NAME_LEN],
         }
-        NameConfig { dns_ports: [u16; limits::NAME_PORTS] }
+        NameConfig {
+            dns_ports: [u16; limits::NAME_PORTS], tls_ports: [u16; limits::NAME_PORTS],
+            http_ports: [u16; limits::NAME_PORTS],
+        }
         HitKey { generation: u32, entry: u32 }
         FoldKey {
             start_boot_ns: u64, destination: u64, generation: u32, entry: u32, pid: u32, port: u16, hook: u8, verdict: u8,
@@ -143,11 +147,11 @@ fn values() {
         Verdict { Passed, Blocked, Killed, Reported, WouldBlock }
         Hook {
             Connect4, Connect6, Sendmsg4, Sendmsg6, SchedProcessExec, BprmCheck, BprmCheckIma, FanotifyOpenExec, Scan,
-            EgressDns,
+            EgressDns, EgressTls, EgressHttp,
         }
         Counter {
             NetworkJudged, ExecJudged, Blocked, Reported, NoImage, HitRingFull, ExecRingFull, HitCounterFull, FoldsFull,
-            DigestUnknown, KillFailed, ImageDamaged, NamesJudged, NamesUnread,
+            DigestUnknown, KillFailed, ImageDamaged, NamesJudged, NamesUnread, NamesEncrypted,
         }
         Action { Allow, Report, Block }
         DigestKind { Md5, Sha1, Sha256 }

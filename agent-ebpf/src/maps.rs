@@ -3,6 +3,7 @@
 use agent_common::image::Block;
 use agent_common::limits::{
     EXECS_RING_BYTES, FILE_DIGESTS as FILES, FOLDS as FOLD_COUNT, HIT_COUNTERS, HITS_RING_BYTES,
+    STREAMS as STREAM_COUNT,
 };
 use agent_common::wire::{Config, Counter, ExecRecord, FileDigests, FileKey, Fold, FoldKey, HitKey, NameConfig};
 use aya_ebpf::bindings::{BPF_F_INNER_MAP, BPF_F_MMAPABLE, BPF_F_NO_PREALLOC};
@@ -28,6 +29,11 @@ pub static CONFIG: Array<Config, 1> = Array::new();
 /// The one [`NameConfig`]; written by user space.
 #[btf_map]
 pub static NAME_CONFIG: Array<NameConfig, 1> = Array::new();
+
+/// What the last segment with a listed name came to, by socket cookie: its sequence number, and above it a verdict. A
+/// segment that was dropped is sent again and again, and is one hit all the same.
+#[btf_map]
+pub static STREAMS: LruHashMap<u64, u64, { STREAM_COUNT as usize }> = LruHashMap::new();
 
 /// Counts by [`Counter`]; written here, never reset.
 #[btf_map]

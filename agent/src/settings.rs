@@ -16,7 +16,7 @@ use thiserror::Error;
 
 use crate::intel::source::Source;
 use crate::report::sightings::Sightings;
-use file::DnsFile;
+use file::PortsFile;
 pub use file::{Mode, SettingsFile};
 pub use places::Places;
 
@@ -75,11 +75,15 @@ pub struct Exec {
     pub guard: bool,
 }
 
-/// Names in packets.
+/// The ports at which names are looked for in packets.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Names {
     /// Ports that DNS questions go to.
-    pub dns_ports: Vec<u16>,
+    pub dns: Vec<u16>,
+    /// Ports at which a TLS ClientHello is looked for; none for all.
+    pub tls: Vec<u16>,
+    /// Ports at which HTTP requests are looked for.
+    pub http: Vec<u16>,
 }
 
 /// Bounds of the local log.
@@ -177,7 +181,7 @@ impl Settings {
             .map(|said| said.meaning(&sources, places))
             .transpose()
             .map_err(|message| Error::Meaning { path: places.settings.clone(), message })?;
-        let names = names(said.dns.unwrap_or_default())
+        let names = names(said.dns.unwrap_or_default(), said.tls.unwrap_or_default(), said.http.unwrap_or_default())
             .map_err(|message| Error::Meaning { path: places.settings.clone(), message })?;
         let never = said.never_block.unwrap_or(defaults);
         let exec = said.exec.unwrap_or_default();
@@ -218,8 +222,12 @@ impl Settings {
 /// Ports of one protocol that names are looked for at: the kernel half has room for so many.
 const MOST_PORTS: usize = 8;
 
-fn names(dns: DnsFile) -> Result<Names, String> {
-    Ok(Names { dns_ports: checked_ports("dns.ports", dns.ports, &[53])? })
+fn names(dns: PortsFile, tls: PortsFile, http: PortsFile) -> Result<Names, String> {
+    Ok(Names {
+        dns: checked_ports("dns.ports", dns.ports, &[53])?,
+        tls: checked_ports("tls.ports", tls.ports, &[])?,
+        http: checked_ports("http.ports", http.ports, &[80, 8080])?,
+    })
 }
 
 fn checked_ports(key: &str, said: Option<Vec<u16>>, otherwise: &[u16]) -> Result<Vec<u16>, String> {

@@ -110,6 +110,14 @@ impl Labels {
         ];
     }
 
+    /// Makes all labels look alike to the verifier, see [`Octets::blurred`].
+    #[inline(always)]
+    fn blur<O: Octets + ?Sized>(&mut self, octets: &O) {
+        let [first, second, third, fourth] = self.lanes;
+        self.lanes = [octets.blurred(first), octets.blurred(second), octets.blurred(third), octets.blurred(fourth)];
+        self.text_end = octets.blurred(self.text_end);
+    }
+
     /// Takes the rightmost label: its offset and its length, which is 1..=63.
     #[inline(always)]
     fn pop<O: Octets + ?Sized>(&mut self, octets: &O) -> Option<(u32, u32)> {
@@ -156,7 +164,7 @@ impl MessageWalk {
         if length == 0 || length & KIND == KIND {
             let end = if length == 0 { next } else { next.wrapping_sub(length).wrapping_add(1) };
             if self.after == 0 {
-                self.after = octets.blurred(end);
+                self.after = end;
             }
             if length == 0 {
                 self.arrived = 1;
@@ -169,6 +177,8 @@ impl MessageWalk {
         } else {
             return false;
         }
+        self.labels.blur(octets);
+        self.after = octets.blurred(self.after);
         self.next = octets.blurred(next) & 0xffff;
         true
     }
@@ -220,6 +230,7 @@ impl TextWalk {
             self.labels.push_if(self.next.wrapping_add(index + 1), is_dot.wrapping_neg());
             index += 1;
         }
+        self.labels.blur(octets);
         self.next = octets.blurred(self.next.wrapping_add(8));
         true
     }
@@ -296,8 +307,10 @@ impl NameSearch {
         }
         self.hasher.blur(|bytes| octets.blurred(bytes));
         if let Some(entry) = table::find(image, self.table, self.hasher.key())? {
-            self.found = octets.blurred(u64::from(entry));
+            self.found = u64::from(entry);
         }
+        self.found = octets.blurred(self.found);
+        self.labels.blur(octets);
         Ok(true)
     }
 

@@ -60,4 +60,8 @@ pub struct DomainRecord {
 pub struct NameConfig {
     /// Where DNS questions are looked for.
     pub dns_ports: [u16; NAME_PORTS],
+    /// Where a TLS ClientHello is looked for; none for everywhere.
+    pub tls_ports: [u16; NAME_PORTS],
+    /// Where HTTP requests are looked for.
+    pub http_ports: [u16; NAME_PORTS],
 }

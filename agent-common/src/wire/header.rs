@@ -56,6 +56,10 @@ pub enum Hook {
     Scan = 9,
     /// `cgroup_skb/egress`: a DNS question.
     EgressDns = 20,
+    /// `cgroup_skb/egress`: the server name of a TLS ClientHello.
+    EgressTls = 21,
+    /// `cgroup_skb/egress`: the host of an HTTP request.
+    EgressHttp = 22,
 }
 
 macro_rules! from_integer {
@@ -75,7 +79,7 @@ macro_rules! from_integer {
 
 from_integer!(RecordKind: Network, Exec, Domain);
 from_integer!(Verdict: Passed, Blocked, Killed, Reported, WouldBlock);
-from_integer!(Hook: Connect4, Connect6, Sendmsg4, Sendmsg6, SchedProcessExec, BprmCheck, BprmCheckIma, FanotifyOpenExec, Scan, EgressDns);
+from_integer!(Hook: Connect4, Connect6, Sendmsg4, Sendmsg6, SchedProcessExec, BprmCheck, BprmCheckIma, FanotifyOpenExec, Scan, EgressDns, EgressTls, EgressHttp);
 
 /// The task that acted, as the kernel saw it at that moment.
 #[repr(C)]

@@ -28,6 +28,9 @@ offsets! {
     OFF_CSS_SET_DFL: "`css_set.dfl_cgrp`",
     OFF_CGROUP_KN: "`cgroup.kn`",
     OFF_KN_ID: "`kernfs_node.id`",
+    OFF_SKB_SK: "`sk_buff.sk`",
+    OFF_SOCK_LOCK: "`sock.sk_lock`",
+    OFF_LOCK_OWNED: "`socket_lock_t.owned`",
 }
 
 /// The current task's `task_struct`.
@@ -79,6 +82,16 @@ impl Sender {
     pub fn current() -> Self {
         let task = current();
         if task.follow(&OFF_TASK_MM).is_nowhere() { Self::nobody() } else { Self(task) }
+    }
+
+    /// Who sends a segment of a stream: the current task if it is in a system call on the packet's socket. While one is
+    /// (`lock_sock`), no softirq transmits for that socket (`tcp_v4_rcv`, `tcp_tsq_handler`), so it is who does.
+    #[inline(always)]
+    pub fn of_stream(skb: u64) -> Self {
+        let lock = Address::new(skb).follow(&OFF_SKB_SK).field(&OFF_SOCK_LOCK);
+        let is_known = OFF_SKB_SK.load() != MISSING && OFF_SOCK_LOCK.load() != MISSING;
+        let owned: u32 = lock.value(&OFF_LOCK_OWNED);
+        if is_known && owned != 0 { Self::current() } else { Self::nobody() }
     }
 
     /// Nobody that is known.

@@ -209,7 +209,8 @@ impl Shared {
             Mode::Enforce => KernelMode::Enforce,
             Mode::Monitor => KernelMode::Monitor,
         };
-        let names = NameSettings { dns_ports: read(&self.settings).names.dns_ports.clone() };
+        let names = read(&self.settings).names.clone();
+        let names = NameSettings { dns_ports: names.dns, tls_ports: names.tls, http_ports: names.http };
         let kernel = read(&self.kernel);
         kernel.configure_names(&names)?;
         kernel.configure(&Switches { mode, off_until_boot_ns: 0, send_execs: true })?;

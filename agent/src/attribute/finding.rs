@@ -19,6 +19,8 @@ pub enum Kind {
     Dns,
     /// A TLS ClientHello.
     Tls,
+    /// An HTTP request.
+    Http,
     /// An exec.
     Exec,
 }

@@ -49,7 +49,12 @@ pub fn attribute(observation: &Observation, behind: &Behind<'_>, count: u64) -> 
                 query_type: query_type.map(query_type_name),
                 ..to(*address, *port, *protocol)
             };
-            (Kind::Dns, Some(destination), None)
+            let kind = match event.hook {
+                Hook::EgressTls => Kind::Tls,
+                Hook::EgressHttp => Kind::Http,
+                _ => Kind::Dns,
+            };
+            (kind, Some(destination), None)
         }
         Action::Exec { path, sha256, stamp, .. } => {
             let file = File {
@@ -97,6 +102,8 @@ pub const fn hook_name(hook: Hook) -> &'static str {
         Hook::FanotifyOpenExec => "fanotify_open_exec",
         Hook::Scan => "scan",
         Hook::EgressDns => "cgroup_egress_dns",
+        Hook::EgressTls => "cgroup_egress_tls",
+        Hook::EgressHttp => "cgroup_egress_http",
     }
 }
 

@@ -73,7 +73,7 @@ fn log_level() -> u8 {
 /// A global of the kernel half, then `(structure, member, bytes to add)`: the first member that the kernel has is taken.
 type Field = (&'static str, &'static [(&'static str, &'static str, u64)]);
 
-const FIELDS: [Field; 39] = [
+const FIELDS: [Field; 42] = [
     ("OFF_TASK_LEADER", &[("task_struct", "group_leader", 0)]),
     ("OFF_TASK_START", &[("task_struct", "start_boottime", 0), ("task_struct", "real_start_time", 0)]),
     ("OFF_TASK_PARENT", &[("task_struct", "real_parent", 0)]),
@@ -91,6 +91,9 @@ const FIELDS: [Field; 39] = [
     ("OFF_CSS_SET_DFL", &[("css_set", "dfl_cgrp", 0)]),
     ("OFF_CGROUP_KN", &[("cgroup", "kn", 0)]),
     ("OFF_KN_ID", &[("kernfs_node", "id", 0)]),
+    ("OFF_SKB_SK", &[("sk_buff", "sk", 0)]),
+    ("OFF_SOCK_LOCK", &[("sock", "sk_lock", 0)]),
+    ("OFF_LOCK_OWNED", &[("socket_lock_t", "owned", 0)]),
     ("OFF_BPRM_FILE", &[("linux_binprm", "file", 0)]),
     ("OFF_BPRM_FILENAME", &[("linux_binprm", "filename", 0)]),
     ("OFF_FILE_INODE", &[("file", "f_inode", 0)]),
@@ -117,7 +120,7 @@ const FIELDS: [Field; 39] = [
 ];
 
 /// Fields whose absence costs information, not judgement.
-const OPTIONAL: [&str; 17] = [
+const OPTIONAL: [&str; 20] = [
     "OFF_TASK_LEADER",
     "OFF_TASK_START",
     "OFF_TASK_PARENT",
@@ -135,6 +138,9 @@ const OPTIONAL: [&str; 17] = [
     "OFF_CSS_SET_DFL",
     "OFF_CGROUP_KN",
     "OFF_KN_ID",
+    "OFF_SKB_SK",
+    "OFF_SOCK_LOCK",
+    "OFF_LOCK_OWNED",
 ];
 
 /// Offsets of this kernel's fields.

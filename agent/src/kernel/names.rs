@@ -17,21 +17,25 @@ use super::{Error, HookState, Kernel, Report};
 pub(super) const EGRESS: u32 = 1;
 
 /// All hooks that judge names.
-pub const NAME_HOOKS: [Hook; 1] = [Hook::EgressDns];
+pub const NAME_HOOKS: [Hook; 3] = [Hook::EgressDns, Hook::EgressTls, Hook::EgressHttp];
 
 /// A program, its attach type, and the hooks whose names it goes by in records.
-const PROGRAMS: [(&str, u32, &[Hook]); 1] = [("name_egress", EGRESS, &[Hook::EgressDns])];
+const PROGRAMS: [(&str, u32, &[Hook]); 1] = [("name_egress", EGRESS, &NAME_HOOKS)];
 
 /// Where names are looked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NameSettings {
     /// Ports that DNS questions go to, at most [`NAME_PORTS`].
     pub dns_ports: Vec<u16>,
+    /// Ports at which a TLS ClientHello is looked for; none for all.
+    pub tls_ports: Vec<u16>,
+    /// Ports at which HTTP requests are looked for.
+    pub http_ports: Vec<u16>,
 }
 
 impl Default for NameSettings {
     fn default() -> Self {
-        Self { dns_ports: vec![53] }
+        Self { dns_ports: vec![53], tls_ports: Vec::new(), http_ports: vec![80, 8080] }
     }
 }
 
@@ -49,7 +53,11 @@ impl Kernel {
     /// # Errors
     /// When the map cannot be written.
     pub fn configure_names(&self, settings: &NameSettings) -> Result<(), Error> {
-        let config = NameConfig { dns_ports: ports(&settings.dns_ports) };
+        let config = NameConfig {
+            dns_ports: ports(&settings.dns_ports),
+            tls_ports: ports(&settings.tls_ports),
+            http_ports: ports(&settings.http_ports),
+        };
         let set = self.name_config.set(&0, &config);
         set.map_err(|source| Error::Bpf { what: "map NAME_CONFIG".to_owned(), source })
     }

@@ -1,6 +1,6 @@
 //! Finding → OCSF 1.6 Detection Finding with the security_control and osint profiles.
 //!
-//! The evidence is what a Network Activity or Process Activity event would hold; `related_events` says which of the two.
+//! The evidence is what a Network Activity or Process Activity event would hold; `related_events` says which; of a question a DNS Activity.
 
 use std::net::IpAddr;
 
@@ -15,6 +15,7 @@ use crate::intel::Tlp;
 const VERSION: &str = "1.6.0";
 const DETECTION_FINDING: u32 = 2004;
 const NETWORK_ACTIVITY: u32 = 4001;
+const DNS_ACTIVITY: u32 = 4003;
 const PROCESS_ACTIVITY: u32 = 1007;
 /// `activity_id` of a finding: Create, Update.
 const CREATE: u32 = 1;
@@ -114,9 +115,10 @@ fn event(finding: &Finding) -> (&'static str, u32) {
     let is_denied = matches!(finding.verdict, Verdict::Blocked | Verdict::Killed);
     match finding.kind {
         Kind::Exec => ("Process Activity: Launch", type_uid(PROCESS_ACTIVITY, 1)),
+        Kind::Dns => ("DNS Activity: Query", type_uid(DNS_ACTIVITY, 1)),
         _ if is_denied => ("Network Activity: Refuse", type_uid(NETWORK_ACTIVITY, 5)),
         Kind::Connect | Kind::Accept => ("Network Activity: Open", type_uid(NETWORK_ACTIVITY, 1)),
-        Kind::Send | Kind::Dns | Kind::Tls => ("Network Activity: Traffic", type_uid(NETWORK_ACTIVITY, 6)),
+        Kind::Send | Kind::Tls | Kind::Http => ("Network Activity: Traffic", type_uid(NETWORK_ACTIVITY, 6)),
     }
 }
 
@@ -127,6 +129,7 @@ fn title(finding: &Finding) -> String {
         Kind::Accept => "Connection from",
         Kind::Dns => "Lookup of",
         Kind::Tls => "TLS to",
+        Kind::Http => "HTTP to",
         Kind::Exec => "Execution of",
     };
     let outcome = match finding.verdict {
@@ -165,7 +168,8 @@ fn evidence(finding: &Finding) -> Value {
         "actor": {"process": process, "user": user(&finding.process)},
         endpoint: remote,
         "connection_info": connection,
-        "query": (finding.kind == Kind::Dns).then(|| json!({"hostname": finding.destination.as_ref().and_then(|d| d.domain.clone())})),
+        "query": (finding.kind == Kind::Dns).then(|| json!({"hostname": finding.destination.as_ref().and_then(|d| d.domain.clone()),
+                   "type": finding.destination.as_ref().and_then(|d| d.query_type.clone())})),
         "container": {"uid": finding.process.container},
     })
 }

@@ -43,7 +43,11 @@ pub struct SettingsFile {
     /// `[exec]`.
     pub exec: Option<ExecFile>,
     /// `[dns]`.
-    pub dns: Option<DnsFile>,
+    pub dns: Option<PortsFile>,
+    /// `[tls]`.
+    pub tls: Option<PortsFile>,
+    /// `[http]`.
+    pub http: Option<PortsFile>,
     /// `[journal]`.
     pub journal: Option<JournalFile>,
     /// `[sightings]`.
@@ -88,11 +92,11 @@ pub struct ExecFile {
     pub guard: Option<bool>,
 }
 
-/// `[dns]`.
+/// `[dns]`, `[tls]` and `[http]`: where names are looked for in packets.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct DnsFile {
-    /// Ports that questions go to, at most 8; 53 unless said otherwise.
+pub struct PortsFile {
+    /// At most 8. Unless said otherwise 53 for DNS, all for TLS, and 80 and 8080 for HTTP.
     pub ports: Option<Vec<u16>>,
 }
 
@@ -157,9 +161,10 @@ impl SettingsFile {
             lay(&mut under.guard, over.guard);
             lay(&mut under.hooks, over.hooks);
         }
-        if let Some(over) = later.dns {
-            let under = self.dns.get_or_insert_default();
-            lay(&mut under.ports, over.ports);
+        for (under, over) in [(&mut self.dns, later.dns), (&mut self.tls, later.tls), (&mut self.http, later.http)] {
+            if let Some(over) = over {
+                lay(&mut under.get_or_insert_default().ports, over.ports);
+            }
         }
         if let Some(over) = later.sightings {
             self.sightings.get_or_insert_default().merge(over);

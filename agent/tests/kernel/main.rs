@@ -9,4 +9,5 @@ mod lifecycle;
 mod names;
 mod network;
 mod sandbox;
+mod streams;
 mod verdicts;

@@ -12,10 +12,10 @@ use agent_common::wire::{Counter, Mode};
 
 use crate::sandbox::{Rules, Running, Sandbox, destination, kernel_version};
 
-const A: u16 = 1;
+pub const A: u16 = 1;
 const AAAA: u16 = 28;
 
-fn domain(name: &str) -> Observable {
+pub fn domain(name: &str) -> Observable {
     Observable::Domain(name.into())
 }
 
@@ -26,7 +26,7 @@ fn wire(name: &str) -> Vec<u8> {
 }
 
 /// A query with these questions and an EDNS option record (RFC 6891).
-fn query(questions: &[(&str, u16)]) -> Vec<u8> {
+pub fn query(questions: &[(&str, u16)]) -> Vec<u8> {
     let count = u8::try_from(questions.len()).unwrap();
     let mut message = vec![0x12, 0x34, 1, 0, 0, count, 0, 0, 0, 0, 0, 1];
     for (name, kind) in questions {
@@ -64,7 +64,7 @@ impl Resolver {
 }
 
 /// Whether names are judged in this kernel: from 5.17 on they must be, before that the report must say why not.
-fn judges(test: &str, running: &Running) -> bool {
+pub fn judges(test: &str, running: &Running) -> bool {
     if kernel_version() >= (5, 17) {
         assert!(running.report.is_attached(Hook::EgressDns), "{:?}", running.report);
         return true;
@@ -78,11 +78,11 @@ fn judges(test: &str, running: &Running) -> bool {
 
 /// Names are looked for at the port of this resolver.
 fn listen(running: &Running, resolver: &Resolver) {
-    let settings = NameSettings { dns_ports: vec![9, resolver.address().port()] };
+    let settings = NameSettings { dns_ports: vec![9, resolver.address().port()], ..NameSettings::default() };
     running.kernel.configure_names(&settings).unwrap();
 }
 
-fn asked(event: &Event) -> (&str, Option<u16>) {
+pub fn asked(event: &Event) -> (&str, Option<u16>) {
     let Did::Name { name, query_type, .. } = &event.action else { panic!("{event:?}") };
     (name, *query_type)
 }

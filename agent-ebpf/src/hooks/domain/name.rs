@@ -3,7 +3,7 @@
 
 use core::ffi::c_void;
 
-use agent_common::image::{self, Damaged, Labels, MessageWalk, NameSearch};
+use agent_common::image::{self, Damaged, Labels, MessageWalk, NameSearch, TextWalk};
 use aya_ebpf::helpers::generated::bpf_loop;
 
 use super::packet::Packet;
@@ -42,6 +42,34 @@ pub fn read_message(packet: &Packet, at: u32, labels: &mut Labels) -> u32 {
         Ok((read, after)) => {
             *labels = read;
             after
+        }
+        Err(image::Unreadable) => UNREAD,
+    }
+}
+
+/// A name as text on its way through a loop.
+struct TextJob {
+    packet: Packet,
+    walk: TextWalk,
+}
+
+extern "C" fn walk_text(_index: u64, job: *mut TextJob) -> i64 {
+    // SAFETY: `read_text` passes its own `TextJob`, which outlives the loop.
+    let job = unsafe { &mut *job };
+    if job.walk.step(&job.packet) { GO_ON } else { STOP }
+}
+
+/// Reads the labels of a name as text; as [`read_message`].
+#[inline(never)]
+pub fn read_text(packet: &Packet, at: u32, length: u32, labels: &mut Labels) -> u32 {
+    let Ok(walk) = TextWalk::new(packet, at, length) else { return UNREAD };
+    let mut job = TextJob { packet: *packet, walk };
+    // SAFETY: as above.
+    unsafe { bpf_loop(TextWalk::STEPS, walk_text as *mut c_void, (&raw mut job).cast(), 0) };
+    match job.walk.finish() {
+        Ok(read) => {
+            *labels = read;
+            at.wrapping_add(length)
         }
         Err(image::Unreadable) => UNREAD,
     }

@@ -14,6 +14,7 @@ const IPV4: u32 = 0x0800_u16.to_be() as u32;
 const IPV6: u32 = 0x86dd_u16.to_be() as u32;
 pub const AF_INET: u16 = 2;
 pub const AF_INET6: u16 = 10;
+pub const TCP: u16 = 6;
 pub const UDP: u16 = 17;
 pub const UDP_LITE: u16 = 136;
 /// Extension headers that are looked past (RFC 8200 §4.1 has six).
@@ -113,7 +114,7 @@ impl Octets for Packet {
                 "{0} ^= {1}",
                 "{0} ^= {1}",
                 inout(reg) blurred,
-                in(reg) u64::from(self.length),
+                in(reg) u64::from(self.length) << 32 | u64::from(self.length),
                 options(pure, nomem, nostack, preserves_flags)
             )
         };
@@ -130,6 +131,8 @@ pub struct Flow {
     pub port: u16,
     pub family: u16,
     pub protocol: u16,
+    /// Sequence number of a segment.
+    pub sequence: u32,
     /// Offset of the transport header.
     pub transport: u32,
 }
@@ -140,6 +143,12 @@ pub fn read_flow(packet: &Packet, flow: &mut Flow) -> bool {
     match Flow::read(packet) {
         Some(read) => {
             *flow = read;
+            // IPv4 and IPv6 look alike from here on.
+            flow.high = packet.blurred(read.high);
+            flow.low = packet.blurred(read.low);
+            flow.family = packet.blurred(read.family.into()) as u16;
+            flow.protocol = packet.blurred(read.protocol.into()) as u16;
+            flow.transport = packet.blurred(read.transport.into()) as u32;
             true
         }
         None => false,
@@ -171,6 +180,7 @@ impl Flow {
             high: 0,
             low: mapped((third as u32).swap_bytes()),
             port: 0,
+            sequence: 0,
             family: AF_INET,
             protocol: (second >> 8 & 0xff) as u16,
             transport: (first as u32 & 0xf) << 2,
@@ -203,6 +213,7 @@ impl Flow {
             high: high.swap_bytes(),
             low: low.swap_bytes(),
             port: 0,
+            sequence: 0,
             family: AF_INET6,
             protocol: next as u16,
             transport: at as u32,
