@@ -254,9 +254,9 @@ pub const fn lower_case(word: u64) -> u64 {
 }
 
 /// A search for the longest suffix of a name that is listed, step by step, as [`MessageWalk`].
-#[derive(Clone, Copy, Debug)]
-pub struct NameSearch {
-    labels: Labels,
+#[derive(Debug)]
+pub struct NameSearch<'a> {
+    labels: &'a mut Labels,
     table: Table,
     hasher: NameHasher,
     found: u64,
@@ -265,12 +265,12 @@ pub struct NameSearch {
     depth: u32,
 }
 
-impl NameSearch {
+impl<'a> NameSearch<'a> {
     const NOTHING: u64 = u32::MAX as u64;
 
-    /// Starts with the top-level domain. Where no domain is listed at all there are no steps.
+    /// Starts with the top-level domain, and takes the labels as it goes. Where no domain is listed at all there are no steps.
     #[inline(always)]
-    pub fn new<B: Blocks + ?Sized>(image: &B, labels: Labels) -> Result<Self, Damaged> {
+    pub fn new<B: Blocks + ?Sized>(image: &B, labels: &'a mut Labels) -> Result<Self, Damaged> {
         let header = read(image, HEADER)?;
         let generation = generation_of(header)?;
         let hasher = NameHasher::domain(key_seed(header));
@@ -326,9 +326,9 @@ impl NameSearch {
 pub fn find_name<B: Blocks + ?Sized, O: Octets + ?Sized>(
     image: &B,
     octets: &O,
-    labels: Labels,
+    mut labels: Labels,
 ) -> Result<Option<Found>, Damaged> {
-    let mut search = NameSearch::new(image, labels)?;
+    let mut search = NameSearch::new(image, &mut labels)?;
     for _ in 0..search.steps() {
         if !search.step(image, octets)? {
             break;

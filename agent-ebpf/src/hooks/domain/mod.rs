@@ -203,7 +203,7 @@ fn judge(mut packet: Packet) -> i32 {
             count(Counter::NamesUnread);
             return PASS;
         }
-        let entry = name::find(&packet, generation, &labels);
+        let entry = name::find(&packet, generation, &mut labels);
         if entry != NOTHING {
             if is_message {
                 name.length = after.wrapping_sub(name.at);

@@ -76,14 +76,14 @@ pub fn read_text(packet: &Packet, at: u32, length: u32, labels: &mut Labels) -> 
 }
 
 /// A search on its way through a loop.
-struct Search {
+struct Search<'a> {
     packet: Packet,
     generation: Generation,
-    search: NameSearch,
+    search: NameSearch<'a>,
     is_damaged: u64,
 }
 
-extern "C" fn look_up(_index: u64, search: *mut Search) -> i64 {
+extern "C" fn look_up(_index: u64, search: *mut Search<'_>) -> i64 {
     // SAFETY: `find` passes its own `Search`, which outlives the loop.
     let search = unsafe { &mut *search };
     match search.search.step(&search.generation, &search.packet) {
@@ -98,8 +98,8 @@ extern "C" fn look_up(_index: u64, search: *mut Search) -> i64 {
 
 /// The entry of the longest suffix that is listed, or [`NOTHING`].
 #[inline(never)]
-pub fn find(packet: &Packet, generation: Generation, labels: &Labels) -> u32 {
-    let Ok(search) = NameSearch::new(&generation, *labels) else {
+pub fn find(packet: &Packet, generation: Generation, labels: &mut Labels) -> u32 {
+    let Ok(search) = NameSearch::new(&generation, labels) else {
         damaged();
         return NOTHING;
     };

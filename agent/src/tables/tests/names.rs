@@ -139,7 +139,7 @@ fn a_domain_stands_for_itself_and_all_below_it_and_nothing_beside_it() {
 fn the_longest_names_are_looked_up_to_the_depth_that_can_be_listed() {
     let depth = DOMAIN_DEPTH as usize;
     let deepest = vec!["x"; depth].join(".");
-    let tables = tables(rules(&[deepest.clone()]), Vec::new());
+    let tables = tables(rules(std::slice::from_ref(&deepest)), Vec::new());
     for labels in [depth, depth + 1, 126, 127] {
         let asked = vec!["x"; labels].join(".");
         assert_eq!(by_question(&tables, &asked, 12, None), Some(deepest.clone()), "{labels} labels");
