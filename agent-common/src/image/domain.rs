@@ -24,8 +24,8 @@ pub trait Octets {
     /// Puts `count` octets, 1..=63, from `at` on into zeroed `words`, little-endian; whether they are all there.
     fn label(&self, at: u32, count: u32, words: &mut [u64; LABEL_WORDS]) -> bool;
 
-    /// The same number, of which the kernel's verifier knows nothing: for what a loop carries from step to step, so that
-    /// the steps look alike to it.
+    /// The same number, of which the kernel's verifier knows nothing: for what a loop starts with and carries from step to
+    /// step, so that the steps look alike to it. Before Linux 6.7 it looks at the first only, and takes out what that does not reach.
     #[inline(always)]
     fn blurred(&self, number: u64) -> u64 {
         number
@@ -66,7 +66,7 @@ impl Labels {
     /// The labels of the name at `at` of a DNS message, and the offset of what follows the name. Pointers are followed,
     /// wherever they lead (RFC 1035 §4.1.4).
     pub fn of_message<O: Octets + ?Sized>(octets: &O, at: u32) -> Result<(Self, u32), Unreadable> {
-        let mut walk = MessageWalk::new(at);
+        let mut walk = MessageWalk::new(octets, at);
         for _ in 0..MessageWalk::STEPS {
             if !walk.step(octets) {
                 break;
@@ -152,8 +152,10 @@ impl MessageWalk {
     /// Starts at an offset of the message.
     #[inline(always)]
     #[must_use]
-    pub const fn new(at: u32) -> Self {
-        Self { labels: Labels::NONE, next: at as u64, after: 0, arrived: 0 }
+    pub fn new<O: Octets + ?Sized>(octets: &O, at: u32) -> Self {
+        let mut labels = Labels::NONE;
+        labels.blur(octets);
+        Self { labels, next: octets.blurred(at.into()), after: octets.blurred(0), arrived: octets.blurred(0) }
     }
 
     /// Goes past one label or pointer; whether to go on.
@@ -211,7 +213,8 @@ impl TextWalk {
         let end = at.wrapping_add(length).wrapping_sub(u32::from(last == u64::from(b'.')));
         let mut labels = Labels { text_end: u64::from(end), ..Labels::NONE };
         labels.push(u64::from(at));
-        Ok(Self { labels, next: u64::from(at) })
+        labels.blur(octets);
+        Ok(Self { labels, next: octets.blurred(at.into()) })
     }
 
     /// Goes past eight octets; whether to go on.
@@ -270,7 +273,11 @@ impl<'a> NameSearch<'a> {
 
     /// Starts with the top-level domain, and takes the labels as it goes. Where no domain is listed at all there are no steps.
     #[inline(always)]
-    pub fn new<B: Blocks + ?Sized>(image: &B, labels: &'a mut Labels) -> Result<Self, Damaged> {
+    pub fn new<B, O>(image: &B, octets: &O, labels: &'a mut Labels) -> Result<Self, Damaged>
+    where
+        B: Blocks + ?Sized,
+        O: Octets + ?Sized,
+    {
         let header = read(image, HEADER)?;
         let generation = generation_of(header)?;
         let hasher = NameHasher::domain(key_seed(header));
@@ -279,7 +286,7 @@ impl<'a> NameSearch<'a> {
         let table = Table::unpack([spaces[word & 7], spaces[(word + 1) & 7]]);
         let depth = layout::low(spaces[layout::DOMAIN_LABELS]);
         let depth = if depth < DOMAIN_DEPTH { depth } else { DOMAIN_DEPTH };
-        Ok(Self { labels, table, hasher, found: Self::NOTHING, generation, depth })
+        Ok(Self { labels, table, hasher, found: octets.blurred(Self::NOTHING), generation, depth })
     }
 
     /// How many steps there are.
@@ -328,7 +335,7 @@ pub fn find_name<B: Blocks + ?Sized, O: Octets + ?Sized>(
     octets: &O,
     mut labels: Labels,
 ) -> Result<Option<Found>, Damaged> {
-    let mut search = NameSearch::new(image, &mut labels)?;
+    let mut search = NameSearch::new(image, octets, &mut labels)?;
     for _ in 0..search.steps() {
         if !search.step(image, octets)? {
             break;

@@ -46,6 +46,9 @@ impl HelloWalk {
         if let Some((at, end)) = Self::extensions(octets) {
             (walk.at, walk.end, walk.unread) = (at, end, 0);
         }
+        for field in [&mut walk.name_at, &mut walk.name_length, &mut walk.encrypted, &mut walk.unread] {
+            *field = octets.blurred(*field);
+        }
         Some(walk)
     }
 

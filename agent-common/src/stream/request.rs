@@ -48,7 +48,9 @@ impl RequestWalk {
         if method ^ lower_case(method) != 0x20_2020 {
             return None;
         }
-        Some(Self { length: u64::from(length), at: 0, window: 0, field: 0, start: 0, end: 0, over: 0 })
+        let zero = || octets.blurred(0);
+        let (at, window, field) = (zero(), zero(), zero());
+        Some(Self { length: length.into(), at, window, field, start: zero(), end: zero(), over: zero() })
     }
 
     /// Takes a word, or an octet of the value; whether to go on.

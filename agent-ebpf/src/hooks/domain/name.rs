@@ -3,7 +3,7 @@
 
 use core::ffi::c_void;
 
-use agent_common::image::{self, Damaged, Labels, MessageWalk, NameSearch, TextWalk};
+use agent_common::image::{self, Damaged, Labels, MessageWalk, NameSearch, Octets, TextWalk};
 use aya_ebpf::helpers::generated::bpf_loop;
 
 use super::packet::Packet;
@@ -35,7 +35,7 @@ extern "C" fn walk_message(_index: u64, job: *mut Job) -> i64 {
 // verifier: a frame of its own, as all that is not inlined here, for 512 bytes of stack hold no more.
 #[inline(never)]
 pub fn read_message(packet: &Packet, at: u32, labels: &mut Labels) -> u32 {
-    let mut job = Job { packet: *packet, walk: MessageWalk::new(at) };
+    let mut job = Job { packet: *packet, walk: MessageWalk::new(packet, at) };
     // SAFETY: the callback has the signature that the helper documents, and its context outlives the loop.
     unsafe { bpf_loop(MessageWalk::STEPS, walk_message as *mut c_void, (&raw mut job).cast(), 0) };
     match job.walk.finish() {
@@ -99,11 +99,11 @@ extern "C" fn look_up(_index: u64, search: *mut Search<'_>) -> i64 {
 /// The entry of the longest suffix that is listed, or [`NOTHING`].
 #[inline(never)]
 pub fn find(packet: &Packet, generation: Generation, labels: &mut Labels) -> u32 {
-    let Ok(search) = NameSearch::new(&generation, labels) else {
+    let Ok(search) = NameSearch::new(&generation, packet, labels) else {
         damaged();
         return NOTHING;
     };
-    let mut search = Search { packet: *packet, generation, search, is_damaged: 0 };
+    let mut search = Search { packet: *packet, generation, search, is_damaged: packet.blurred(0) };
     // SAFETY: as above.
     unsafe { bpf_loop(search.search.steps(), look_up as *mut c_void, (&raw mut search).cast(), 0) };
     if search.is_damaged != 0 {
