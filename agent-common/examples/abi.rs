@@ -4,8 +4,8 @@
 
 use agent_common::image::{Action, Block, CHAIN_MAX, DigestKind, Space, layout, table};
 use agent_common::wire::{
-    Behaviour, Config, Counter, ExecRecord, FileDigests, FileKey, FileStamp, Fold, FoldKey, Header, HitKey, Hook, Mode,
-    NetworkRecord, Process, RecordKind, SocketMemory, Verdict,
+    Behaviour, Config, Counter, DomainRecord, ExecRecord, FileDigests, FileKey, FileStamp, Fold, FoldKey, Header,
+    HitKey, Hook, Mode, NameConfig, NameForm, NetworkRecord, Process, RecordKind, SocketMemory, Verdict,
 };
 use agent_common::{ABI_VERSION, limits};
 
@@ -56,6 +56,10 @@ fn constants() {
         limits::HIT_COUNTERS,
         limits::FOLDS,
         limits::FILE_DIGESTS,
+        limits::DOMAIN_DEPTH,
+        limits::STREAMS,
+        limits::NAME_LEN,
+        limits::NAME_PORTS,
         Header::NO_ENTRY,
         ExecRecord::DIGEST,
         ExecRecord::PATH_CUT,
@@ -123,6 +127,14 @@ fn records() {
             header: Header, file: FileKey, stamp: FileStamp, sha256: [u8; 32], flags: u32, path_len: u16, args_len: u16,
             path: [u8; limits::PATH_LEN], args: [u8; limits::ARGS_LEN],
         }
+        DomainRecord {
+            header: Header, address: [u8; 16], port: u16, family: u16, protocol: u16, query_type: u16, form: u8,
+            reserved: [u8; 5], name_len: u16, name: [u8; limits::NAME_LEN],
+        }
+        NameConfig {
+            dns_ports: [u16; limits::NAME_PORTS], tls_ports: [u16; limits::NAME_PORTS],
+            http_ports: [u16; limits::NAME_PORTS],
+        }
         HitKey { generation: u32, entry: u32 }
         FoldKey {
             start_boot_ns: u64, destination: u64, generation: u32, entry: u32, pid: u32, port: u16, hook: u8, verdict: u8,
@@ -134,15 +146,16 @@ fn records() {
 fn values() {
     values! {
         Mode { Monitor, Enforce }
-        RecordKind { Network, Exec }
+        RecordKind { Network, Exec, Domain }
+        NameForm { Labels, Text }
         Behaviour { SourceRoute, RawSocket }
         Verdict { Passed, Blocked, Killed, Reported, WouldBlock }
         Hook {
-            Connect4, Connect6, Sendmsg4, Sendmsg6, SchedProcessExec, BprmCheck, BprmCheckIma, FanotifyOpenExec, Scan, Setsockopt, Egress, SockCreate, SocketConnect, SocketSendmsg, SocketCreate, Ingress, LiveFlow, MmapFile,
+            Connect4, Connect6, Sendmsg4, Sendmsg6, SchedProcessExec, BprmCheck, BprmCheckIma, FanotifyOpenExec, Scan, Setsockopt, Egress, SockCreate, SocketConnect, SocketSendmsg, SocketCreate, Ingress, LiveFlow, EgressDns, EgressTls, EgressHttp, MmapFile,
         }
         Counter {
             NetworkJudged, ExecJudged, Blocked, Reported, NoImage, HitRingFull, ExecRingFull, HitCounterFull, FoldsFull,
-            DigestUnknown, KillFailed, ImageDamaged,
+            DigestUnknown, KillFailed, ImageDamaged, NamesJudged, NamesUnread, NamesEncrypted,
         }
         Action { Allow, Report, Block }
         DigestKind { Md5, Sha1, Sha256 }

@@ -10,6 +10,7 @@
 pub mod canon;
 pub mod image;
 pub mod limits;
+pub mod stream;
 pub mod wire;
 
 /// The version of everything in this crate that is visible across the kernel boundary: wire records, image layout and

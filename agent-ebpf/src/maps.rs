@@ -6,8 +6,9 @@ use core::ptr::{from_ref, null, null_mut};
 use agent_common::image::Block;
 use agent_common::limits::{
     EXECS_RING_BYTES, FILE_DIGESTS as FILES, FOLDS as FOLD_COUNT, HIT_COUNTERS, HITS_RING_BYTES,
+    STREAMS as STREAM_COUNT,
 };
-use agent_common::wire::{Config, Counter, ExecRecord, FileDigests, FileKey, Fold, FoldKey, HitKey, SocketMemory};
+use agent_common::wire::{Config, Counter, ExecRecord, FileDigests, FileKey, Fold, FoldKey, HitKey, NameConfig, SocketMemory};
 use aya_ebpf::bindings::bpf_map_type::BPF_MAP_TYPE_SK_STORAGE;
 use aya_ebpf::bindings::{
     BPF_F_CLONE, BPF_F_INNER_MAP, BPF_F_MMAPABLE, BPF_F_NO_PREALLOC, BPF_SK_STORAGE_GET_F_CREATE,
@@ -31,6 +32,15 @@ pub static GENERATIONS: ArrayOfMaps<Image, 1> = ArrayOfMaps::new();
 /// The one [`Config`]; written by user space.
 #[btf_map]
 pub static CONFIG: Array<Config, 1> = Array::new();
+
+/// The one [`NameConfig`]; written by user space.
+#[btf_map]
+pub static NAME_CONFIG: Array<NameConfig, 1> = Array::new();
+
+/// What the last segment with a listed name came to, by socket cookie: its sequence number, and above it a verdict. A
+/// segment that was dropped is sent again and again, and is one hit all the same.
+#[btf_map]
+pub static STREAMS: LruHashMap<u64, u64, { STREAM_COUNT as usize }> = LruHashMap::new();
 
 /// Counts by [`Counter`]; written here, never reset.
 #[btf_map]

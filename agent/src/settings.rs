@@ -17,6 +17,7 @@ use thiserror::Error;
 
 use crate::intel::source::Source;
 use crate::report::sightings::Sightings;
+use file::PortsFile;
 pub use file::{Mode, SettingsFile};
 pub use network::Network;
 pub use places::Places;
@@ -34,6 +35,8 @@ pub struct Settings {
     pub exec: Exec,
     /// Sockets, besides where they go.
     pub network: Network,
+    /// Names in packets.
+    pub names: Names,
     /// The local log.
     pub journal: Journal,
     /// What is told to others; `None` unless somebody is named.
@@ -74,6 +77,17 @@ pub struct Exec {
     pub hooks: bool,
     /// Whether the fanotify fallback may be used where the kernel allows no LSM program.
     pub guard: bool,
+}
+
+/// The ports at which names are looked for in packets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Names {
+    /// Ports that DNS questions go to.
+    pub dns: Vec<u16>,
+    /// Ports at which a TLS ClientHello is looked for; none for all.
+    pub tls: Vec<u16>,
+    /// Ports at which HTTP requests are looked for.
+    pub http: Vec<u16>,
 }
 
 /// Bounds of the local log.
@@ -171,6 +185,8 @@ impl Settings {
             .map(|said| said.meaning(&sources, places))
             .transpose()
             .map_err(|message| Error::Meaning { path: places.settings.clone(), message })?;
+        let names = names(said.dns.unwrap_or_default(), said.tls.unwrap_or_default(), said.http.unwrap_or_default())
+            .map_err(|message| Error::Meaning { path: places.settings.clone(), message })?;
         let never = said.never_block.unwrap_or(defaults);
         let exec = said.exec.unwrap_or_default();
         let journal = said.journal.unwrap_or_default();
@@ -194,6 +210,7 @@ impl Settings {
                 guard: exec.guard.unwrap_or(true),
             },
             network: said.network.unwrap_or_default().into(),
+            names,
             journal: Journal {
                 total_bytes,
                 segment_bytes: journal.segment_bytes.unwrap_or(total_bytes / 8).max(1 << 20),
@@ -205,6 +222,25 @@ impl Settings {
             log: said.log.unwrap_or_else(|| "info".to_owned()),
         })
     }
+}
+
+/// Ports of one protocol that names are looked for at: the kernel half has room for so many.
+const MOST_PORTS: usize = 8;
+
+fn names(dns: PortsFile, tls: PortsFile, http: PortsFile) -> Result<Names, String> {
+    Ok(Names {
+        dns: checked_ports("dns.ports", dns.ports, &[53])?,
+        tls: checked_ports("tls.ports", tls.ports, &[])?,
+        http: checked_ports("http.ports", http.ports, &[80, 8080])?,
+    })
+}
+
+fn checked_ports(key: &str, said: Option<Vec<u16>>, otherwise: &[u16]) -> Result<Vec<u16>, String> {
+    let ports = said.unwrap_or_else(|| otherwise.to_vec());
+    if ports.len() > MOST_PORTS || ports.contains(&0) {
+        return Err(format!("{key}: at most {MOST_PORTS} ports, each from 1 to 65535"));
+    }
+    Ok(ports)
 }
 
 /// The main file, if there is one, and the drop-ins in lexical order.

@@ -114,6 +114,13 @@ impl NameHasher {
         }
     }
 
+    /// Passes how many bytes were taken through `same`, which returns the same number, so that the kernel's verifier does
+    /// not know it and every length looks alike to it.
+    #[inline(always)]
+    pub fn blur(&mut self, same: impl Fn(u64) -> u64) {
+        self.0.blur(same);
+    }
+
     /// The key of what was taken; of a domain's suffix after each label.
     #[inline(always)]
     #[must_use]

@@ -16,6 +16,7 @@
 //! [`Damaged`] error or a wrong entry, never a crash. `now` is wall-clock time in whole seconds since the epoch.
 
 mod class;
+mod domain;
 mod ipv4;
 mod ipv6;
 mod key;
@@ -23,6 +24,7 @@ pub mod layout;
 mod siphash;
 pub mod table;
 
+pub use domain::{LABEL_WORDS, Labels, MessageWalk, NameSearch, Octets, TextWalk, Unreadable, find_name, lower_case};
 pub use key::{DigestKind, NameHasher, Seed, digest_tag, endpoint_tag, ipv6_tag};
 pub use layout::Space;
 pub use siphash::SipHasher13;
@@ -263,20 +265,6 @@ pub fn path<B: Blocks + ?Sized>(image: &B, key: u64, now: u32) -> Result<Option<
 pub fn by_tag<B: Blocks + ?Sized>(image: &B, space: Space, tag: u64, now: u32) -> Result<Option<Hit>, Damaged> {
     let header = read(image, HEADER)?;
     keyed(image, header, space, tag, now)
-}
-
-/// Finds one suffix of a domain name by the key that a [`NameHasher::domain`] has after each label, top-level domain
-/// first. The longest suffix found decides, by [`resolve`].
-#[inline(always)]
-pub fn find_domain<B: Blocks + ?Sized>(image: &B, key: u64) -> Result<Option<u32>, Damaged> {
-    let header = read(image, HEADER)?;
-    if layout::has(header, Space::Domain) { find_keyed(image, Space::Domain, key) } else { Ok(None) }
-}
-
-/// Most labels of any domain in the image: longer suffixes need not be looked up.
-#[inline(always)]
-pub fn domain_labels<B: Blocks + ?Sized>(image: &B) -> Result<u32, Damaged> {
-    Ok(layout::low(read(image, SPACES_HEADER + 1)?[layout::DOMAIN_LABELS]))
 }
 
 /// What an entry that was found comes to at `now`.

@@ -34,6 +34,12 @@ impl SipHasher13 {
         self.bytes = self.bytes.wrapping_add(8);
     }
 
+    /// Passes how many bytes were taken through `same`, which returns the same number.
+    #[inline(always)]
+    pub fn blur(&mut self, same: impl Fn(u64) -> u64) {
+        self.bytes = same(self.bytes);
+    }
+
     /// The hash of what was taken; more can be taken afterwards.
     #[inline(always)]
     #[must_use]

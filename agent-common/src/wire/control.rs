@@ -67,11 +67,17 @@ pub enum Counter {
     KillFailed = 10,
     /// The image was damaged: a block out of range.
     ImageDamaged = 11,
+    /// Names of packets looked up.
+    NamesJudged = 12,
+    /// Packets in which a name was to be looked for and could not be read.
+    NamesUnread = 13,
+    /// TLS ClientHellos that hide the name that counts (Encrypted Client Hello).
+    NamesEncrypted = 14,
 }
 
 impl Counter {
     /// How many there are.
-    pub const COUNT: u32 = 12;
+    pub const COUNT: u32 = 15;
     /// All of them with their names as `cordon status` prints them.
     pub const ALL: [(Self, &'static str); Self::COUNT as usize] = [
         (Self::NetworkJudged, "network_judged"),
@@ -86,5 +92,8 @@ impl Counter {
         (Self::DigestUnknown, "digest_unknown"),
         (Self::KillFailed, "kill_failed"),
         (Self::ImageDamaged, "image_damaged"),
+        (Self::NamesJudged, "names_judged"),
+        (Self::NamesUnread, "names_unread"),
+        (Self::NamesEncrypted, "names_encrypted"),
     ];
 }

@@ -12,6 +12,8 @@ pub enum RecordKind {
     Network = 1,
     /// A [`crate::wire::ExecRecord`].
     Exec = 2,
+    /// A [`crate::wire::DomainRecord`].
+    Domain = 3,
 }
 
 /// What the kernel did about a hit.
@@ -68,6 +70,12 @@ pub enum Hook {
     Ingress = 16,
     /// Found open when a generation arrived.
     LiveFlow = 17,
+    /// `cgroup_skb/egress`: a DNS question.
+    EgressDns = 20,
+    /// `cgroup_skb/egress`: the server name of a TLS ClientHello.
+    EgressTls = 21,
+    /// `cgroup_skb/egress`: the host of an HTTP request.
+    EgressHttp = 22,
     /// `lsm.s/mmap_file`: mapped as code without an exec.
     MmapFile = 30,
 }
@@ -87,11 +95,11 @@ macro_rules! from_integer {
     };
 }
 
-from_integer!(RecordKind: Network, Exec);
+from_integer!(RecordKind: Network, Exec, Domain);
 from_integer!(Verdict: Passed, Blocked, Killed, Reported, WouldBlock);
 from_integer!(
     Hook: Connect4, Connect6, Sendmsg4, Sendmsg6, SchedProcessExec, BprmCheck, BprmCheckIma, FanotifyOpenExec, Scan, Setsockopt,
-    Egress, SockCreate, SocketConnect, SocketSendmsg, SocketCreate, Ingress, LiveFlow, MmapFile
+    Egress, SockCreate, SocketConnect, SocketSendmsg, SocketCreate, Ingress, LiveFlow, EgressDns, EgressTls, EgressHttp, MmapFile
 );
 
 /// The task that acted, as the kernel saw it at that moment.

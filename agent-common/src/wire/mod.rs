@@ -5,6 +5,7 @@
 //! undefined behaviour.
 
 mod control;
+mod domain;
 mod exec;
 mod file;
 mod header;
@@ -13,6 +14,7 @@ mod network;
 mod socket;
 
 pub use control::{Config, Counter, Mode};
+pub use domain::{DomainRecord, NameConfig, NameForm};
 pub use exec::ExecRecord;
 pub use file::{FileDigests, FileKey, FileStamp};
 pub use header::{Behaviour, Header, Hook, Process, RecordKind, Verdict};

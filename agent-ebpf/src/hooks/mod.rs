@@ -1,5 +1,6 @@
 //! One file per hook family: read → look up → decide → count → emit → return.
 
+mod domain;
 mod destination;
 mod egress;
 mod exec;

@@ -2,6 +2,7 @@
 
 use agent_common::limits::COMM_LEN;
 use agent_common::wire::Process;
+use aya_ebpf::Global;
 use aya_ebpf::helpers::generated::{
     bpf_get_current_cgroup_id, bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_get_current_task,
     bpf_get_current_uid_gid,
@@ -19,6 +20,18 @@ offsets! {
     OFF_MM_ARG_START: "`mm_struct.arg_start`",
     OFF_MM_ARG_END: "`mm_struct.arg_end`",
     OFF_MM_EXE_FILE: "`mm_struct.exe_file`",
+    OFF_TASK_PID: "`task_struct.pid`",
+    OFF_TASK_COMM: "`task_struct.comm`",
+    OFF_TASK_CRED: "`task_struct.cred`",
+    OFF_CRED_UID: "`cred.uid`",
+    OFF_CRED_GID: "`cred.gid`",
+    OFF_TASK_CGROUPS: "`task_struct.cgroups`",
+    OFF_CSS_SET_DFL: "`css_set.dfl_cgrp`",
+    OFF_CGROUP_KN: "`cgroup.kn`",
+    OFF_KN_ID: "`kernfs_node.id`",
+    OFF_SKB_SK: "`sk_buff.sk`",
+    OFF_SOCK_LOCK: "`sock.sk_lock`",
+    OFF_LOCK_OWNED: "`socket_lock_t.owned`",
 }
 
 /// The current task's `task_struct`.
@@ -63,6 +76,68 @@ pub fn process() -> Process {
         gid: (users >> 32) as u32,
         loginuid,
         comm,
+    }
+}
+
+/// A process that sends a packet, for a program that may not call the helpers that the others ask, as in cgroup_skb.
+#[derive(Clone, Copy)]
+pub struct Sender(Address);
+
+impl Sender {
+    /// The current task; nobody where that is the kernel's own.
+    #[inline(always)]
+    pub fn current() -> Self {
+        let task = current();
+        if task.follow(&OFF_TASK_MM).is_nowhere() { Self::nobody() } else { Self(task) }
+    }
+
+    /// Who sends a segment of a stream: the current task if it is in a system call on the packet's socket. While one is
+    /// (`lock_sock`), no softirq transmits for that socket (`tcp_v4_rcv`, `tcp_tsq_handler`), so it is who does.
+    #[inline(always)]
+    pub fn of_stream(skb: u64) -> Self {
+        let lock = Address::new(skb).follow(&OFF_SKB_SK).field(&OFF_SOCK_LOCK);
+        let is_known = OFF_SKB_SK.load() != MISSING && OFF_SOCK_LOCK.load() != MISSING;
+        let owned: u32 = lock.value(&OFF_LOCK_OWNED);
+        if is_known && owned != 0 { Self::current() } else { Self::nobody() }
+    }
+
+    /// Nobody that is known.
+    #[inline(always)]
+    pub fn nobody() -> Self {
+        Self(Address::new(0))
+    }
+
+    /// As [`key`]; zeros for nobody.
+    #[inline(always)]
+    pub fn key(self) -> (u64, u32) {
+        (self.0.follow(&OFF_TASK_LEADER).value(&OFF_TASK_START), self.0.value(&OFF_TASK_TGID))
+    }
+
+    /// As [`process`], field by field into a record.
+    ///
+    /// # Safety
+    /// `to` is memory for a [`Process`].
+    #[inline(always)]
+    pub unsafe fn write(self, to: *mut Process) {
+        let task = self.0;
+        let cred = task.follow(&OFF_TASK_CRED);
+        let cgroup = task.follow(&OFF_TASK_CGROUPS).follow(&OFF_CSS_SET_DFL).follow(&OFF_CGROUP_KN);
+        let (start_boot_ns, pid) = self.key();
+        let is_unknown = |offset: &Global<u64>| task.is_nowhere() || offset.load() == MISSING;
+        // SAFETY: the caller's promise; each field is written once.
+        unsafe {
+            (&raw mut (*to).start_boot_ns).write(start_boot_ns);
+            (&raw mut (*to).cgroup_id).write(cgroup.value(&OFF_KN_ID));
+            (&raw mut (*to).pid).write(pid);
+            (&raw mut (*to).tid).write(task.value(&OFF_TASK_PID));
+            (&raw mut (*to).ppid).write(task.follow(&OFF_TASK_PARENT).value(&OFF_TASK_TGID));
+            let (uid, gid) = (cred.value(&OFF_CRED_UID), cred.value(&OFF_CRED_GID));
+            (&raw mut (*to).uid).write(if is_unknown(&OFF_CRED_UID) { u32::MAX } else { uid });
+            (&raw mut (*to).gid).write(if is_unknown(&OFF_CRED_GID) { u32::MAX } else { gid });
+            let loginuid = task.value(&OFF_TASK_LOGINUID);
+            (&raw mut (*to).loginuid).write(if is_unknown(&OFF_TASK_LOGINUID) { u32::MAX } else { loginuid });
+            (&raw mut (*to).comm).write(task.value(&OFF_TASK_COMM));
+        }
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use agent_common::wire::Counter;
+use agent_common::wire::{Counter, Hook};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use tokio::sync::{Notify, oneshot};
@@ -309,12 +309,15 @@ async fn explain(shared: &Shared, text: &str) -> Answer {
         .flat_map(|matched| std::iter::once(matched.primary()).chain(matched.others()))
         .cloned()
         .collect();
-    let is_seen = !matches!(value, Observable::Domain(_) | Observable::Url(_) | Observable::FileName(_));
+    let is_seen = match value {
+        Observable::Domain(_) => read(&shared.report).is_attached(Hook::EgressDns),
+        _ => !matches!(value, Observable::Url(_) | Observable::FileName(_)),
+    };
     let listed: Vec<Ruled> = if behind.is_empty() { shared.listed(&live, &value) } else { behind };
     let (outcome, why) = match (hit.map(|hit| hit.action), mode) {
         (Some(agent_common::image::Action::Allow), _) => ("passed", "it is never blocked".to_owned()),
         (Some(_), _) if !is_seen => {
-            ("passed", format!("it is listed, but no hook of this version sees a {}", value.type_name()))
+            ("passed", format!("it is listed, but no hook sees a {} here; `cordon doctor` says why", value.type_name()))
         }
         (Some(agent_common::image::Action::Report), _) => {
             ("reported", "its source or its type asks for a report".to_owned())

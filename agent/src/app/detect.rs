@@ -179,6 +179,7 @@ fn fold_key(event: &Event) -> Option<FoldKey> {
         Action::Network { address, port, local_port, .. } => {
             (if *local_port == 0 { *port } else { *local_port }, FoldKey::destination(halves(*address)))
         }
+        Action::Name { address, port, .. } => (*port, FoldKey::destination(halves(*address))),
         Action::Socket { .. } | Action::Exec { .. } => (0, 0),
     };
     Some(FoldKey {
@@ -220,6 +221,13 @@ fn event_of(key: &FoldKey, fold: &Fold) -> Option<Event> {
             local_port: if hook == Hook::Ingress { key.port } else { 0 },
             protocol: 0,
             socket_type: 0,
+        },
+        Hook::EgressDns | Hook::EgressTls | Hook::EgressHttp => Action::Name {
+            name: String::new(),
+            query_type: None,
+            address: std::net::Ipv6Addr::UNSPECIFIED.into(),
+            port: key.port,
+            protocol: 0,
         },
         Hook::SockCreate | Hook::SocketCreate => Action::Socket { family: 0, protocol: 0, socket_type: 0 },
         Hook::SchedProcessExec

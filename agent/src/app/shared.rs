@@ -19,13 +19,15 @@ use super::intake::Intake;
 use super::operator::Operator;
 use super::own_files::OwnFiles;
 use super::share::Told;
-use crate::attribute::Behind;
+use crate::attribute::{Behind, hook_name};
 use crate::event::{Action, Event};
 use crate::health::{Fault, Health};
 use crate::host::DigestCache;
 use crate::intel::packed::HeldSkips;
 use crate::intel::{Observable, Skips};
-use crate::kernel::{self, DigestKinds, Kernel, MappedImage, Report, SocketRules, Switches};
+use crate::kernel::{
+    self, DigestKinds, HookState, Kernel, MappedImage, NAME_HOOKS, NameSettings, Report, SocketRules, Switches,
+};
 use crate::policy::Ruled;
 use crate::settings::network::Rule;
 use crate::settings::{Mode, Places, Settings};
@@ -132,10 +134,11 @@ impl Shared {
         let renewed = tokio::task::spawn_blocking(move || {
             let mut intake = shared.intake.blocking_lock();
             intake.read(Timestamp::now(), wanted);
-            let published = shared.publish(&mut intake);
+            let generation = shared.publish(&mut intake)?;
             drop(intake);
             kernel::give_back_small();
-            published
+            shared.follow_names()?;
+            anyhow::Ok(generation)
         });
         match renewed.await? {
             Ok(generation) => {
@@ -244,6 +247,27 @@ impl Shared {
         }
     }
 
+    /// Attaches the hooks that judge names, or removes them, as the live generation asks for. At the start there are no hooks
+    /// yet, and attaching them all comes next.
+    fn follow_names(&self) -> anyhow::Result<()> {
+        let mut report = write(&self.report);
+        if report.hooks.is_empty() {
+            return Ok(());
+        }
+        write(&self.kernel).follow_names(&mut report)?;
+        for hook in NAME_HOOKS {
+            match report.state(hook) {
+                Some(HookState::Unavailable { why }) => {
+                    self.health.raise(Fault::HookMissing, hook_name(hook), why.clone());
+                }
+                _ => {
+                    self.health.clear(Fault::HookMissing, hook_name(hook));
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// The live generation.
     pub fn live(&self) -> Option<Arc<Live>> {
         read(&self.generations).front().cloned()
@@ -276,7 +300,11 @@ impl Shared {
             source_routes: action(settings.network.source_routes),
             raw_sockets: action(settings.network.raw_sockets),
         };
-        read(&self.kernel).configure(&Switches { mode, off_until_boot_ns: 0, send_execs: true, sockets })?;
+        let names = settings.names.clone();
+        let names = NameSettings { dns_ports: names.dns, tls_ports: names.tls, http_ports: names.http };
+        let kernel = read(&self.kernel);
+        kernel.configure_names(&names)?;
+        kernel.configure(&Switches { mode, off_until_boot_ns: 0, send_execs: true, sockets })?;
         Ok(())
     }
 
@@ -347,6 +375,7 @@ fn observable_of(action: &Action) -> Option<Observable> {
             IpAddr::V6(address) => Observable::Ipv6(address),
         }),
         Action::Socket { .. } => None,
+        Action::Name { name, .. } => crate::intel::normalise::domain(name).ok(),
         Action::Exec { sha256, .. } => sha256.map(Observable::Sha256),
     }
 }

@@ -47,6 +47,19 @@ pub fn attribute(observation: &Observation, behind: &Behind<'_>, count: u64) -> 
             (kind, Some(to(*address, *port, *protocol)), None)
         }
         Action::Socket { .. } => (Kind::Socket, None, None),
+        Action::Name { name, query_type, address, port, protocol } => {
+            let destination = Destination {
+                domain: (!name.is_empty()).then(|| name.clone()),
+                query_type: query_type.map(query_type_name),
+                ..to(*address, *port, *protocol)
+            };
+            let kind = match event.hook {
+                Hook::EgressTls => Kind::Tls,
+                Hook::EgressHttp => Kind::Http,
+                _ => Kind::Dns,
+            };
+            (kind, Some(destination), None)
+        }
         Action::Exec { path, sha256, stamp, .. } => {
             let file = File {
                 path: (!path.is_empty()).then(|| path.clone()),
@@ -112,6 +125,9 @@ pub const fn hook_name(hook: Hook) -> &'static str {
         Hook::SocketCreate => "lsm_socket_create",
         Hook::Ingress => "cgroup_ingress",
         Hook::LiveFlow => "live_flow",
+        Hook::EgressDns => "cgroup_egress_dns",
+        Hook::EgressTls => "cgroup_egress_tls",
+        Hook::EgressHttp => "cgroup_egress_http",
     }
 }
 
@@ -210,7 +226,27 @@ fn to(ip: IpAddr, port: u16, protocol: u16) -> Destination {
         262 => "mptcp".to_owned(),
         other => other.to_string(),
     };
-    Destination { ip, port, protocol, domain: None }
+    Destination { ip, port, protocol, domain: None, query_type: None }
+}
+
+/// As the IANA registry of DNS resource record types has it, or as RFC 3597 §5 writes an unknown one.
+fn query_type_name(number: u16) -> String {
+    let known = match number {
+        1 => "A",
+        2 => "NS",
+        5 => "CNAME",
+        6 => "SOA",
+        12 => "PTR",
+        15 => "MX",
+        16 => "TXT",
+        28 => "AAAA",
+        33 => "SRV",
+        64 => "SVCB",
+        65 => "HTTPS",
+        255 => "ANY",
+        _ => return format!("TYPE{number}"),
+    };
+    known.to_owned()
 }
 
 fn hexadecimal(bytes: &[u8]) -> String {

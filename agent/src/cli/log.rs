@@ -55,7 +55,7 @@ pub struct Args {
     /// blocked, killed, reported, would_block; several with commas
     #[arg(long, value_delimiter = ',', value_parser = parse_name::<Verdict>)]
     pub verdict: Vec<Verdict>,
-    /// connect, send, accept, dns, tls, socket, exec; several with commas
+    /// connect, send, accept, dns, tls, http, socket, exec; several with commas
     #[arg(long, value_delimiter = ',', value_parser = parse_name::<Kind>)]
     pub kind: Vec<Kind>,
     /// Process id

@@ -2,10 +2,13 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 
-use agent_common::limits::{ARGS_LEN, PATH_LEN};
-use agent_common::wire::{ExecRecord, Header, Hook, NetworkRecord, Process, RecordKind, Verdict};
+use agent_common::limits::{ARGS_LEN, NAME_LEN, PATH_LEN};
+use agent_common::wire::{
+    DomainRecord, ExecRecord, Header, Hook, NameForm, NetworkRecord, Process, RecordKind, Verdict,
+};
 use zerocopy::FromBytes;
 
+use super::name;
 use super::{Action, Event, Match, ProcessKey, Task};
 
 /// Why a record made no sense.
@@ -62,6 +65,34 @@ fn task(process: &Process) -> Task {
     }
 }
 
+fn address(octets: [u8; 16], family: u16) -> Result<IpAddr, DecodeError> {
+    let address = Ipv6Addr::from(octets);
+    match (family, address.to_ipv4_mapped()) {
+        // An IPv4 call has its address in the mapped form; an IPv6 call that named a mapped address keeps it.
+        (2, Some(ipv4)) => Ok(IpAddr::V4(ipv4)),
+        (2, None) => Err(DecodeError::Unknown { field: "IPv4 address's prefix", value: 0 }),
+        (10, _) => Ok(IpAddr::V6(address)),
+        (family, _) => Err(DecodeError::Unknown { field: "address family", value: family.into() }),
+    }
+}
+
+fn domain(bytes: &[u8]) -> Result<Action, DecodeError> {
+    let record: DomainRecord = prefix(bytes)?;
+    let written = part::<NAME_LEN>(&record.name, record.name_len, "name_len")?;
+    let name = match NameForm::from_u8(record.form) {
+        Some(NameForm::Labels) => name::presented(written),
+        Some(NameForm::Text) => text(written),
+        None => return Err(DecodeError::Unknown { field: "form of a name", value: record.form.into() }),
+    };
+    Ok(Action::Name {
+        name,
+        query_type: (record.query_type != 0).then_some(record.query_type),
+        address: address(record.address, record.family)?,
+        port: record.port,
+        protocol: record.protocol,
+    })
+}
+
 fn network(bytes: &[u8]) -> Result<Action, DecodeError> {
     let record: NetworkRecord = prefix(bytes)?;
     let has_none = match Hook::from_u8(record.header.hook) {
@@ -74,14 +105,7 @@ fn network(bytes: &[u8]) -> Result<Action, DecodeError> {
         let NetworkRecord { family, protocol, socket_type, .. } = record;
         return Ok(Action::Socket { family, protocol, socket_type });
     }
-    let address = Ipv6Addr::from(record.address);
-    let address = match (record.family, address.to_ipv4_mapped()) {
-        // An IPv4 call has its address in the mapped form; an IPv6 call that named a mapped address keeps it.
-        (2, Some(ipv4)) => IpAddr::V4(ipv4),
-        (2, None) => return Err(DecodeError::Unknown { field: "IPv4 address's prefix", value: 0 }),
-        (10, _) => IpAddr::V6(address),
-        (family, _) => return Err(DecodeError::Unknown { field: "address family", value: family.into() }),
-    };
+    let address = address(record.address, record.family)?;
     let NetworkRecord { port, local_port, protocol, socket_type, .. } = record;
     Ok(Action::Network { address, port, local_port, protocol, socket_type })
 }
@@ -137,6 +161,7 @@ pub fn decode(bytes: &[u8]) -> Result<Event, DecodeError> {
     let action = match kind {
         RecordKind::Network => network(bytes)?,
         RecordKind::Exec => exec(bytes)?,
+        RecordKind::Domain => domain(bytes)?,
     };
     let matched =
         (header.entry != Header::NO_ENTRY).then_some(Match { generation: header.generation, entry: header.entry });

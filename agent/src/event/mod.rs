@@ -1,6 +1,7 @@
 //! Bytes → [`Event`]: total, never panics.
 
 mod decode;
+mod name;
 
 use std::net::IpAddr;
 
@@ -78,6 +79,19 @@ pub enum Action {
         protocol: u16,
         /// `SOCK_*`.
         socket_type: u16,
+    },
+    /// A packet that names a host: a question for it, or the begin of a conversation with it.
+    Name {
+        /// As it was written, a DNS name in the presentation form of RFC 1035 §5.1; empty when not known.
+        name: String,
+        /// Type of a DNS question (RFC 1035 §3.2.2).
+        query_type: Option<u16>,
+        /// Where the packet goes.
+        address: IpAddr,
+        /// Destination port.
+        port: u16,
+        /// IP protocol number.
+        protocol: u16,
     },
     /// A program was executed.
     Exec {

@@ -65,6 +65,14 @@ impl Report {
         self.hooks.iter().find(|(name, _)| *name == hook).map(|(_, state)| state)
     }
 
+    /// Says how one hook fares now.
+    pub(super) fn set(&mut self, hook: Hook, state: HookState) {
+        match self.hooks.iter_mut().find(|(name, _)| *name == hook) {
+            Some((_, known)) => *known = state,
+            None => self.hooks.push((hook, state)),
+        }
+    }
+
     /// Whether a hook decides.
     #[must_use]
     pub fn is_attached(&self, hook: Hook) -> bool {
@@ -142,11 +150,7 @@ impl Kernel {
     pub fn attach(&mut self) -> Result<Report, Error> {
         let layout = pin::prepare(&self.options.pin_dir)?;
         let mut report = Report { missing_fields: self.offsets.missing.clone(), ..Report::default() };
-        let cgroup = File::open(&self.options.cgroup).map_err(|source| Error::Path {
-            what: "cannot open the cgroup",
-            path: self.options.cgroup.clone(),
-            source,
-        })?;
+        let cgroup = self.open_cgroup()?;
         for (name, attach_type, hook) in CGROUP_HOOKS {
             let started = Instant::now();
             let state = self.attach_cgroup(&layout.links.join(name), &cgroup, name, attach_type)?;
@@ -154,12 +158,38 @@ impl Kernel {
             self.note_cost(name, hook, started, &mut report);
         }
         self.attach_layers(&layout, &cgroup, &mut report)?;
+        self.attach_names(&layout, &cgroup, &mut report)?;
         self.attach_exec_hooks(&layout, &mut report)?;
         for version in pin::other_versions(&self.options.pin_dir) {
             pin::remove_version(&version)?;
         }
         self.remember_links();
         Ok(report)
+    }
+
+    pub(super) fn open_cgroup(&self) -> Result<File, Error> {
+        let path = &self.options.cgroup;
+        File::open(path).map_err(|source| Error::Path { what: "cannot open the cgroup", path: path.clone(), source })
+    }
+
+    /// Loads a cgroup program, once.
+    fn load_cgroup(&mut self, name: &'static str) -> Result<Result<OwnedFd, ProgramError>, Error> {
+        let program = match self.ebpf.program_mut(name) {
+            Some(Program::CgroupSockAddr(program)) => {
+                if program.fd().is_err() { program.load() } else { Ok(()) }.and_then(|()| program.fd())
+            }
+            Some(Program::CgroupSockopt(program)) => {
+                if program.fd().is_err() { program.load() } else { Ok(()) }.and_then(|()| program.fd())
+            }
+            Some(Program::CgroupSock(program)) => {
+                if program.fd().is_err() { program.load() } else { Ok(()) }.and_then(|()| program.fd())
+            }
+            Some(Program::CgroupSkb(program)) => {
+                if program.fd().is_err() { program.load() } else { Ok(()) }.and_then(|()| program.fd())
+            }
+            _ => return Err(Error::Missing { kind: "program", name }),
+        };
+        Ok(program.and_then(|program| Ok(program.as_fd().try_clone_to_owned()?)))
     }
 
     pub(super) fn attach_cgroup(
@@ -169,14 +199,7 @@ impl Kernel {
         name: &'static str,
         attach_type: u32,
     ) -> Result<HookState, Error> {
-        let descriptor = match self.ebpf.program_mut(name) {
-            Some(Program::CgroupSockAddr(program)) => program.load().and_then(|()| Ok(program.fd()?.try_clone()?)),
-            Some(Program::CgroupSockopt(program)) => program.load().and_then(|()| Ok(program.fd()?.try_clone()?)),
-            Some(Program::CgroupSock(program)) => program.load().and_then(|()| Ok(program.fd()?.try_clone()?)),
-            Some(Program::CgroupSkb(program)) => program.load().and_then(|()| Ok(program.fd()?.try_clone()?)),
-            _ => return Err(Error::Missing { kind: "program", name }),
-        };
-        let descriptor = match descriptor {
+        let descriptor = match self.load_cgroup(name)? {
             Ok(descriptor) => descriptor,
             Err(error) => return Ok(HookState::Unavailable { why: reason(&error) }),
         };

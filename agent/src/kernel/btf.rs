@@ -18,6 +18,8 @@ pub(super) struct Structures<'a> {
     /// Offset of each type's record; index is the type id less 1.
     types: Vec<usize>,
     by_name: HashMap<&'a [u8], usize>,
+    /// The type id that each typedef stands for.
+    typedefs: HashMap<&'a [u8], u32>,
 }
 
 fn u32_at(bytes: &[u8], offset: usize) -> Option<u32> {
@@ -57,13 +59,19 @@ impl<'a> Structures<'a> {
         };
         let strings = part(string_offset, string_length).ok_or_else(short)?;
         let end = part(type_offset, type_length).map(|_| header + type_offset + type_length).ok_or_else(short)?;
-        let mut found = Self { bytes, strings, types: Vec::new(), by_name: HashMap::new() };
+        let mut found = Self { bytes, strings, types: Vec::new(), by_name: HashMap::new(), typedefs: HashMap::new() };
         let mut at = header + type_offset;
         while at < end {
             let info = u32_at(bytes, at + 4).ok_or_else(short)?;
             let (kind, count) = (info >> 24 & 0x1f, (info & 0xffff) as usize);
             let after = trailing(kind, count)
                 .ok_or_else(|| format!("type {} is of kind {kind}, which is not known", found.types.len() + 1))?;
+            // A structure without a name, as `socket_lock_t` is one, goes by that of its typedef.
+            if kind == TYPEDEF {
+                let name = found.name(u32_at(bytes, at).ok_or_else(short)?);
+                let target = u32_at(bytes, at + 8).ok_or_else(short)?;
+                found.typedefs.entry(name).or_insert(target);
+            }
             if kind == KIND_STRUCT {
                 let name = found.name(u32_at(bytes, at).ok_or_else(short)?);
                 if !name.is_empty() {
@@ -90,10 +98,14 @@ impl<'a> Structures<'a> {
         u32::try_from(self.types.iter().position(is_wanted)? + 1).ok()
     }
 
-    /// Byte offset of `member` in `structure`, looked for in anonymous members too; `None` when there is none, or when
+    /// Byte offset of `member` in `structure`, or in what a typedef of that name stands for; looked for in anonymous members too; `None` when there is none, or when
     /// it is a bit field.
     pub(super) fn offset(&self, structure: &str, member: &str) -> Option<u64> {
-        let at = *self.by_name.get(structure.as_bytes())?;
+        let by_typedef = || {
+            let target = self.typedefs.get(structure.as_bytes())?.checked_sub(1)?;
+            self.types.get(target as usize)
+        };
+        let at = *self.by_name.get(structure.as_bytes()).or_else(by_typedef)?;
         let bits = self.member(at, member.as_bytes(), 0)?;
         (bits % 8 == 0).then_some(u64::from(bits / 8))
     }

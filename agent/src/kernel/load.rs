@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use agent_common::image::Action;
-use agent_common::wire::{Config, Counter, FileDigests, FileKey, FileStamp, Fold, FoldKey, HitKey, Mode};
+use agent_common::wire::{Config, Counter, FileDigests, FileKey, FileStamp, Fold, FoldKey, HitKey, Mode, NameConfig};
 use aya::maps::{Map, MapData, PerCpuArray};
 use aya::{Ebpf, EbpfLoader};
 use aya_log::EbpfLogger;
@@ -33,8 +33,18 @@ pub(super) const VMLINUX: &str = "/sys/kernel/btf/vmlinux";
 const MISSING: u64 = u64::MAX;
 
 /// Maps that outlive the daemon. `AYA_LOGS` and `.rodata` belong to one load.
-const PINNED: [&str; 9] =
-    ["GENERATIONS", "CONFIG", "COUNTERS", "HIT_COUNTS", "FOLDS", "FILE_DIGESTS", "SOCKETS", "HITS", "EXECS"];
+const PINNED: [&str; 10] = [
+    "GENERATIONS",
+    "CONFIG",
+    "NAME_CONFIG",
+    "COUNTERS",
+    "HIT_COUNTS",
+    "FOLDS",
+    "FILE_DIGESTS",
+    "SOCKETS",
+    "HITS",
+    "EXECS",
+];
 
 /// Which form of `lsm/bprm_check_security` to try; the next one down is tried when it does not load or attach.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -79,7 +89,7 @@ fn log_level() -> u8 {
 /// A global of the kernel half, then `(structure, member, bytes to add)`: the first member that the kernel has is taken.
 pub(super) type Field = (&'static str, &'static [(&'static str, &'static str, u64)]);
 
-const FIELDS: [Field; 31] = [
+const FIELDS: [Field; 43] = [
     ("OFF_TASK_LEADER", &[("task_struct", "group_leader", 0)]),
     ("OFF_TASK_START", &[("task_struct", "start_boottime", 0), ("task_struct", "real_start_time", 0)]),
     ("OFF_TASK_PARENT", &[("task_struct", "real_parent", 0)]),
@@ -89,6 +99,18 @@ const FIELDS: [Field; 31] = [
     ("OFF_MM_ARG_START", &[("mm_struct", "arg_start", 0)]),
     ("OFF_MM_ARG_END", &[("mm_struct", "arg_end", 0)]),
     ("OFF_MM_EXE_FILE", &[("mm_struct", "exe_file", 0)]),
+    ("OFF_TASK_PID", &[("task_struct", "pid", 0)]),
+    ("OFF_TASK_COMM", &[("task_struct", "comm", 0)]),
+    ("OFF_TASK_CRED", &[("task_struct", "cred", 0)]),
+    ("OFF_CRED_UID", &[("cred", "uid", 0)]),
+    ("OFF_CRED_GID", &[("cred", "gid", 0)]),
+    ("OFF_TASK_CGROUPS", &[("task_struct", "cgroups", 0)]),
+    ("OFF_CSS_SET_DFL", &[("css_set", "dfl_cgrp", 0)]),
+    ("OFF_CGROUP_KN", &[("cgroup", "kn", 0)]),
+    ("OFF_KN_ID", &[("kernfs_node", "id", 0)]),
+    ("OFF_SKB_SK", &[("sk_buff", "sk", 0)]),
+    ("OFF_SOCK_LOCK", &[("sock", "sk_lock", 0)]),
+    ("OFF_LOCK_OWNED", &[("socket_lock_t", "owned", 0)]),
     ("OFF_BPRM_FILE", &[("linux_binprm", "file", 0)]),
     ("OFF_BPRM_FILENAME", &[("linux_binprm", "filename", 0)]),
     ("OFF_FILE_INODE", &[("file", "f_inode", 0)]),
@@ -115,7 +137,7 @@ const FIELDS: [Field; 31] = [
 ];
 
 /// Fields whose absence costs information, not judgement.
-const OPTIONAL: [&str; 8] = [
+const OPTIONAL: [&str; 20] = [
     "OFF_TASK_LEADER",
     "OFF_TASK_START",
     "OFF_TASK_PARENT",
@@ -124,6 +146,18 @@ const OPTIONAL: [&str; 8] = [
     "OFF_TASK_MM",
     "OFF_MM_ARG_START",
     "OFF_MM_ARG_END",
+    "OFF_TASK_PID",
+    "OFF_TASK_COMM",
+    "OFF_TASK_CRED",
+    "OFF_CRED_UID",
+    "OFF_CRED_GID",
+    "OFF_TASK_CGROUPS",
+    "OFF_CSS_SET_DFL",
+    "OFF_CGROUP_KN",
+    "OFF_KN_ID",
+    "OFF_SKB_SK",
+    "OFF_SOCK_LOCK",
+    "OFF_LOCK_OWNED",
 ];
 
 /// Offsets of this kernel's fields.
@@ -136,12 +170,13 @@ pub(super) struct Offsets {
     pub(super) fatal_for_exec: Vec<String>,
     /// Those without which LSM programs cannot tell what a socket does.
     pub(super) missing_for_sockets: Vec<String>,
-    /// Whether the kernel has the loops that the exec programs are written with.
+    /// Whether the kernel has the loops that the programs for execs and names are written with.
     pub(super) has_loops: bool,
 }
 
-/// Why exec programs do not load where there are no loops.
-pub(super) const NO_LOOPS: &str = "this kernel has no bpf_loop, which exec programs need and Linux has since 5.17";
+/// Why programs that go through paths or names do not load where there are no loops.
+pub(super) const NO_LOOPS: &str =
+    "this kernel has no bpf_loop, without which neither paths nor names are read and which Linux has since 5.17";
 
 impl Offsets {
     pub(super) fn read(structures: &Structures<'_>) -> Self {
@@ -193,6 +228,7 @@ pub struct Kernel {
     written: Mutex<Option<Config>>,
     /// The links as this agent last left them.
     pub(super) links: Mutex<BTreeMap<String, Link>>,
+    pub(super) name_config: Table<u32, NameConfig>,
     pub(super) generations: Generations,
     folds: Folds,
     pub(super) hit_counts: Table<HitKey, u64>,
@@ -273,6 +309,7 @@ impl Kernel {
             config: table(&ebpf, "CONFIG")?,
             written: Mutex::default(),
             links: Mutex::default(),
+            name_config: table(&ebpf, "NAME_CONFIG")?,
             generations: Generations::new(table(&ebpf, "GENERATIONS")?),
             folds: Folds::open(table(&ebpf, "FOLDS")?, &maps)?,
             hit_counts: table(&ebpf, "HIT_COUNTS")?,

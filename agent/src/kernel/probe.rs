@@ -83,6 +83,8 @@ pub struct Facts {
     pub network: [Attempt; 4],
     /// `cgroup/setsockopt`, `cgroup/sock_create`, `cgroup_skb/egress`, `cgroup_skb/ingress`.
     pub layers: [Attempt; 4],
+    /// `cgroup_skb/egress` may read packets and the current task, in loops.
+    pub names: Attempt,
     /// `tp_btf/sched_process_exec` loads and attaches.
     pub exec_tracing: Attempt,
     /// A program there may call `bpf_send_signal`.
@@ -135,6 +137,7 @@ pub fn probe() -> Facts {
         image_maps: image_maps(),
         network: NETWORK_HOOKS.map(program::network),
         layers: program::layers(),
+        names: exec(|_| program::names()),
         exec_tracing: exec(program::exec_tracing),
         send_signal: exec(program::send_signal),
         lsm: exec(program::lsm),

@@ -84,12 +84,25 @@ fn add_network(finding: &Finding, document: &mut Value) {
                    "address": destination.domain.clone().unwrap_or_else(|| destination.ip.to_string())}),
         );
         members.insert(
+            "dns".to_owned(),
+            match finding.kind {
+                Kind::Dns => json!({"type": "query",
+                    "question": {"name": destination.domain, "type": destination.query_type}}),
+                _ => Value::Null,
+            },
+        );
+        members.insert(
             "network".to_owned(),
             json!({
                 "transport": destination.protocol,
                 "type": match destination.ip { IpAddr::V4(_) => "ipv4", IpAddr::V6(_) => "ipv6" },
                 "direction": if is_inbound { "ingress" } else { "egress" },
-                "protocol": match finding.kind { Kind::Dns => Some("dns"), Kind::Tls => Some("tls"), _ => None },
+                "protocol": match finding.kind {
+                    Kind::Dns => Some("dns"),
+                    Kind::Tls => Some("tls"),
+                    Kind::Http => Some("http"),
+                    _ => None,
+                },
             }),
         );
     }
@@ -160,7 +173,8 @@ fn enrichment(finding: &Finding, indicator: &IndicatorRef) -> Value {
             ("file.path", finding.file.as_ref().and_then(|file| file.path.clone()))
         }
         Kind::Exec => ("file.hash.sha256", finding.file.as_ref().and_then(|file| file.sha256.clone())),
-        Kind::Dns | Kind::Tls => {
+        Kind::Dns => ("dns.question.name", finding.destination.as_ref().and_then(|d| d.domain.clone())),
+        Kind::Tls | Kind::Http => {
             ("destination.domain", finding.destination.as_ref().and_then(|destination| destination.domain.clone()))
         }
         Kind::Accept => ("source.ip", finding.destination.as_ref().map(|destination| destination.ip.to_string())),

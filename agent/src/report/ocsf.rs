@@ -1,6 +1,6 @@
 //! Finding → OCSF 1.6 Detection Finding with the security_control and osint profiles.
 //!
-//! The evidence is what a Network Activity or Process Activity event would hold; `related_events` says which of the two.
+//! The evidence is what a Network Activity or Process Activity event would hold; `related_events` says which; of a question a DNS Activity.
 
 use std::net::IpAddr;
 
@@ -15,6 +15,7 @@ use crate::intel::Tlp;
 const VERSION: &str = "1.6.0";
 const DETECTION_FINDING: u32 = 2004;
 const NETWORK_ACTIVITY: u32 = 4001;
+const DNS_ACTIVITY: u32 = 4003;
 const PROCESS_ACTIVITY: u32 = 1007;
 /// `activity_id` of a finding: Create, Update.
 const CREATE: u32 = 1;
@@ -114,9 +115,10 @@ fn event(finding: &Finding) -> (&'static str, u32) {
     let is_denied = matches!(finding.verdict, Verdict::Blocked | Verdict::Killed);
     match finding.kind {
         Kind::Exec => ("Process Activity: Launch", type_uid(PROCESS_ACTIVITY, 1)),
+        Kind::Dns => ("DNS Activity: Query", type_uid(DNS_ACTIVITY, 1)),
         _ if is_denied => ("Network Activity: Refuse", type_uid(NETWORK_ACTIVITY, 5)),
         Kind::Connect | Kind::Accept => ("Network Activity: Open", type_uid(NETWORK_ACTIVITY, 1)),
-        Kind::Send | Kind::Dns | Kind::Tls | Kind::Socket => {
+        Kind::Send | Kind::Tls | Kind::Http | Kind::Socket => {
             ("Network Activity: Traffic", type_uid(NETWORK_ACTIVITY, 6))
         }
     }
@@ -130,6 +132,7 @@ fn title(finding: &Finding) -> String {
         Kind::Dns => "Lookup of",
         Kind::Tls => "TLS to",
         Kind::Socket => "Use of",
+        Kind::Http => "HTTP to",
         Kind::Exec => "Execution of",
     };
     let outcome = match finding.verdict {
@@ -170,7 +173,8 @@ fn evidence(finding: &Finding) -> Value {
         "actor": {"process": process, "user": actor.map(user)},
         endpoint: remote,
         "connection_info": connection,
-        "query": (finding.kind == Kind::Dns).then(|| json!({"hostname": finding.destination.as_ref().and_then(|d| d.domain.clone())})),
+        "query": (finding.kind == Kind::Dns).then(|| json!({"hostname": finding.destination.as_ref().and_then(|d| d.domain.clone()),
+                   "type": finding.destination.as_ref().and_then(|d| d.query_type.clone())})),
         "container": {"uid": container},
     })
 }
@@ -190,20 +194,20 @@ fn protocol_number(name: &str) -> Option<u16> {
 }
 
 fn user(process: &Process) -> Value {
-    json!({"uid": process.uid.to_string(), "name": process.user})
+    json!({"uid": process.known_uid().map(|uid| uid.to_string()), "name": process.user})
 }
 
 fn process(process: &Process) -> Value {
     let executable = File { path: process.exe.clone(), sha256: process.sha256.clone(), size: None };
     let parent = process.ancestors.first().filter(|ancestor| ancestor.pid == process.ppid);
     json!({
-        "pid": process.pid,
+        "pid": process.known_pid(),
         "name": process.comm,
         "cmd_line": (!process.args.is_empty()).then(|| process.args.join(" ")),
         "file": process.exe.as_ref().map(|_| file(&executable)),
         "user": user(process),
         "parent_process": {
-            "pid": process.ppid,
+            "pid": process.known_pid().map(|_| process.ppid),
             "file": parent.and_then(|parent| parent.exe.as_ref()).map(|exe| {
                 file(&File { path: Some(exe.clone()), sha256: None, size: None })
             }),

@@ -45,6 +45,12 @@ pub struct SettingsFile {
     pub exec: Option<ExecFile>,
     /// `[network]`.
     pub network: Option<NetworkFile>,
+    /// `[dns]`.
+    pub dns: Option<PortsFile>,
+    /// `[tls]`.
+    pub tls: Option<PortsFile>,
+    /// `[http]`.
+    pub http: Option<PortsFile>,
     /// `[journal]`.
     pub journal: Option<JournalFile>,
     /// `[sightings]`.
@@ -87,6 +93,14 @@ pub struct ExecFile {
     pub hooks: Option<bool>,
     /// Allow the fanotify fallback; true unless said otherwise.
     pub guard: Option<bool>,
+}
+
+/// `[dns]`, `[tls]` and `[http]`: where names are looked for in packets.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PortsFile {
+    /// At most 8. Unless said otherwise 53 for DNS, all for TLS, and 80 and 8080 for HTTP.
+    pub ports: Option<Vec<u16>>,
 }
 
 /// `[journal]`.
@@ -152,6 +166,11 @@ impl SettingsFile {
         }
         if let Some(over) = later.network {
             self.network.get_or_insert_default().merge(over);
+        }
+        for (under, over) in [(&mut self.dns, later.dns), (&mut self.tls, later.tls), (&mut self.http, later.http)] {
+            if let Some(over) = over {
+                lay(&mut under.get_or_insert_default().ports, over.ports);
+            }
         }
         if let Some(over) = later.sightings {
             self.sightings.get_or_insert_default().merge(over);

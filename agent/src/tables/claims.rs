@@ -9,7 +9,7 @@ use jiff::Timestamp;
 
 use super::compile::Keyed;
 use super::compile::link::{Kinds, Links, NONE};
-use super::key::{Key, UnenforcedReason};
+use super::key::Key;
 use super::provenance::Provenance;
 use super::summary::Losses;
 use crate::intel::packed::Damaged;
@@ -47,10 +47,6 @@ impl Claims {
     }
 
     fn add(&mut self, observable: &Observable, index: u32, losses: &mut Losses) {
-        // Domains have a key and are in the image, but as yet no hook asks for them.
-        if matches!(observable, Observable::Domain(_)) {
-            losses.add(UnenforcedReason::NoHook, observable);
-        }
         match Key::of(observable) {
             Ok(Key::Ipv4(address, 32)) => self.singles.push((address, index)),
             Ok(key) => self.others.push(Keyed { key, link: index }),

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use agent_common::canon::{self, COMPONENT_LEN, PATH_DEPTH};
 use agent_common::image::{DigestKind, NameHasher, Seed, Space, digest_tag, endpoint_tag, ipv6_tag};
+use agent_common::limits::DOMAIN_DEPTH;
 use serde::{Deserialize, Serialize};
 
 use crate::intel::Observable;
@@ -42,6 +43,8 @@ pub enum UnenforcedReason {
     PathTooLong,
     /// A domain with a label of more than 63 bytes, or of more than 255 bytes in all (RFC 1035 §2.3.4), or none at all.
     NotADomain,
+    /// A domain of more than 16 labels, which is as far as names are looked up.
+    DomainTooDeep,
     /// It lies so deep in prefixes of which each expires later than the next longer one that, once 16 of them have
     /// expired, those beyond are not reached.
     ChainTooLong,
@@ -123,12 +126,16 @@ impl Key {
         if trimmed.len() > 253 || labels().any(|label| label.is_empty() || label.len() > 63) {
             return Err(UnenforcedReason::NotADomain);
         }
+        let depth = labels().count() as u32;
+        if depth > DOMAIN_DEPTH {
+            return Err(UnenforcedReason::DomainTooDeep);
+        }
         let normal = if trimmed.len() == name.len() && !trimmed.bytes().any(|byte| byte.is_ascii_uppercase()) {
             name.clone()
         } else {
             trimmed.to_ascii_lowercase().into()
         };
-        Ok(Self::Domain(labels().count() as u32, normal))
+        Ok(Self::Domain(depth, normal))
     }
 
     pub(super) const fn space(&self) -> Space {

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use agent_common::canon;
-use agent_common::image::{self, Blocks, Damaged, Hit, NameHasher, Space};
+use agent_common::image::{self, Blocks, Damaged, Hit, Labels};
 
 use super::key::{Key, halves};
 use crate::intel::Observable;
@@ -58,14 +58,8 @@ pub fn look_up<B: Blocks + ?Sized>(image: &B, observable: &Observable, now: u32)
 }
 
 fn domain<B: Blocks + ?Sized>(image: &B, name: &str, now: u32) -> Result<Option<Hit>, Damaged> {
-    if !image::holds(image, Space::Domain)? {
-        return Ok(None);
-    }
-    let mut hasher = NameHasher::domain(image::seed(image)?);
-    let mut found = None;
-    for label in canon::labels(name.as_bytes()).take(image::domain_labels(image)? as usize) {
-        hasher.component(&canon::component_words(label), label.len() as u32);
-        found = image::find_domain(image, hasher.key())?.or(found);
-    }
-    image::resolve(image, found, now)
+    let octets = name.as_bytes();
+    let Ok(labels) = Labels::of_text(octets, 0, octets.len() as u32) else { return Ok(None) };
+    let found = image::find_name(image, octets, labels)?;
+    image::resolve(image, found.map(|found| found.entry), now)
 }

@@ -4,6 +4,7 @@ mod damage;
 mod kept;
 mod meaning;
 mod model;
+mod names;
 mod properties;
 mod scale;
 

@@ -9,6 +9,7 @@ mod exec;
 mod fetch;
 mod intelligence;
 mod lifecycle;
+mod names;
 mod network;
 #[path = "../taxii/python.rs"]
 mod python;

@@ -279,7 +279,7 @@ pub const CGROUP_HOOKS: [agent::event::Hook; 4] = [
 /// The destination of a network event.
 pub fn destination(event: &Event) -> (IpAddr, u16) {
     match event.action {
-        Did::Network { address, port, .. } => (address, port),
+        Did::Network { address, port, .. } | Did::Name { address, port, .. } => (address, port),
         Did::Socket { .. } | Did::Exec { .. } => panic!("not a network event: {event:?}"),
     }
 }

@@ -167,6 +167,9 @@ fn what(finding: &Finding) -> String {
 }
 
 fn process(process: &Process) -> String {
+    if process.known_pid().is_none() {
+        return "unknown process".to_owned();
+    }
     let name = process.exe.as_deref().map(|exe| exe.rsplit('/').next().unwrap_or(exe)).or(process.comm.as_deref());
     let user = process.user.clone().unwrap_or_else(|| process.uid.to_string());
     let place = process.unit.as_deref().or(process.container.as_deref());

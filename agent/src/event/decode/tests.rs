@@ -1,7 +1,9 @@
 use std::net::IpAddr;
 
 use agent_common::limits::{ARGS_LEN, COMM_LEN, PATH_LEN};
-use agent_common::wire::{ExecRecord, FileKey, FileStamp, Header, Hook, NetworkRecord, Process, RecordKind, Verdict};
+use agent_common::wire::{
+    DomainRecord, ExecRecord, FileKey, FileStamp, Header, Hook, NameForm, NetworkRecord, Process, RecordKind, Verdict,
+};
 use proptest::prelude::*;
 use zerocopy::IntoBytes;
 
@@ -115,7 +117,7 @@ fn lengths_and_values_of_another_build_are_errors() {
     let mut record = exec(b"id", b"");
     record.path_len = 513;
     assert!(matches!(decode(record.as_bytes()), Err(DecodeError::Length { field: "path_len", value: 513, most: 512 })));
-    for (kind, verdict, hook) in [(3, 1, 1), (1, 5, 1), (1, 1, 200), (0, 0, 0)] {
+    for (kind, verdict, hook) in [(9, 1, 1), (1, 5, 1), (1, 1, 200), (0, 0, 0)] {
         let mut record = network(2, "127.0.0.1");
         (record.header.kind, record.header.verdict, record.header.hook) = (kind, verdict, hook);
         assert!(matches!(decode(record.as_bytes()), Err(DecodeError::Unknown { .. })));
@@ -123,6 +125,36 @@ fn lengths_and_values_of_another_build_are_errors() {
     let mut telemetry = exec(b"id", b"");
     telemetry.header.entry = Header::NO_ENTRY;
     assert_eq!(decode(telemetry.as_bytes()).unwrap().matched, None);
+}
+
+#[test]
+fn names_are_decoded_in_either_form() {
+    let mut record = DomainRecord {
+        header: header(RecordKind::Domain),
+        address: "::ffff:192.0.2.53".parse::<std::net::Ipv6Addr>().unwrap().octets(),
+        port: 53,
+        family: 2,
+        protocol: 17,
+        query_type: 28,
+        form: NameForm::Labels as u8,
+        reserved: [0; 5],
+        name_len: 14,
+        name: [0; 256],
+    };
+    record.name[..14].copy_from_slice(b"\x04Evil\x07example\0");
+    let Action::Name { name, query_type, address, port, protocol } = decode(record.as_bytes()).unwrap().action else {
+        panic!()
+    };
+    assert_eq!((name.as_str(), query_type), ("Evil.example", Some(28)));
+    assert_eq!((address, port, protocol), ("192.0.2.53".parse().unwrap(), 53, 17));
+    record.name[..12].copy_from_slice(b"evil.example");
+    (record.form, record.name_len, record.query_type) = (NameForm::Text as u8, 12, 0);
+    let Action::Name { name, query_type, .. } = decode(record.as_bytes()).unwrap().action else { panic!() };
+    assert_eq!((name.as_str(), query_type), ("evil.example", None));
+    record.name_len = 257;
+    assert!(matches!(decode(record.as_bytes()), Err(DecodeError::Length { field: "name_len", .. })));
+    (record.form, record.name_len) = (3, 0);
+    assert!(matches!(decode(record.as_bytes()), Err(DecodeError::Unknown { .. })));
 }
 
 #[test]
@@ -137,7 +169,7 @@ proptest! {
     #[test]
     fn any_bytes_give_an_event_or_a_reason(
         start in prop::collection::vec(any::<u8>(), 0..200),
-        kind in 0u8..4, verdict in 0u8..7, hook in 0u8..12,
+        kind in 0u8..5, verdict in 0u8..7, hook in 0u8..25,
         path_len in any::<u16>(), args_len in any::<u16>(), cut in 0usize..2000,
     ) {
         let _ = decode(&start);

@@ -61,6 +61,7 @@ pub fn advise(facts: &Facts, plan: &Plan) -> Vec<Capability> {
     let mut lines = basis(facts);
     lines.extend(network(facts));
     lines.extend(layers(facts, plan));
+    lines.push(names(facts));
     lines.extend(exec(facts, plan));
     lines.extend(surroundings(facts));
     lines
@@ -176,6 +177,12 @@ fn layers(facts: &Facts, plan: &Plan) -> Vec<Capability> {
         line(name, State::Available, "packet sockets, and what cgroups are not asked about, are judged", None)
     });
     lines
+}
+
+fn names(facts: &Facts) -> Capability {
+    let needs = ("5.17", "CONFIG_CGROUP_BPF=y and CONFIG_DEBUG_INFO_BTF=y");
+    let good_for = "names in packets are judged while a domain is listed";
+    attempt(facts, "cgroup_egress_names", &facts.names, good_for, needs, State::Impossible)
 }
 
 fn exec(facts: &Facts, plan: &Plan) -> Vec<Capability> {

@@ -25,6 +25,7 @@ const LSM_MAC: u32 = 27;
 /// `BPF_F_SLEEPABLE`.
 const SLEEPABLE: u32 = 16;
 
+const GET_CURRENT_TASK: i32 = 35;
 const SEND_SIGNAL: i32 = 109;
 const IMA_FILE_HASH: i32 = 193;
 
@@ -117,6 +118,13 @@ const EGRESS: u32 = 1;
 pub(super) fn layers() -> [Attempt; 4] {
     [(CGROUP_SOCKOPT, 22), (CGROUP_SOCK, 2), (CGROUP_SKB, EGRESS), (CGROUP_SKB, 0)]
         .map(|(kind, attach_type)| pass(kind, attach_type).map(drop).map_err(Refusal::from))
+}
+
+/// A program that would read packets and tasks; loaded, attached nowhere.
+pub(super) fn names() -> Attempt {
+    let target = Target { kind: CGROUP_SKB, attach_type: EGRESS, ..Target::default() };
+    let instructions = [call(GET_CURRENT_TASK), set(R0, 1), exit()];
+    load_program(target, &instructions).map(drop).map_err(Refusal::from)
 }
 
 /// Such a program; loaded, attached nowhere.

@@ -22,6 +22,7 @@ fn best() -> Facts {
         image_maps: Ok(()),
         network: [Ok(()), Ok(()), Ok(()), Ok(())],
         layers: [Ok(()), Ok(()), Ok(()), Ok(())],
+        names: Ok(()),
         exec_tracing: Ok(()),
         send_signal: Ok(()),
         lsm: Ok(()),
@@ -99,13 +100,23 @@ fn what_is_in_force_is_told_from_what_is_attached() {
 #[test]
 fn without_loops_exec_programs_are_missing_and_the_fix_is_a_newer_kernel() {
     let refused = || Err(Refusal::new(NO_LOOPS));
-    let facts = Facts { exec_tracing: refused(), send_signal: refused(), lsm: refused(), lsm_ima: refused(), ..best() };
+    let facts = Facts {
+        exec_tracing: refused(),
+        send_signal: refused(),
+        lsm: refused(),
+        lsm_ima: refused(),
+        names: refused(),
+        ..best()
+    };
     assert_eq!(plan(&facts).exec, ExecPath::Guard);
     for name in ["sched_process_exec", "exec_kill", "lsm_bprm_check_security"] {
         let line = line(&facts, name);
         assert_eq!((line.state, line.why.as_str()), (State::Fallback, NO_LOOPS), "{name}");
         assert!(line.fix.unwrap().contains("Linux 5.17"), "{name}");
     }
+    let names = line(&facts, "cgroup_egress_names");
+    assert_eq!((names.state, names.why.as_str()), (State::Impossible, NO_LOOPS));
+    assert!(names.fix.unwrap().contains("Linux 5.17"));
 }
 
 #[test]

@@ -184,6 +184,7 @@ fn what_cannot_be_enforced_is_counted_by_reason() {
         Observable::Path(deep.into()),
         Observable::Path(long.into()),
         Observable::Domain(label.into()),
+        Observable::Domain(vec!["d"; 17].join(".").into()),
         value("::ffff:0:0/96"),
         Observable::Path(format!("/{}{}", "n".repeat(255), "/d".repeat(31)).into()),
     ];
@@ -193,12 +194,13 @@ fn what_cannot_be_enforced_is_counted_by_reason() {
     assert_eq!(
         counts,
         [
-            (UnenforcedReason::NoHook, 3),
+            (UnenforcedReason::NoHook, 2),
             (UnenforcedReason::SpellsAllIpv4, 1),
             (UnenforcedReason::NotAbsolutePath, 2),
             (UnenforcedReason::ParentInPath, 1),
             (UnenforcedReason::PathTooLong, 2),
             (UnenforcedReason::NotADomain, 1),
+            (UnenforcedReason::DomainTooDeep, 1),
         ]
     );
     assert_eq!(tables.summary.entries(), 1);

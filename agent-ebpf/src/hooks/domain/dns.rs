@@ -1,0 +1,45 @@
+//! DNS questions (RFC 1035 §4).
+
+use agent_common::image::Octets;
+use agent_common::wire::{Hook, NameForm};
+
+use super::Name;
+use super::packet::Packet;
+
+/// Octets of a UDP header, and of one of UDP-Lite.
+pub const UDP_HEADER: u32 = 8;
+/// Octets of a message before its first question.
+const HEADER: u32 = 12;
+/// Questions of one message that are judged. RFC 9619 allows one.
+pub const QUESTIONS: u32 = 2;
+/// In the first eight octets: this is an answer.
+const RESPONSE: u64 = 0x80 << 16;
+
+/// The first question of the message at the packet's base.
+#[inline(always)]
+pub fn question(packet: &Packet) -> Option<Name> {
+    let start = packet.word(0, 8)?;
+    let count = u32::from(((start >> 32) as u16).swap_bytes());
+    if start & RESPONSE != 0 || count == 0 {
+        return None;
+    }
+    Some(Name {
+        hook: Hook::EgressDns as u32,
+        form: NameForm::Labels as u32,
+        count,
+        at: HEADER,
+        length: 0,
+        query_type: 0,
+    })
+}
+
+/// Where the message in a segment begins. It follows its length (RFC 1035 §4.2.2), which some programs send before it in a
+/// segment of its own.
+#[inline(always)]
+pub fn start(packet: &Packet) -> u32 {
+    // The count of questions after a length; without one the count of answers, of which a question has none.
+    match packet.be16(6) {
+        Some(1..=2) => 2,
+        _ => 0,
+    }
+}

@@ -1,0 +1,220 @@
+//! Which hosts packets name: cgroup_skb/egress.
+//!
+//! A packet is judged by the longest listed suffix of the name in it. One that is refused is dropped: a datagram's sender is
+//! told `EPERM`; of a stream nothing more gets through, since the segment is sent again and dropped again.
+
+mod dns;
+mod name;
+mod packet;
+mod stream;
+
+use core::mem::MaybeUninit;
+use core::ptr::read_volatile;
+
+use agent_common::image::{self, Labels, Octets};
+use agent_common::limits::{NAME_LEN, NAME_PORTS};
+use agent_common::wire::{Counter, DomainRecord, FoldKey, NameForm, RecordKind, Verdict};
+use aya_ebpf::helpers::generated::bpf_get_socket_cookie;
+use aya_ebpf::macros::cgroup_skb;
+use aya_ebpf::programs::SkBuffContext;
+
+use self::name::{NOTHING, UNREAD};
+use self::packet::{Flow, Packet, TCP, UDP, UDP_LITE};
+use super::{PASS, REFUSE, bit, count_verdict, is, verdict};
+use crate::clock::{Now, switched_on};
+use crate::emit::{ANY, Slot, count, damaged, fold};
+use crate::image::Generation;
+use crate::kmem::task::Sender;
+use crate::maps::{NAME_CONFIG, STREAMS};
+
+/// A name in a packet.
+#[derive(Clone, Copy)]
+struct Name {
+    /// An [`agent_common::wire::Hook`].
+    hook: u32,
+    /// A [`NameForm`].
+    form: u32,
+    /// How many names of this form follow each other.
+    count: u32,
+    /// Offset from the packet's base.
+    at: u32,
+    length: u32,
+    query_type: u16,
+}
+
+impl Name {
+    /// Makes names of all kinds look alike to the verifier, which else judges each kind by itself.
+    #[inline(always)]
+    fn blur(&mut self, packet: &Packet) {
+        for field in [&mut self.hook, &mut self.form, &mut self.count, &mut self.at, &mut self.length] {
+            *field = packet.blurred(u64::from(*field)) as u32;
+        }
+    }
+}
+
+/// Whether a port is among those that were set.
+#[inline(always)]
+fn is_among(ports: &[u16; NAME_PORTS], port: u16) -> bool {
+    let mut found = 0;
+    for known in ports {
+        found |= u32::from(*known == port);
+    }
+    found != 0 && port != 0
+}
+
+/// What a listed name comes to.
+#[inline(never)]
+fn answer(packet: &Packet, generation: Generation, flow: &Flow, name: &Name, entry: u32) -> i32 {
+    let Some(now) = Now::read() else { return PASS };
+    let Ok(number) = image::generation(&generation) else { return PASS };
+    let hit = match image::resolve(&generation, Some(entry), now.wall_s) {
+        Ok(Some(hit)) => hit,
+        Ok(None) => return PASS,
+        Err(image::Damaged) => {
+            damaged();
+            return PASS;
+        }
+    };
+    let verdict = verdict(hit.action, &now, Verdict::Blocked);
+    if is(verdict, Verdict::Passed) {
+        return PASS;
+    }
+    if flow.protocol == TCP && is_sent_again(packet, flow, verdict) {
+        return if is(verdict, Verdict::Blocked) { REFUSE } else { PASS };
+    }
+    count_verdict(number, hit.entry, verdict);
+    tell(packet, &now, flow, name, &Told { generation: number, entry: hit.entry, verdict });
+    if is(verdict, Verdict::Blocked) { REFUSE } else { PASS }
+}
+
+/// Whether a segment with a listed name is one that was told before. It is remembered as that from now on.
+#[inline(always)]
+fn is_sent_again(packet: &Packet, flow: &Flow, verdict: Verdict) -> bool {
+    // SAFETY: the context of a running program.
+    let cookie = unsafe { bpf_get_socket_cookie(packet.skb.cast()) };
+    let segment = u64::from(flow.sequence) | (verdict as u64) << 32;
+    if STREAMS.get_ptr(cookie).is_some_and(|known| {
+        // SAFETY: a live map value.
+        unsafe { read_volatile(known) == segment }
+    }) {
+        return true;
+    }
+    // A full map only makes a repeat be told once more.
+    let _ = STREAMS.insert(cookie, segment, ANY);
+    false
+}
+
+/// What a record says of the entry.
+struct Told {
+    generation: u32,
+    entry: u32,
+    verdict: Verdict,
+}
+
+#[inline(always)]
+fn tell(packet: &Packet, now: &Now, flow: &Flow, name: &Name, told: &Told) {
+    // A datagram leaves within its sender's system call.
+    let sender = if flow.protocol == TCP { Sender::of_stream(packet.skb as u64) } else { Sender::current() };
+    let (start_boot_ns, pid) = sender.key();
+    let key = FoldKey {
+        start_boot_ns,
+        destination: FoldKey::destination((flow.high, flow.low)),
+        generation: told.generation,
+        entry: told.entry,
+        pid,
+        port: flow.port,
+        hook: name.hook as u8,
+        verdict: told.verdict as u8,
+    };
+    if fold(key, now.boot_ns) {
+        return;
+    }
+    let Some(slot) = Slot::<DomainRecord>::hit() else { return };
+    let record = slot.record();
+    // SAFETY: the slot is as large as the record, and every field is written once; of `name` as much as is said to be used.
+    unsafe {
+        let header = &raw mut (*record).header;
+        (&raw mut (*header).boot_ns).write(now.boot_ns);
+        (&raw mut (*header).generation).write(told.generation);
+        (&raw mut (*header).entry).write(told.entry);
+        (&raw mut (*header).kind).write(RecordKind::Domain as u8);
+        (&raw mut (*header).verdict).write(told.verdict as u8);
+        (&raw mut (*header).hook).write(name.hook as u8);
+        (&raw mut (*header).reserved).write([0; 5]);
+        sender.write(&raw mut (*header).process);
+        (&raw mut (*record).address).cast::<[u64; 2]>().write([flow.high.to_be(), flow.low.to_be()]);
+        (&raw mut (*record).port).write(flow.port);
+        (&raw mut (*record).family).write(flow.family);
+        (&raw mut (*record).protocol).write(flow.protocol);
+        (&raw mut (*record).query_type).write(name.query_type);
+        (&raw mut (*record).form).write(name.form as u8);
+        (&raw mut (*record).reserved).write([0; 5]);
+        let length = if name.length > NAME_LEN as u32 { NAME_LEN as u32 } else { name.length };
+        let copied = packet.copy(name.at, length, (&raw mut (*record).name).cast::<MaybeUninit<u8>>());
+        (&raw mut (*record).name_len).write(if copied { length as u16 } else { 0 });
+    }
+    slot.send(0);
+}
+
+/// The name of a packet that is to be judged, from which `packet` then counts.
+#[inline(always)]
+fn name_of(packet: &mut Packet, flow: &mut Flow) -> Option<Name> {
+    if !packet::read_flow(packet, flow) {
+        return None;
+    }
+    let names = NAME_CONFIG.get(0)?;
+    match flow.protocol {
+        UDP | UDP_LITE if is_among(&names.dns_ports, flow.port) => {
+            *packet = packet.from(flow.transport.wrapping_add(dns::UDP_HEADER));
+            dns::question(packet)
+        }
+        TCP => stream::segment(packet, flow, names),
+        _ => None,
+    }
+}
+
+#[inline(always)]
+fn judge(mut packet: Packet) -> i32 {
+    let mut flow = Flow::default();
+    let Some(mut name) = name_of(&mut packet, &mut flow) else { return PASS };
+    if switched_on().is_none() {
+        return PASS;
+    }
+    let Some(generation) = Generation::current() else { return PASS };
+    name.blur(&packet);
+    let mut labels = Labels::NONE;
+    for index in 0..dns::QUESTIONS {
+        if index >= name.count {
+            break;
+        }
+        count(Counter::NamesJudged);
+        let is_message = name.form == NameForm::Labels as u32;
+        let after = if is_message {
+            name::read_message(&packet, name.at, &mut labels)
+        } else {
+            name::read_text(&packet, name.at, name.length, &mut labels)
+        };
+        if after == UNREAD {
+            count(Counter::NamesUnread);
+            return PASS;
+        }
+        let entry = name::find(&packet, generation, &mut labels);
+        if entry != NOTHING {
+            if is_message {
+                name.length = after.wrapping_sub(name.at);
+                name.query_type = packet.be16(after).unwrap_or(0);
+            }
+            if answer(&packet, generation, &flow, &name, entry) == REFUSE {
+                return REFUSE;
+            }
+        }
+        name.at = after.wrapping_add(4);
+    }
+    PASS
+}
+
+/// A packet that a process of the cgroup sends.
+#[cgroup_skb(egress)]
+pub fn name_egress(context: SkBuffContext) -> i32 {
+    bit(judge(Packet::new(context.skb.skb)))
+}
