@@ -8,7 +8,9 @@ use agent_common::limits::{
     EXECS_RING_BYTES, FILE_DIGESTS as FILES, FOLDS as FOLD_COUNT, HIT_COUNTERS, HITS_RING_BYTES,
     STREAMS as STREAM_COUNT,
 };
-use agent_common::wire::{Config, Counter, ExecRecord, FileDigests, FileKey, Fold, FoldKey, HitKey, NameConfig, SocketMemory};
+use agent_common::wire::{
+    Config, Counter, ExecRecord, FileDigests, FileKey, Fold, FoldKey, HitKey, NameConfig, SocketMemory,
+};
 use aya_ebpf::bindings::bpf_map_type::BPF_MAP_TYPE_SK_STORAGE;
 use aya_ebpf::bindings::{
     BPF_F_CLONE, BPF_F_INNER_MAP, BPF_F_MMAPABLE, BPF_F_NO_PREALLOC, BPF_SK_STORAGE_GET_F_CREATE,

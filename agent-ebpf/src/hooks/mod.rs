@@ -1,12 +1,12 @@
 //! One file per hook family: read → look up → decide → count → emit → return.
 
-mod domain;
 mod destination;
+mod domain;
 mod egress;
 mod exec;
 mod exec_record;
-mod mapped;
 mod ingress;
+mod mapped;
 mod memory;
 mod network;
 mod packet;

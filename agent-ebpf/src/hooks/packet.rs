@@ -104,6 +104,7 @@ impl Packet {
 
     /// The number at an offset; 0 past what of the packet is at hand.
     #[inline(always)]
+    #[expect(clippy::pointers_in_nomem_asm_block, reason = "the pointer is held, not followed")]
     pub fn read<T: Copy + Default>(self, offset: u64) -> T {
         let mut at = self.start.wrapping_add((offset & REACH) as usize);
         // verifier: what is compared and what is read must be one register; computed twice it takes them for two places ("offset

@@ -170,7 +170,7 @@ impl<'a> View<'a> {
         })
     }
 
-    /// Its values, each with the place by which [`Indicators::value`] and [`Indicators::get`] find it.
+    /// Its values, each with the place by which `Held::value` and `Held::get` find it.
     pub fn values(&self) -> impl Iterator<Item = (u32, Observable)> + use<'a> {
         let (mut reader, at, start) = (self.values, self.at, self.start);
         (0..self.count).map_while(move |_| {
