@@ -7,13 +7,12 @@
 use agent_common::image;
 use agent_common::wire::{Behaviour, Config, Hook, SocketMemory};
 use aya_ebpf::bindings::{__sk_buff, bpf_sock};
-use aya_ebpf::helpers::generated::bpf_sk_fullsock;
 use aya_ebpf::macros::cgroup_skb;
 use aya_ebpf::programs::SkBuffContext;
 
 use super::destination::{Act, Actor, Judged, Socket, judge, judge_behaviour, tell};
 use super::memory::{is_told, note, recall};
-use super::packet::{ETH_P_IP, ETH_P_IPV6, Headers, IPV4, IPV6, Packet, TCP};
+use super::packet::{ETH_P_IP, ETH_P_IPV6, Headers, IPV4, IPV6, Packet, TCP, socket_of};
 use super::{PASS, REFUSE, bit, field};
 use crate::clock::{Now, switched_on};
 use crate::emit::damaged;
@@ -90,12 +89,7 @@ fn decide(context: *mut __sk_buff, config: &'static Config, headers: Headers) ->
     if !judged.is_hit() {
         return PASS;
     }
-    let socket = field!(context, __bindgen_anon_2.sk);
-    if socket.is_null() {
-        return PASS;
-    }
-    // SAFETY: the packet's own socket, which is not null.
-    let socket = unsafe { bpf_sk_fullsock(socket) };
+    let socket = socket_of(context);
     if socket.is_null() {
         return PASS;
     }

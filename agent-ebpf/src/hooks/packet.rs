@@ -3,10 +3,11 @@
 // large"), seen on 6.18. That takes a helper call, so it is only done where there are options or extension headers.
 
 use core::arch::asm;
-use core::ptr::read_unaligned;
+use core::ptr::{null_mut, read_unaligned};
 
 use agent_common::canon::mapped;
-use aya_ebpf::bindings::__sk_buff;
+use aya_ebpf::bindings::{__sk_buff, bpf_sock};
+use aya_ebpf::helpers::generated::bpf_sk_fullsock;
 
 use super::destination::Target;
 use super::field;
@@ -43,6 +44,18 @@ const LATER: u64 = 1 << 33;
 /// Offsets that are followed into a packet: more than the headers here can take.
 const REACH: u64 = 4095;
 
+/// The socket that a packet is of, whole; null where it is but a request for one, or a closed one's remains, which the
+/// kernel alone answers with.
+#[inline(always)]
+pub fn socket_of(context: *mut __sk_buff) -> *mut bpf_sock {
+    let socket = field!(context, __bindgen_anon_2.sk);
+    if socket.is_null() {
+        return null_mut();
+    }
+    // SAFETY: the packet's own socket, which is not null.
+    unsafe { bpf_sk_fullsock(socket) }
+}
+
 /// 1 for 0, and 0 for any other number below 2^63.
 // verifier: without a branch, so that it goes one way and not as many as there are protocols; the instructions are written out,
 // or the compiler makes branches of them. Seen on 6.1.
@@ -53,6 +66,19 @@ fn is_zero(number: u64) -> u64 {
     unsafe { asm!("{0} += -1", "{0} >>= 63", inout(reg) value, options(pure, nomem, nostack, preserves_flags)) };
     value
 }
+
+/// An offset below [`REACH`] that a loop found.
+// verifier: of ways that nothing can go it keeps bounds that contradict each other, and a pointer plus such a number is none to it
+// ("invalid mem access 'scalar'"), seen on 6.12. The mask is written out, or the compiler finds it needless.
+#[inline(always)]
+fn within_reach(offset: u64) -> u64 {
+    let mut bounded = offset;
+    // SAFETY: one instruction on one register.
+    unsafe { asm!("{0} &= 4095", inout(reg) bounded, options(pure, nomem, nostack, preserves_flags)) };
+    bounded
+}
+
+const _: () = assert!(REACH == 4095, "within_reach is the bound of what loops find");
 
 /// A packet's headers, from the IP header on.
 #[derive(Clone, Copy)]
@@ -158,17 +184,17 @@ impl Packet {
     fn has_route(self, length: u64) -> bool {
         let mut at = 20;
         for _ in 0..OPTIONS {
-            let kind = if at < length { self.read::<u8>(at) } else { IPOPT_END };
+            let kind = if at < length { self.read::<u8>(within_reach(at)) } else { IPOPT_END };
             match kind {
                 IPOPT_END => return false,
                 IPOPT_LSRR | IPOPT_SSRR => return true,
                 IPOPT_NOOP => at += 1,
                 _ => {
-                    let bytes = self.read::<u8>(at + 1);
+                    let bytes = self.read::<u8>(within_reach(at + 1));
                     if bytes < 2 {
                         return false;
                     }
-                    at = (at + u64::from(bytes)) & REACH;
+                    at = within_reach(at + u64::from(bytes));
                 }
             }
         }
@@ -206,17 +232,17 @@ impl Packet {
         for _ in 0..HEADERS {
             let mut bytes = 8;
             match next {
-                HOP_BY_HOP | DESTINATION_OPTIONS => bytes += u64::from(self.read::<u8>(at + 1)) * 8,
+                HOP_BY_HOP | DESTINATION_OPTIONS => bytes += u64::from(self.read::<u8>(within_reach(at + 1))) * 8,
                 ROUTING => {
                     marks |= ROUTED;
-                    bytes += u64::from(self.read::<u8>(at + 1)) * 8;
+                    bytes += u64::from(self.read::<u8>(within_reach(at + 1))) * 8;
                 }
-                FRAGMENT if u16::from_be(self.read(at + 2)) >> 3 != 0 => marks |= LATER,
+                FRAGMENT if u16::from_be(self.read(within_reach(at + 2))) >> 3 != 0 => marks |= LATER,
                 FRAGMENT => {}
                 _ => break,
             }
-            next = self.read(at);
-            at = (at + bytes) & REACH;
+            next = self.read(within_reach(at));
+            at = within_reach(at + bytes);
         }
         u64::from(next) | at << 16 | marks
     }

@@ -20,7 +20,7 @@ use super::operator::Operator;
 use super::own_files::OwnFiles;
 use super::share::Told;
 use crate::attribute::{Behind, hook_name};
-use crate::event::{Action, Event};
+use crate::event::{Action, Event, Hook};
 use crate::health::{Fault, Health};
 use crate::host::DigestCache;
 use crate::intel::packed::HeldSkips;
@@ -134,10 +134,14 @@ impl Shared {
         let renewed = tokio::task::spawn_blocking(move || {
             let mut intake = shared.intake.blocking_lock();
             intake.read(Timestamp::now(), wanted);
-            let generation = shared.publish(&mut intake)?;
+            let published = shared.publish(&mut intake);
             drop(intake);
             kernel::give_back_small();
-            shared.follow_names()?;
+            let generation = published?;
+            // It is live, whatever becomes of the hooks that it asks for.
+            if let Err(error) = shared.follow_names() {
+                shared.health.raise(Fault::HookMissing, hook_name(Hook::EgressDns), error.to_string());
+            }
             anyhow::Ok(generation)
         });
         match renewed.await? {

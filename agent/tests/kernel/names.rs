@@ -178,6 +178,23 @@ fn further_questions_and_pointers_hide_nothing() {
 }
 
 #[test]
+fn questions_beyond_those_that_are_read_are_counted() {
+    let sandbox = Sandbox::new();
+    let mut running = sandbox.start(Mode::Enforce, Rules::default().block(domain("evil.example")));
+    if !judges("questions_beyond_those_that_are_read_are_counted", &running) {
+        return;
+    }
+    let resolver = Resolver::new("127.0.0.1:0");
+    listen(&running, &resolver);
+    let unread = |running: &Running| running.kernel.counters().unwrap().get(Counter::NamesUnread);
+    assert_eq!(resolver.ask(&query(&[("a.example", A), ("b.example", A)])), Ok(()));
+    assert_eq!(unread(&running), 0);
+    assert_eq!(resolver.ask(&query(&[("a.example", A), ("b.example", A), ("evil.example", A)])), Ok(()));
+    assert_eq!(unread(&running), 1);
+    assert!(running.events().is_empty());
+}
+
+#[test]
 fn what_is_no_question_passes() {
     let sandbox = Sandbox::new();
     let mut running = sandbox.start(Mode::Enforce, Rules::default().block(domain("evil.example")));

@@ -210,6 +210,10 @@ fn judge(mut packet: Packet) -> i32 {
         }
         name.at = after.wrapping_add(4);
     }
+    // RFC 9619 allows one question; whoever asks more than are read is not to be thought unlisted.
+    if name.count > dns::QUESTIONS {
+        count(Counter::NamesUnread);
+    }
     PASS
 }
 

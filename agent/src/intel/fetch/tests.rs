@@ -162,9 +162,9 @@ fn taxii(pages: &Arc<Mutex<Vec<String>>>) -> (Canned, Fixture) {
     let server = Canned::new(move |got: &Got| {
         let date = "Date: Sun, 01 Nov 2026 00:00:00 GMT\r\nX-TAXII-Date-Added-Last: 2026-05-01T00:00:00Z\r\n";
         match got.line.as_str() {
-            "GET /taxii2/" => reply("200 OK", STIX, r#"{"api_roots": ["/root/"]}"#),
-            "GET /root/" => reply("200 OK", STIX, r#"{"versions": []}"#),
-            "GET /root/collections/" => {
+            "GET /taxii2/" => reply("200 OK", STIX, r#"{"api_roots": ["/api1/"]}"#),
+            "GET /api1/" => reply("200 OK", STIX, r#"{"versions": []}"#),
+            "GET /api1/collections/" => {
                 reply("200 OK", STIX, r#"{"collections": [{"id": "c", "title": "feed", "can_read": true}]}"#)
             }
             _ => reply("200 OK", &format!("{STIX}{date}"), pages.lock().unwrap().remove(0)),

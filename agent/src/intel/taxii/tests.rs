@@ -15,12 +15,12 @@ fn json(body: &str) -> Vec<u8> {
     reply("200 OK", TYPE, body)
 }
 
-/// A server with one API root at `/root/`; `objects` answers what is asked of collections.
+/// A server with one API root at `/api1/`; `objects` answers what is asked of collections.
 fn server(objects: impl Fn(&Got) -> Vec<u8> + Send + 'static) -> Canned {
     Canned::new(move |got| match got.line.as_str() {
-        "GET /taxii2/" => json(r#"{"title": "t", "default": "/root/", "api_roots": ["/root/"]}"#),
-        "GET /root/" => json(r#"{"title": "r", "versions": ["x"], "max_content_length": 400}"#),
-        "GET /root/collections/" => json(COLLECTIONS),
+        "GET /taxii2/" => json(r#"{"title": "t", "default": "/api1/", "api_roots": ["/api1/"]}"#),
+        "GET /api1/" => json(r#"{"title": "r", "versions": ["x"], "max_content_length": 400}"#),
+        "GET /api1/collections/" => json(COLLECTIONS),
         _ => objects(got),
     })
 }
@@ -50,7 +50,7 @@ fn a_collection_is_found_by_id_alias_or_title_below_discovery_or_an_api_root() {
     for (path, wanted) in [
         ("/taxii2/", "feed"),
         ("/taxii2", "in"),
-        ("/root/", "91a7b528-80eb-42ed-a74d-c6fbd5a26116"),
+        ("/api1/", "91a7b528-80eb-42ed-a74d-c6fbd5a26116"),
         ("/root", "91A7B528-80EB-42ED-A74D-C6FBD5A26116"),
     ] {
         let address = Address { url: server.url(path), collection: wanted.to_owned() };
@@ -65,7 +65,7 @@ fn a_collection_is_found_by_id_alias_or_title_below_discovery_or_an_api_root() {
 #[test]
 fn an_api_root_on_another_origin_is_not_asked_and_the_error_says_so() {
     let other = Canned::new(|_| json(COLLECTIONS));
-    let root = other.url("/root/").to_string();
+    let root = other.url("/api1/").to_string();
     let server = Canned::new(move |got| match got.line.as_str() {
         "GET /taxii2/" => json(&format!(r#"{{"title": "t", "api_roots": ["{root}", "/own/"]}}"#)),
         _ => json("{}"),
@@ -99,7 +99,7 @@ fn pages_are_followed_by_next_with_the_same_filters() {
     let server = server(|got| {
         let date = "X-TAXII-Date-Added-Last: 2026-05-01T00:00:00.5Z\r\n";
         let filters = "limit=2&added_after=2026-01-01T00%3A00%3A00.000000Z";
-        let base = format!("GET /root/collections/91a7b528-80eb-42ed-a74d-c6fbd5a26116/objects/?{filters}");
+        let base = format!("GET /api1/collections/91a7b528-80eb-42ed-a74d-c6fbd5a26116/objects/?{filters}");
         let body = match got.line.strip_prefix(&base) {
             Some("") => r#"{"more": true, "next": "a b&c", "objects": [{"id": "1"}, {"id": "2"}]}"#,
             Some("&next=a+b%26c") => r#"{"objects": [{"id": "3"}]}"#,
@@ -155,16 +155,16 @@ fn more_without_next_goes_on_by_date_or_fails_but_never_loses_any() {
 #[test]
 fn what_a_server_names_does_not_escape_its_path() {
     let server = Canned::new(|got| match got.line.as_str() {
-        "GET /taxii2/" => json(r#"{"api_roots": ["/root/"]}"#),
-        "GET /root/" => json(r#"{"versions": []}"#),
-        "GET /root/collections/" => {
+        "GET /taxii2/" => json(r#"{"api_roots": ["/api1/"]}"#),
+        "GET /api1/" => json(r#"{"versions": []}"#),
+        "GET /api1/collections/" => {
             json(r#"{"collections": [{"id": "../../admin?x=", "title": "feed", "can_read": true}]}"#)
         }
         _ => json("{}"),
     });
     read(&server, None).unwrap();
     let last = server.got().pop().unwrap();
-    assert_eq!(last.line, "GET /root/collections/..%2F..%2Fadmin%3Fx=/objects/?limit=2");
+    assert_eq!(last.line, "GET /api1/collections/..%2F..%2Fadmin%3Fx=/objects/?limit=2");
 }
 
 fn outgoing(id: &str, bytes: usize) -> Outgoing {
@@ -234,7 +234,7 @@ fn a_status_is_waited_for_and_each_failure_told_unless_it_is_a_duplicate() {
             {"id": "bad", "message": "x is missing"}]}"#;
         let version =
             |modified: &str| json(&format!(r#"{{"objects": [{{"id": "known", "modified": "{modified}"}}]}}"#));
-        match got.line.split_once("/root/").unwrap() {
+        match got.line.split_once("/api1/").unwrap() {
             ("POST ", _) => reply("202 x", TYPE, r#"{"id": "s", "status": "pending"}"#),
             (_, "status/s/") if asked.fetch_add(1, Ordering::Relaxed) == 0 => {
                 json(r#"{"id": "s", "status": "pending"}"#)
@@ -256,7 +256,7 @@ fn a_status_that_is_forgotten_or_tells_no_ids_is_made_up_for_by_asking_for_each_
     let forgotten = r#"{"id": "s", "status": "pending"}"#;
     let untold = r#"{"id": "s", "status": "complete", "failure_count": 1}"#;
     for posted in [forgotten, untold] {
-        let server = server(move |got| match got.line.split_once("/root/").unwrap() {
+        let server = server(move |got| match got.line.split_once("/api1/").unwrap() {
             ("POST ", _) => reply("202 x", TYPE, posted),
             (_, path) if path.ends_with("/objects/a/") => {
                 json(r#"{"objects": [{"id": "a", "modified": "2026-05-01T00:00:00.000Z"}]}"#)
