@@ -214,8 +214,7 @@ fn event_of(key: &FoldKey, fold: &Fold) -> Option<Event> {
         | Hook::Egress
         | Hook::SocketConnect
         | Hook::SocketSendmsg
-        | Hook::Ingress
-        | Hook::LiveFlow => Action::Network {
+        | Hook::Ingress => Action::Network {
             address: std::net::Ipv6Addr::UNSPECIFIED.into(),
             port: if hook == Hook::Ingress { 0 } else { key.port },
             local_port: if hook == Hook::Ingress { key.port } else { 0 },

@@ -53,14 +53,12 @@ pub struct Ancestor {
 /// Who did it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Process {
-    /// Process id in the initial namespace; 0, which is null in JSON, where the process is unknown.
-    #[serde(with = "NullFor::<0>")]
+    /// Process id in the initial namespace.
     pub pid: u32,
     /// Parent's process id.
     pub ppid: u32,
-    /// Real user id; `u32::MAX`, which is null in JSON, where it is unknown.
-    #[serde(with = "NullFor::<{ u32::MAX }>")]
-    pub uid: u32,
+    /// Real user id; `None` where the kernel's BTF does not tell where it is.
+    pub uid: Option<u32>,
     /// Its name.
     pub user: Option<String>,
     /// Path of its executable.
@@ -77,20 +75,6 @@ pub struct Process {
     pub container: Option<String>,
     /// Nearest first.
     pub ancestors: Vec<Ancestor>,
-}
-
-impl Process {
-    /// The process id, if it is known.
-    #[must_use]
-    pub fn known_pid(&self) -> Option<u32> {
-        (self.pid != 0).then_some(self.pid)
-    }
-
-    /// The user id, if it is known.
-    #[must_use]
-    pub fn known_uid(&self) -> Option<u32> {
-        (self.uid != u32::MAX).then_some(self.uid)
-    }
 }
 
 /// Where to.
@@ -205,18 +189,4 @@ pub struct Finding {
     pub count: u64,
     /// The latest repeat; equals `time` when there was none.
     pub last_time: Timestamp,
-}
-
-/// Writes a number as null when it is `NONE`, and reads it back as that.
-struct NullFor<const NONE: u32>;
-
-impl<const NONE: u32> NullFor<NONE> {
-    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
-    fn serialize<S: serde::Serializer>(number: &u32, serializer: S) -> Result<S::Ok, S::Error> {
-        (*number != NONE).then_some(*number).serialize(serializer)
-    }
-
-    fn deserialize<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
-        Ok(Option::deserialize(deserializer)?.unwrap_or(NONE))
-    }
 }

@@ -124,7 +124,6 @@ pub const fn hook_name(hook: Hook) -> &'static str {
         Hook::SocketSendmsg => "lsm_socket_sendmsg",
         Hook::SocketCreate => "lsm_socket_create",
         Hook::Ingress => "cgroup_ingress",
-        Hook::LiveFlow => "live_flow",
         Hook::EgressDns => "cgroup_egress_dns",
         Hook::EgressTls => "cgroup_egress_tls",
         Hook::EgressHttp => "cgroup_egress_http",
@@ -199,7 +198,7 @@ fn process(details: &ProcessDetails) -> Process {
     Process {
         pid: details.pid,
         ppid: details.ppid,
-        uid: details.uid,
+        uid: (details.uid != u32::MAX).then_some(details.uid),
         user: details.user.clone(),
         exe: details.exe.clone(),
         comm: details.comm.clone(),

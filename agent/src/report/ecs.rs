@@ -49,7 +49,7 @@ pub fn ecs(finding: &Finding) -> Value {
         "observer": {"product": "Cordon", "vendor": "Cordon", "version": env!("CARGO_PKG_VERSION")},
         "rule": {"name": finding.policy.rule, "version": finding.policy.generation.to_string()},
         "process": actor.map(process),
-        "user": actor.map(|process| json!({"id": process.uid.to_string(), "name": process.user})),
+        "user": actor.map(|process| json!({"id": process.uid.map(|uid| uid.to_string()), "name": process.user})),
         "service": {"name": actor.and_then(|process| process.unit.as_ref())},
         "container": {"id": actor.and_then(|process| process.container.as_ref())},
         "file": finding.file.as_ref().map(file),

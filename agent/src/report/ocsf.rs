@@ -194,20 +194,20 @@ fn protocol_number(name: &str) -> Option<u16> {
 }
 
 fn user(process: &Process) -> Value {
-    json!({"uid": process.known_uid().map(|uid| uid.to_string()), "name": process.user})
+    json!({"uid": process.uid.map(|uid| uid.to_string()), "name": process.user})
 }
 
 fn process(process: &Process) -> Value {
     let executable = File { path: process.exe.clone(), sha256: process.sha256.clone(), size: None };
     let parent = process.ancestors.first().filter(|ancestor| ancestor.pid == process.ppid);
     json!({
-        "pid": process.known_pid(),
+        "pid": process.pid,
         "name": process.comm,
         "cmd_line": (!process.args.is_empty()).then(|| process.args.join(" ")),
         "file": process.exe.as_ref().map(|_| file(&executable)),
         "user": user(process),
         "parent_process": {
-            "pid": process.known_pid().map(|_| process.ppid),
+            "pid": process.ppid,
             "file": parent.and_then(|parent| parent.exe.as_ref()).map(|exe| {
                 file(&File { path: Some(exe.clone()), sha256: None, size: None })
             }),

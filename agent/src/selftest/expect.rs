@@ -26,11 +26,17 @@ impl Serialize for Expected {
     }
 }
 
-/// What judges, as `cordon status` says.
+/// What judges, as `cordon status` says; by default nothing does.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InForce {
     hooks: BTreeSet<String>,
     exec: ExecPath,
+}
+
+impl Default for InForce {
+    fn default() -> Self {
+        Self { hooks: BTreeSet::new(), exec: ExecPath::None }
+    }
 }
 
 impl InForce {

@@ -92,6 +92,7 @@ impl Rig {
     pub fn set_up(techniques: Vec<&'static Technique>) -> anyhow::Result<Self> {
         attempt::enter_new(Namespace::Network).context("a network namespace for the self-test")?;
         loopback::set_up(&targets()).context("the loopback of the self-test")?;
+        let program = std::env::current_exe()?;
         let root = tempfile::Builder::new().prefix("cordon-selftest-").tempdir()?;
         // Another user has to get to the programs.
         fs::set_permissions(root.path(), fs::Permissions::from_mode(0o711))?;
@@ -105,16 +106,18 @@ impl Rig {
             enter(&home)?;
             Ok(socket?)
         });
-        let nothing = InForce::of_status(&serde_json::json!({"hooks": [], "exec": "none"}));
+        let inherited = inherited.inspect_err(|_| {
+            let _removed = fs::remove_dir(&cgroup);
+        })?;
         let mut rig = Self {
-            program: std::env::current_exe()?,
+            program,
             root,
             places,
             cgroup,
             home,
             agent: None,
-            inherited: inherited?,
-            in_force: nothing.context("no form for the agent's status")?,
+            inherited,
+            in_force: InForce::default(),
             techniques,
             values: Vec::new(),
         };

@@ -167,11 +167,9 @@ fn what(finding: &Finding) -> String {
 }
 
 fn process(process: &Process) -> String {
-    if process.known_pid().is_none() {
-        return "unknown process".to_owned();
-    }
     let name = process.exe.as_deref().map(|exe| exe.rsplit('/').next().unwrap_or(exe)).or(process.comm.as_deref());
-    let user = process.user.clone().unwrap_or_else(|| process.uid.to_string());
+    let user =
+        process.user.clone().or_else(|| process.uid.map(|uid| uid.to_string())).unwrap_or_else(|| "?".to_owned());
     let place = process.unit.as_deref().or(process.container.as_deref());
     let place = place.map(|place| format!(" {place}")).unwrap_or_default();
     format!("{}[{}] {user}{place}", name.unwrap_or("?"), process.pid)

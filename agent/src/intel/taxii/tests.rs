@@ -51,7 +51,7 @@ fn a_collection_is_found_by_id_alias_or_title_below_discovery_or_an_api_root() {
         ("/taxii2/", "feed"),
         ("/taxii2", "in"),
         ("/api1/", "91a7b528-80eb-42ed-a74d-c6fbd5a26116"),
-        ("/root", "91A7B528-80EB-42ED-A74D-C6FBD5A26116"),
+        ("/api1", "91A7B528-80EB-42ED-A74D-C6FBD5A26116"),
     ] {
         let address = Address { url: server.url(path), collection: wanted.to_owned() };
         let collection = Collection::find(&client, &address).unwrap();
