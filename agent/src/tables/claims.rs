@@ -1,69 +1,129 @@
 //! Who asks for which key: those for one key side by side, and the links that they come to.
 
+#[cfg(test)]
+mod tests;
+
 use std::cmp::Reverse;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
-use agent_common::image;
+use agent_common::image::{self, Seed};
 use jiff::Timestamp;
 
-use super::compile::Keyed;
-use super::compile::link::{Kinds, Links, NONE};
-use super::key::Key;
+use super::compile::link::{Kinds, Links};
+use super::compile::{Prefix, Tagged};
+use super::key::{Key, table_of};
 use super::provenance::Provenance;
 use super::summary::Losses;
 use crate::intel::packed::Damaged;
 use crate::intel::{Inbound, Observable};
 use crate::policy::{Action, Ruled, RuledValues};
 
-/// A claim for a single IPv4 address: the address, then the index of the indicator or, for an exception, [`NONE`]. Large sets
-/// are made of these, so they are kept as small as they can be.
+/// Marks the number of an exception, where that of an indicator's value could stand.
+const EXCEPTION: u32 = 1 << 31;
+
+/// Whether there is no indicator behind a claim or a link: it is an exception, or nothing at all.
+pub(super) const fn is_exception(number: u32) -> bool {
+    number & EXCEPTION != 0
+}
+
+/// What keys are made from: they are kept by tag, and made again when they are asked for.
+#[derive(Clone, Copy)]
+pub(super) struct Claimants<'a> {
+    pub(super) ruled: &'a RuledValues,
+    pub(super) exceptions: &'a [Observable],
+}
+
+impl Claimants<'_> {
+    /// The key that an indicator's value or an exception asks for.
+    pub(super) fn key(&self, number: u32) -> Result<Key, Damaged> {
+        let key = if is_exception(number) {
+            Key::of(self.exceptions.get((number & !EXCEPTION) as usize).ok_or(Damaged)?)
+        } else {
+            Key::of(&self.ruled.value(number as usize)?)
+        };
+        key.map_err(|_| Damaged)
+    }
+}
+
+/// A claim for a single IPv4 address: the address, then whose it is. Large sets are made of these and of [`Tagged`], so they
+/// are kept as small as they can be.
 type Single = (u32, u32);
 
-/// All claims, sorted by key; those for a single address by indicator. In what claims a key, `link` is the index of the
-/// indicator or, for an exception, [`NONE`].
+/// All claims, sorted by key; those for a single address by indicator. `link` is whose they are: the index of the indicator's
+/// value or, with [`EXCEPTION`], of the exception.
 pub(super) struct Claims {
     singles: Vec<Single>,
-    others: Vec<Keyed>,
+    prefixes: Vec<Prefix>,
+    tagged: [Vec<Tagged>; 5],
     kinds: Kinds,
 }
 
 impl Claims {
     /// What indicators and exceptions ask for; what nobody can ask for is counted.
-    pub(super) fn of(ruled: &RuledValues, exceptions: &[Observable], losses: &mut Losses) -> Result<Self, Damaged> {
-        let mut claims = Self { singles: Vec::new(), others: Vec::new(), kinds: Kinds::default() };
+    pub(super) fn of(claimants: Claimants<'_>, seed: Seed, losses: &mut Losses) -> Result<Self, Damaged> {
+        let Claimants { ruled, exceptions } = claimants;
+        let mut claims =
+            Self { singles: Vec::new(), prefixes: Vec::new(), tagged: Default::default(), kinds: Kinds::default() };
         for index in 0..ruled.len() as u32 {
             let (action, inbound, expires) = ruled.decision(index as usize)?;
             claims.kinds.push(seconds(expires).map_or(0, NonZeroU32::get), actions(action, inbound));
-            claims.add(&ruled.value(index as usize)?, index, losses);
+            claims.add(&ruled.value(index as usize)?, index, seed, losses);
         }
-        for exception in exceptions {
-            claims.add(exception, NONE, losses);
+        for (index, exception) in (EXCEPTION..).zip(exceptions) {
+            claims.add(exception, index, seed, losses);
         }
         // As one number each, which sorts in half the time of a pair.
         claims.singles.sort_unstable_by_key(|(address, index)| u64::from(*address) << 32 | u64::from(*index));
-        claims.others.sort_unstable_by(|one, other| one.key.cmp(&other.key));
+        claims.prefixes.sort_unstable_by(|one, other| one.key.cmp(&other.key));
+        for table in &mut claims.tagged {
+            table.sort_unstable_by_key(|claim| (claim.order(), claim.link));
+            tell_apart(table, claimants)?;
+        }
         Ok(claims)
     }
 
-    fn add(&mut self, observable: &Observable, index: u32, losses: &mut Losses) {
+    fn add(&mut self, observable: &Observable, index: u32, seed: Seed, losses: &mut Losses) {
         match Key::of(observable) {
             Ok(Key::Ipv4(address, 32)) => self.singles.push((address, index)),
-            Ok(key) => self.others.push(Keyed { key, link: index }),
+            Ok(key) => match table_of(key.space()).and_then(|table| self.tagged.get_mut(table)) {
+                Some(table) => table.push(Tagged::new(&key, seed, index)),
+                None => self.prefixes.push(Prefix { key, link: index }),
+            },
             Err(reason) => losses.add(reason, observable),
         }
     }
 
     /// The keys with their links, each in the place of the first claim for it.
     pub(super) fn group(self, ruled: &RuledValues) -> Result<Grouped, Damaged> {
-        let Self { mut singles, mut others, kinds } = self;
+        let Self { mut singles, mut prefixes, mut tagged, kinds } = self;
         let mut grouped = Grouped::default();
         let mut add = |group: &mut Vec<u32>| grouped.add(group, ruled, &kinds);
         merge(&mut singles, |one, other| one.0 == other.0, |single| &mut single.1, &mut add)?;
-        merge(&mut others, |one, other| one.key == other.key, |claim| &mut claim.link, &mut add)?;
-        (grouped.singles, grouped.keys) = (singles, others);
+        merge(&mut prefixes, |one, other| one.key == other.key, |prefix| &mut prefix.link, &mut add)?;
+        for table in &mut tagged {
+            let is_same = |one: &Tagged, other: &Tagged| one.order() == other.order() && !other.is_twin;
+            merge(table, is_same, |claim| &mut claim.link, &mut add)?;
+        }
+        (grouped.singles, grouped.prefixes, grouped.tagged) = (singles, prefixes, tagged);
         Ok(grouped)
     }
+}
+
+/// Marks the first claim for each key whose tag another key before it has too.
+fn tell_apart(claims: &mut [Tagged], claimants: Claimants<'_>) -> Result<(), Damaged> {
+    for same in claims.chunk_by_mut(|one, other| one.order() == other.order()).filter(|same| same.len() > 1) {
+        let keyed = same.iter().map(|claim| Ok((claimants.key(claim.link)?, claim.link)));
+        let mut keyed: Vec<_> = keyed.collect::<Result<_, Damaged>>()?;
+        keyed.sort_unstable();
+        let mut before = None;
+        for (claim, (key, link)) in same.iter_mut().zip(&keyed) {
+            claim.link = *link;
+            claim.is_twin = before.is_some_and(|before| before != key);
+            before = Some(key);
+        }
+    }
+    Ok(())
 }
 
 /// What comes first of those with one key, whatever order they were read in. A publisher's object comes before a line of a
@@ -84,13 +144,11 @@ fn merge<T>(
     add: &mut impl FnMut(&mut Vec<u32>) -> Result<Option<u32>, Damaged>,
 ) -> Result<(), Damaged> {
     let (mut kept, mut next, mut group) = (0, 0, Vec::new());
-    while next < claims.len() {
+    while let Some((one, others)) = claims.get(next..).and_then(<[_]>::split_first) {
         let first = next;
+        next += 1 + others.iter().take_while(|other| is_same(one, other)).count();
         group.clear();
-        while claims.get(first).zip(claims.get(next)).is_some_and(|(one, other)| is_same(one, other)) {
-            group.extend(claims.get_mut(next).map(|claim| *number(claim)));
-            next += 1;
-        }
+        group.extend(claims.get_mut(first..next).into_iter().flatten().map(|claim| *number(claim)));
         if let Some(link) = add(&mut group)? {
             claims.swap(kept, first);
             if let Some(claim) = claims.get_mut(kept) {
@@ -147,13 +205,14 @@ fn strongest_inbound(group: &[u32], kinds: &Kinds, expires: u32) -> image::Actio
     living.map(|(_, actions)| actions.inbound).max().unwrap_or(image::Action::Allow)
 }
 
-/// Claims by key.
+/// Claims by key, each with the first of its links.
 #[derive(Default)]
 pub(super) struct Grouped {
-    /// IPv4 addresses, each with the first of its links.
+    /// IPv4 addresses.
     pub(super) singles: Vec<(u32, u32)>,
-    /// All other keys.
-    pub(super) keys: Vec<Keyed>,
+    pub(super) prefixes: Vec<Prefix>,
+    /// One for each of [`image::Space::KEYED`], in that order.
+    pub(super) tagged: [Vec<Tagged>; 5],
     pub(super) links: Links,
     /// Indexes of indicators, see [`Provenance`].
     pub(super) members: Vec<u32>,
@@ -162,12 +221,12 @@ pub(super) struct Grouped {
 }
 
 impl Grouped {
-    /// Takes all claims for one key, by index or, for an exception, [`NONE`]; the first of their links.
+    /// Takes all claims for one key, by whose they are; the first of their links.
     fn add(&mut self, group: &mut [u32], ruled: &RuledValues, kinds: &Kinds) -> Result<Option<u32>, Damaged> {
-        let exceptions = group.iter().filter(|index| **index == NONE).count();
-        if exceptions > 0 {
+        let exceptions = group.iter().filter(|index| is_exception(**index)).count();
+        if let Some(exception) = group.iter().find(|index| is_exception(**index)) {
             self.excepted += (group.len() - exceptions) as u64;
-            return Ok(Some(self.links.add(None, 0, image::Actions::both(image::Action::Allow), NONE)));
+            return Ok(Some(self.links.add(None, 0, image::Actions::both(image::Action::Allow), *exception)));
         }
         if group.len() > 1 {
             rank(group, ruled)?;

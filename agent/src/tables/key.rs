@@ -150,6 +150,15 @@ impl Key {
         }
     }
 
+    /// What comes first in a table: domains of fewer labels, which may cover others, and digests by kind.
+    pub(super) const fn rank(&self) -> u8 {
+        match self {
+            Self::Domain(labels, _) => *labels as u8,
+            Self::Digest(kind, _) => *kind as u8,
+            _ => 0,
+        }
+    }
+
     /// The tag of a key that a table holds; 0 for prefixes, which are in none.
     pub(super) fn tag(&self, seed: Seed) -> u64 {
         match self {
@@ -171,6 +180,23 @@ impl Key {
             Self::Path(path) => name_key(NameHasher::path(seed), canon::components(path.as_bytes())),
         }
     }
+}
+
+/// Which of the tables, as in [`Space::KEYED`], holds what; prefixes and single IPv4 addresses are in none.
+pub(super) fn table_of(space: Space) -> Option<usize> {
+    Space::KEYED.iter().position(|keyed| *keyed == space)
+}
+
+/// Rank and tag of each of a domain's parents, the top-level domain first. `name` is a key's.
+pub(super) fn parents(seed: Seed, name: &str) -> Vec<(u8, u64)> {
+    let mut hasher = NameHasher::domain(seed);
+    let labels = canon::labels(name.as_bytes()).map(|label| {
+        hasher.component(&canon::component_words(label), label.len() as u32);
+        hasher.key()
+    });
+    let mut parents: Vec<_> = (1..).zip(labels).collect();
+    parents.pop();
+    parents
 }
 
 /// The key of a name whose parts come in the order in which the hook sees them.

@@ -31,9 +31,10 @@ pub use self::lookup::{Bearing, look_up};
 pub use self::provenance::{Matched, Provenance};
 pub use self::summary::{Summary, TableSummary, Unenforced};
 
-use self::claims::{Claims, Grouped};
-use self::compile::Plan;
+use self::claims::{Claimants, Claims, Grouped, is_exception};
+use self::compile::{Keys, Plan};
 use self::summary::Losses;
+use crate::intel::Observable;
 use crate::intel::packed::{Damaged, Numbers};
 use crate::policy::{RuledValues, Ruling};
 
@@ -91,6 +92,7 @@ pub fn compile(ruling: Ruling, generation: u32, seed: Seed) -> Result<Tables, Er
 pub struct Compilation {
     plan: Plan,
     ruled: RuledValues,
+    exceptions: Vec<Observable>,
     members: Vec<u32>,
     summary: Summary,
 }
@@ -100,9 +102,10 @@ impl Compilation {
     pub fn new(ruling: Ruling, generation: u32, seed: Seed) -> Result<Self, Error> {
         let Ruling { ruled, exceptions, .. } = ruling;
         let mut losses = Losses::default();
-        let grouped = Claims::of(&ruled, &exceptions, &mut losses)?.group(&ruled)?;
-        let Grouped { singles, keys, links, members, merged, mut excepted } = grouped;
-        let plan = Plan::new(singles, keys, links, generation, seed)?;
+        let claimants = Claimants { ruled: &ruled, exceptions: &exceptions };
+        let grouped = Claims::of(claimants, seed, &mut losses)?.group(&ruled)?;
+        let Grouped { merged, mut excepted, .. } = grouped;
+        let (plan, members) = Plan::new(grouped, claimants, generation, seed)?;
         excepted += plan.excepted.iter().map(|link| group_of(&plan, *link, &members).count() as u64).sum::<u64>();
         for link in &plan.out_of_reach {
             for member in group_of(&plan, *link, &members) {
@@ -110,7 +113,7 @@ impl Compilation {
             }
         }
         let summary = Summary::new(&plan, merged, excepted, losses);
-        Ok(Self { plan, ruled, members, summary })
+        Ok(Self { plan, ruled, exceptions, members, summary })
     }
 
     /// How many blocks the image has, at least 4.
@@ -121,9 +124,11 @@ impl Compilation {
 
     /// Writes the image to the first [`blocks`](Self::blocks) of `image`, whatever they hold.
     pub fn write(mut self, image: &mut [Block]) -> Result<(Provenance, Summary), Error> {
-        let mut entries = self.plan.write(image)?;
+        let claimants = Claimants { ruled: &self.ruled, exceptions: &self.exceptions };
+        let mut entries = self.plan.write(image, Keys { claimants, members: &self.members })?;
         for entry in &mut entries {
-            *entry = self.plan.links.position(*entry).wrapping_add(1);
+            let position = self.plan.links.position(*entry);
+            *entry = if is_exception(position) { 0 } else { position + 1 };
         }
         let provenance = Provenance::new(self.ruled, Numbers::Here(self.members), Numbers::Here(entries));
         Ok((provenance, self.summary))
@@ -148,7 +153,8 @@ impl AddressCompilation {
 
     /// Writes the image to the first [`blocks`](Self::blocks) of `image`, whatever they hold.
     pub fn write(mut self, image: &mut [Block]) -> Result<(), Error> {
-        self.0.write(image).map(|_| ())
+        let claimants = Claimants { ruled: &RuledValues::default(), exceptions: &[] };
+        self.0.write(image, Keys { claimants, members: &[] }).map(|_| ())
     }
 }
 

@@ -20,7 +20,7 @@ use crate::policy::{Action, Ruled, Ruling};
 const SEED: Seed = Seed(0x0123_4567_89ab_cdef, 0x0f1e_2d3c_4b5a_6978);
 
 /// A ruled value; `expires` in seconds since the epoch, 0 for never.
-fn ruled(observable: Observable, source: &str, action: Action, expires: u32) -> Ruled {
+pub(super) fn ruled(observable: Observable, source: &str, action: Action, expires: u32) -> Ruled {
     let indicator = Indicator {
         id: Some(format!("indicator--{source}").into()),
         ..Indicator::new(vec![observable.clone()], Origin { file: source.into(), place: Place::Line(1) })

@@ -7,23 +7,46 @@ pub(super) mod range;
 mod segments;
 mod write;
 
-use std::collections::HashMap;
-
 use agent_common::image::layout::ENTRIES_MAX;
-use agent_common::image::{Action, Actions, Seed, Space};
+use agent_common::image::{Action, Actions, Seed, Space, ipv6_tag};
 
 use self::ipv4::Ipv4;
 use self::link::{Cover, Links, NONE};
 use self::range::{Node, Range, covering, flatten};
 use self::segments::Segments;
 use super::Error;
-use super::key::Key;
+use super::claims::{Claimants, Grouped, is_exception};
+use super::key::{Key, halves, parents, table_of};
+use super::provenance::Provenance;
+use crate::intel::packed::Damaged;
 
-/// A key with the first of its links.
+/// A prefix with the first of its links.
 #[derive(Clone, Debug)]
-pub(super) struct Keyed {
+pub(super) struct Prefix {
     pub key: Key,
     pub link: u32,
+}
+
+/// What a table is to hold: the tag of a key with the first of its links.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Tagged {
+    pub tag: u64,
+    pub link: u32,
+    rank: u8,
+    /// The one before it is another key with the same tag, which takes another seed.
+    pub is_twin: bool,
+    is_excepted: bool,
+}
+
+impl Tagged {
+    pub(super) fn new(key: &Key, seed: Seed, link: u32) -> Self {
+        Self { tag: key.tag(seed), link, rank: key.rank(), is_twin: false, is_excepted: false }
+    }
+
+    /// Where it stands in its table: after all that may cover it.
+    pub(super) const fn order(&self) -> (u8, u64) {
+        (self.rank, self.tag)
+    }
 }
 
 /// An image to be: everything is decided but what depends on the seed.
@@ -39,7 +62,7 @@ pub(super) struct Plan {
     pub ipv4_prefixes: u64,
     pub ipv6_prefixes: u64,
     /// One for each of [`Space::KEYED`], in that order.
-    pub keyed: [Vec<Keyed>; 5],
+    pub tagged: [Vec<Tagged>; 5],
     /// The link that stands for all addresses that have a slot and no link of their own.
     pub uniform: Option<u32>,
     /// Links without a slot, in the order of their entries.
@@ -52,6 +75,24 @@ pub(super) struct Plan {
     pub excepted: Vec<u32>,
     /// Links whose chain has an end out of reach.
     pub out_of_reach: Vec<u32>,
+}
+
+/// Makes keys again from where the provenance of a link is.
+#[derive(Clone, Copy)]
+pub(super) struct Keys<'a> {
+    pub claimants: Claimants<'a>,
+    /// See [`Provenance`].
+    pub members: &'a [u32],
+}
+
+impl Keys<'_> {
+    fn key(&self, position: u32) -> Result<Key, Damaged> {
+        if is_exception(position) {
+            return self.claimants.key(position);
+        }
+        let member = *self.members.get(position as usize).ok_or(Damaged)?;
+        self.claimants.key(Provenance::index(member))
+    }
 }
 
 /// A bit for each link.
@@ -77,18 +118,18 @@ impl Bits {
 }
 
 impl Plan {
-    /// `keys` and `singles`, which are IPv4 addresses with their links, are sorted, each once.
+    /// Takes what is grouped but its members.
     pub(super) fn new(
-        singles: Vec<(u32, u32)>,
-        keys: Vec<Keyed>,
-        links: Links,
+        grouped: Grouped,
+        claimants: Claimants<'_>,
         generation: u32,
         seed: Seed,
-    ) -> Result<Self, Error> {
+    ) -> Result<(Self, Vec<u32>), Error> {
+        let Grouped { singles, prefixes, tagged, links, members, .. } = grouped;
         let mut plan = Self::empty(links, generation, seed);
-        plan.addresses(singles, &keys);
-        plan.tables(keys);
-        plan.finish()
+        plan.addresses(singles, &prefixes);
+        plan.tables(tagged, Keys { claimants, members: &members })?;
+        Ok((plan.finish()?, members))
     }
 
     /// IPv4 addresses only, all with the same action and without expiry or provenance.
@@ -131,7 +172,7 @@ impl Plan {
             ipv6: Vec::new(),
             ipv4_prefixes: 0,
             ipv6_prefixes: 0,
-            keyed: Default::default(),
+            tagged: Default::default(),
             uniform: None,
             listed: Vec::new(),
             labels: 0,
@@ -142,13 +183,14 @@ impl Plan {
         }
     }
 
-    fn addresses(&mut self, singles: Vec<(u32, u32)>, keys: &[Keyed]) {
-        let ipv4: Vec<Node<u32>> = keys
+    /// All are sorted, each once.
+    fn addresses(&mut self, singles: Vec<(u32, u32)>, prefixes: &[Prefix]) {
+        let ipv4: Vec<Node<u32>> = prefixes
             .iter()
-            .filter_map(|keyed| match keyed.key {
+            .filter_map(|prefix| match prefix.key {
                 Key::Ipv4(first, length) => {
                     let rest = u32::MAX.checked_shr(length.into()).unwrap_or(0);
-                    Some(Node { first, last: first | rest, link: keyed.link })
+                    Some(Node { first, last: first | rest, link: prefix.link })
                 }
                 _ => None,
             })
@@ -159,11 +201,12 @@ impl Plan {
         self.ipv4 = ipv4;
         self.excepted.extend(left.excepted);
         self.out_of_reach.extend(left.out_of_reach);
-        let ipv6: Vec<Node<u128>> = keys
+        let ipv6: Vec<Node<u128>> = prefixes
             .iter()
-            .filter_map(|keyed| match keyed.key {
-                Key::Ipv6(first, length) if length < 128 => {
-                    Some(Node { first, last: first | u128::MAX >> length, link: keyed.link })
+            .filter_map(|prefix| match prefix.key {
+                Key::Ipv6(first, length) => {
+                    let rest = u128::MAX.checked_shr(length.into()).unwrap_or(0);
+                    Some(Node { first, last: first | rest, link: prefix.link })
                 }
                 _ => None,
             })
@@ -175,65 +218,76 @@ impl Plan {
         self.out_of_reach.extend(flattened.out_of_reach);
     }
 
-    /// Keyed spaces, in the order in which one covers another: addresses before endpoints, domains before their children.
-    fn tables(&mut self, keys: Vec<Keyed>) {
-        let mut ipv6 = HashMap::new();
-        let mut domains = HashMap::new();
-        for keyed in keys {
-            let space = keyed.key.space();
-            let covering = match &keyed.key {
-                Key::Ipv6(address, 128) => {
-                    ipv6.insert(*address, keyed.link);
-                    covering(&self.ipv6, *address)
-                }
-                Key::Endpoint(address, _) => self.address_link(*address, &ipv6),
-                Key::Domain(labels, name) => {
-                    let parents = name.match_indices('.').filter_map(|(dot, _)| name.get(dot + 1..));
-                    let parent = parents.into_iter().find_map(|parent| domains.get(parent).copied());
-                    let excepted = parent
-                        .and_then(|parent| self.links.get(parent))
-                        .is_some_and(|link| link.actions.outbound == Action::Allow);
-                    if !excepted {
-                        domains.insert(name.clone(), keyed.link);
-                        self.labels = self.labels.max(*labels);
+    /// Tables in the order in which one covers another: addresses before endpoints, domains before their children.
+    fn tables(&mut self, tagged: [Vec<Tagged>; 5], keys: Keys<'_>) -> Result<(), Damaged> {
+        for ((space, mut table), done) in Space::KEYED.into_iter().zip(tagged).zip(0..) {
+            for at in 0..table.len() {
+                let Some((claim, before)) = table.get_mut(..=at).and_then(<[_]>::split_last_mut) else { break };
+                let covering = self.covering(space, claim, before, keys)?;
+                match self.links.cover(claim.link, covering) {
+                    Cover::Excepted => {
+                        claim.is_excepted = true;
+                        self.excepted.push(claim.link);
+                        continue;
                     }
-                    parent
+                    Cover::OutOfReach => self.out_of_reach.push(claim.link),
+                    Cover::Kept => {}
                 }
-                Key::Digest(kind, _) => {
-                    self.digest_kinds |= 1 << *kind as u8;
-                    None
+                match space {
+                    Space::Digest => self.digest_kinds |= 1 << claim.rank,
+                    Space::Domain => self.labels = self.labels.max(claim.rank.into()),
+                    _ => {}
                 }
-                _ => None,
-            };
-            let Some(table) = Space::KEYED.iter().position(|keyed| *keyed == space) else { continue };
-            let cover = self.links.cover(keyed.link, covering);
-            match cover {
-                Cover::Excepted => self.excepted.push(keyed.link),
-                Cover::OutOfReach => self.out_of_reach.push(keyed.link),
-                Cover::Kept => {}
             }
-            if let (true, Some(table)) = (cover != Cover::Excepted, self.keyed.get_mut(table)) {
-                table.push(keyed);
+            table.retain(|claim| !claim.is_excepted);
+            if let Some(place) = self.tagged.get_mut(done) {
+                *place = table;
             }
         }
+        Ok(())
+    }
+
+    /// The link of what a key lies in, of which only that may be in the same table which comes `before`.
+    fn covering(
+        &self,
+        space: Space,
+        claim: &Tagged,
+        before: &[Tagged],
+        keys: Keys<'_>,
+    ) -> Result<Option<u32>, Damaged> {
+        let key = || keys.key(self.links.position(claim.link));
+        Ok(match space {
+            Space::Ipv6 if !self.ipv6.is_empty() => match key()? {
+                Key::Ipv6(address, _) => covering(&self.ipv6, address),
+                _ => None,
+            },
+            Space::Endpoint => match key()? {
+                Key::Endpoint(address, _) => self.address_link(address),
+                _ => None,
+            },
+            Space::Domain if before.first().is_some_and(|first| first.rank < claim.rank) => match key()? {
+                Key::Domain(_, name) => {
+                    let mut parents = parents(self.seed, &name).into_iter().rev();
+                    parents.find_map(|order| find(before, order)).map(|parent| parent.link)
+                }
+                _ => None,
+            },
+            _ => None,
+        })
     }
 
     /// What an endpoint's address comes to without its port.
-    fn address_link(&self, address: u128, ipv6: &HashMap<u128, u32>) -> Option<u32> {
-        let (high, low) = super::key::halves(address);
-        match agent_common::canon::embedded_ipv4(high, low) {
-            Some(ipv4) => match self.ipv4.exact.binary_search(&ipv4) {
+    fn address_link(&self, address: u128) -> Option<u32> {
+        let (high, low) = halves(address);
+        if let Some(ipv4) = agent_common::canon::embedded_ipv4(high, low) {
+            return match self.ipv4.exact.binary_search(&ipv4) {
                 Ok(at) => self.ipv4.exact_links.get(at).copied(),
                 Err(_) => covering(&self.ipv4.ranges, ipv4),
-            },
-            None => {
-                let within = covering(&self.ipv6, address);
-                let excepted = within
-                    .and_then(|link| self.links.get(link))
-                    .is_some_and(|link| link.actions.outbound == Action::Allow);
-                if excepted { within } else { ipv6.get(&address).copied().or(within) }
-            }
+            };
         }
+        let table = table_of(Space::Ipv6).and_then(|table| self.tagged.get(table))?;
+        let exact = find(table, (0, ipv6_tag(self.seed, high, low)));
+        exact.map(|exact| exact.link).or_else(|| covering(&self.ipv6, address))
     }
 
     /// Numbers what has no slot, and sizes everything.
@@ -241,7 +295,7 @@ impl Plan {
         let mut has_slot = Bits::new(self.links.len());
         let mut used = Bits::new(self.links.len());
         let slotted = self.ipv4.exact_links.iter().copied();
-        let slotted = slotted.chain(self.keyed.iter().flatten().map(|keyed| keyed.link));
+        let slotted = slotted.chain(self.tagged.iter().flatten().map(|claim| claim.link));
         let prefixes = self.ipv4.ranges.iter().filter_map(|range| range.link);
         let prefixes = prefixes.chain(self.ipv6.iter().filter_map(|range| range.link));
         let heads = slotted.map(|link| (link, true)).chain(prefixes.map(|link| (link, false)));
@@ -267,4 +321,10 @@ impl Plan {
         }
         Ok(self)
     }
+}
+
+/// What is in a table and not excepted.
+fn find(table: &[Tagged], order: (u8, u64)) -> Option<&Tagged> {
+    let at = table.binary_search_by_key(&order, Tagged::order).ok()?;
+    table.get(at).filter(|claim| !claim.is_excepted)
 }

@@ -5,6 +5,7 @@ use agent_common::image::table::Table;
 
 use super::Plan;
 use super::placement::blocks_for;
+use crate::tables::key::table_of;
 
 /// Addresses in a block of the exact segment.
 const ADDRESSES: usize = 16;
@@ -53,7 +54,7 @@ impl Segments {
         segments.exact = take(exact_blocks);
         segments.exact_blocks = exact_blocks as u32;
         let mut entries = (exact_blocks * ADDRESSES) as u64;
-        for (table, keys) in segments.tables.iter_mut().zip(&plan.keyed) {
+        for (table, keys) in segments.tables.iter_mut().zip(&plan.tagged) {
             let blocks = blocks_for(keys.len(), TAGS);
             let base = take(blocks);
             *table = Table { base, blocks: blocks as u32, first_entry: entries as u32, used: keys.len() as u32 };
@@ -80,6 +81,6 @@ impl Segments {
     }
 
     pub(in crate::tables) fn table(&self, space: Space) -> Option<&Table> {
-        Space::KEYED.iter().position(|keyed| *keyed == space).and_then(|at| self.tables.get(at))
+        table_of(space).and_then(|table| self.tables.get(table))
     }
 }

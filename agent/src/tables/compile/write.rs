@@ -5,12 +5,13 @@ use agent_common::image::layout::{
     IPV6_RUNS, IPV6_STARTS, NO_DIRECTORY, PLAIN, ROOTED, RUNS, SEED, SPACES_HEADER, Space, TOP_FORM, class_word,
     descriptor, hash_bit, identity, pack,
 };
-use agent_common::image::table::{MOVED, Table};
+use agent_common::image::table::MOVED;
 use agent_common::image::{Block, Seed, SipHasher13, ipv4_hash};
 
 use super::link::NONE;
 use super::placement::{AddressCells, Cells, TagCells, place, slot};
-use super::{Keyed, Plan};
+use super::{Keys, Plan, Tagged};
+use crate::intel::packed::Damaged;
 use crate::tables::Error;
 use crate::tables::key::halves;
 
@@ -22,7 +23,7 @@ pub(in crate::tables) type EntryLinks = Vec<u32>;
 
 impl Plan {
     /// Writes the image and returns the link behind each entry, which is empty for an image of bare addresses.
-    pub(in crate::tables) fn write(&mut self, image: &mut [Block]) -> Result<EntryLinks, Error> {
+    pub(in crate::tables) fn write(&mut self, image: &mut [Block], keys: Keys<'_>) -> Result<EntryLinks, Error> {
         let needed = self.segments.blocks as usize;
         let given = image.len();
         let Some(image) = image.get_mut(..needed) else { return Err(Error::TooSmall { needed, given }) };
@@ -35,6 +36,7 @@ impl Plan {
             let seed = derived(self.seed, attempt);
             if attempt > 0 {
                 placed = self.by_block(placed.iter().copied(), seed);
+                self.tag_again(seed, keys)?;
             }
             image.fill([0; 8]);
             if let Some(entries) = self.write_keys(image, seed, &placed) {
@@ -63,21 +65,24 @@ impl Plan {
             let (slot, _) = slot(&cells, exact, u64::from(*address))?;
             *entries.get_mut(slot as usize)? = *link;
         }
-        for (keys, table) in self.keyed.iter().zip(self.segments.tables) {
+        for (tagged, table) in self.tagged.iter().zip(self.segments.tables) {
             let blocks = segment(image, table.base, table.blocks)?;
-            for (entry, link) in write_table(keys, table, blocks, seed, &mut random)? {
-                let place = entries.get_mut(entry as usize)?;
-                // Two keys with one tag: they need another seed.
-                if std::mem::replace(place, link) != NONE {
-                    return None;
-                }
-            }
+            let entries = entries.get_mut(table.first_entry as usize..)?;
+            write_table(tagged, blocks, entries, &mut random)?;
         }
         for (place, link) in entries.iter_mut().skip(self.segments.first_listed as usize).zip(&self.listed) {
             *place = *link;
         }
         self.links.number_successors(&entries);
         Some(entries)
+    }
+
+    /// Gives all that is in a table the tag that it has with another seed.
+    fn tag_again(&mut self, seed: Seed, keys: Keys<'_>) -> Result<(), Damaged> {
+        for claim in self.tagged.iter_mut().flatten() {
+            claim.tag = keys.key(self.links.position(claim.link))?.tag(seed);
+        }
+        Ok(())
     }
 
     /// The single addresses with their links, ordered by where they are looked for first, in steps of a cache's worth of
@@ -188,31 +193,26 @@ impl Plan {
     }
 }
 
-/// Fills a table and returns the entry of each key with its link.
-fn write_table(
-    keys: &[Keyed],
-    table: Table,
-    blocks: &mut [Block],
-    seed: Seed,
-    random: &mut u64,
-) -> Option<Vec<(u32, u32)>> {
-    let cells = TagCells { blocks: table.blocks };
-    let tags: Vec<u64> = keys.iter().map(|keyed| keyed.key.tag(seed)).collect();
-    for tag in &tags {
-        if !place(&cells, blocks, *tag, random) {
+/// Fills a table, and says which link is behind each of its entries; `None` if that takes another seed.
+fn write_table(tagged: &[Tagged], blocks: &mut [Block], entries: &mut [u32], random: &mut u64) -> Option<()> {
+    let cells = TagCells { blocks: blocks.len() as u32 };
+    for claim in tagged {
+        if !place(&cells, blocks, claim.tag, random) {
             return None;
         }
     }
-    let mut entries = Vec::with_capacity(keys.len());
-    for (keyed, tag) in keys.iter().zip(tags) {
-        let (slot, first_choice) = slot(&cells, blocks, tag)?;
+    for Tagged { tag, link, .. } in tagged {
+        let (slot, first_choice) = slot(&cells, blocks, *tag)?;
         if !first_choice {
-            let (first, _) = cells.choices(tag);
-            *blocks.get_mut(first as usize)?.get_mut(tag as usize & 7)? |= MOVED;
+            let (first, _) = cells.choices(*tag);
+            *blocks.get_mut(first as usize)?.get_mut(*tag as usize & 7)? |= MOVED;
         }
-        entries.push((table.first_entry + slot, keyed.link));
+        // Two keys with one tag.
+        if std::mem::replace(entries.get_mut(slot as usize)?, *link) != NONE {
+            return None;
+        }
     }
-    Some(entries)
+    Some(())
 }
 
 /// The seed itself, and then others that only its holder can know.
