@@ -6,7 +6,6 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
-use crate::setup::NIGHTLY;
 use crate::tool::{self, progress};
 use crate::workspace::Workspace;
 
@@ -30,7 +29,6 @@ pub struct Arguments {
 
 /// Runs the targets one after the other; a finding is kept in target/fuzz and fails the verb at once.
 pub fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
-    let toolchain = nightly()?;
     let program = cargo_fuzz(workspace)?;
     let known = targets(workspace)?;
     let wanted = if arguments.targets.is_empty() { &known } else { &arguments.targets };
@@ -44,13 +42,14 @@ pub fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
         for folder in [&corpus, &findings] {
             fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
         }
-        let mut command = Command::new("rustup");
-        command.args(["run", &toolchain]).arg(&program).args(["run", "--fuzz-dir"]).arg(workspace.path("fuzz"));
+        let mut command = Command::new(&program);
+        command.args(["run", "--fuzz-dir"]).arg(workspace.path("fuzz"));
         command.arg("--target-dir").arg(workspace.target("fuzz/build")).arg(target).arg(&corpus);
         command.args(seeds(workspace, target)).arg("--").arg(format!("-max_total_time={}", arguments.seconds));
         command.arg(format!("-max_len={MAX_LEN}")).arg(format!("-timeout={SLOWEST}"));
         command.arg(format!("-rss_limit_mb={LARGEST}")).arg(format!("-artifact_prefix={}/", findings.display()));
-        command.args(["-print_final_stats=1", "-verbosity=0"]).env_remove("CARGO").env_remove("RUSTUP_TOOLCHAIN");
+        // The compiler keeps its instrumentation for nightly versions unless it is told that it may stand in for one.
+        command.args(["-print_final_stats=1", "-verbosity=0"]).env("RUSTC_BOOTSTRAP", "1");
         tool::run(command.current_dir(workspace.root()), &format!("fuzzing {target}"))?;
     }
     Ok(())
@@ -73,19 +72,6 @@ fn seeds(workspace: &Workspace, target: &str) -> Vec<PathBuf> {
     }
     folders.retain(|folder| folder.is_dir());
     folders
-}
-
-/// libFuzzer's instrumentation needs a nightly compiler; any will do.
-fn nightly() -> Result<String> {
-    let has = |name: &&str| tool::succeeds(Command::new("rustup").args(["run", name, "rustc", "--version"]));
-    if let Some(name) = [NIGHTLY, "nightly"].iter().find(|name| has(name)) {
-        return Ok((*name).to_owned());
-    }
-    progress(format_args!("installing {NIGHTLY} through rustup"));
-    let mut install = Command::new("rustup");
-    install.args(["toolchain", "install", NIGHTLY, "--profile", "minimal"]);
-    tool::run(&mut install, "installing a nightly compiler for fuzzing")?;
-    Ok(NIGHTLY.to_owned())
 }
 
 fn cargo_fuzz(workspace: &Workspace) -> Result<PathBuf> {

@@ -57,12 +57,8 @@ impl InForce {
     #[must_use]
     pub fn expect(&self, technique: &Technique) -> Expected {
         match technique.act {
-            Act::Network { by, otherwise, .. } => {
-                if by.iter().any(|hook| self.has(hook)) {
-                    Expected::Blocked
-                } else {
-                    Expected::Missed(otherwise)
-                }
+            Act::Network { by, otherwise, .. } | Act::Name { by, otherwise, .. } => {
+                if by.iter().any(|hook| self.has(hook)) { Expected::Blocked } else { Expected::Missed(otherwise) }
             }
             Act::Exec { seen, .. } => self.expect_exec(seen),
         }

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::process::Output;
 
 use super::exec::Exec;
+use super::name::Name;
 use super::network::Net;
 use super::program::RAN;
 use super::technique::{Act, all};
@@ -78,6 +79,9 @@ pub fn fire(name: &str, listed: bool, file: &Path, dir: &Path) -> u8 {
             (Some(address), Some(elsewhere)) => attempt(&Net { address, elsewhere, listed }),
             _ => Ok(()),
         },
+        Act::Name { attempt, .. } => {
+            attempt(&Name { name: technique.domain(listed), elsewhere: technique.domain(false) })
+        }
         Act::Exec { attempt, .. } => attempt(&Exec { file: file.to_owned(), dir: dir.to_owned() }),
     };
     let Err(error) = tried else { return PASSED };

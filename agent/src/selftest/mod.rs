@@ -2,12 +2,13 @@
 //!
 //! A technique is tried twice: against a target that nobody listed, which must get through, or the attempt says nothing; then
 //! against a listed one. Targets are documentation addresses (RFC 5737, RFC 3849) on the loopback of a network namespace
-//! without any other interface, and generated programs that do nothing but exit.
+//! without any other interface, documentation names (RFC 2606), and generated programs that do nothing but exit.
 
 mod exec;
 mod expect;
 mod fire;
 mod loopback;
+mod name;
 mod network;
 mod program;
 mod rig;
@@ -39,7 +40,7 @@ pub enum Outcome {
 pub struct Row {
     /// Its name.
     pub technique: &'static str,
-    /// Network or exec.
+    /// What kind it is.
     pub family: Family,
     /// What it does.
     pub what: &'static str,

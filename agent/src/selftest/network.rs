@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
@@ -264,6 +264,33 @@ pub(super) fn raw_header(net: &Net) -> io::Result<()> {
     packet.extend_from_slice(&ECHO);
     sendto(&socket, &packet, SendFlags::empty(), &SocketAddr::new(net.address, 0))?;
     Ok(())
+}
+
+/// An address of this host that is not the target's.
+fn here(net: &Net) -> SocketAddr {
+    let address = if net.address.is_ipv4() { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() };
+    SocketAddr::new(address, 0)
+}
+
+/// The target is the end that connects.
+pub(super) fn inbound_tcp(net: &Net) -> io::Result<()> {
+    let listener = TcpListener::bind(here(net))?;
+    let to = listener.local_addr()?;
+    let socket = open(family(&to), SocketType::STREAM, None)?;
+    if to.is_ipv6() {
+        // It is local by a route, which is not enough for IPv6.
+        sockopt::set_ipv6_freebind(&socket, true)?;
+    }
+    bind(&socket, &SocketAddr::new(net.address, 0))?;
+    Ok(connect(&socket, &to)?)
+}
+
+/// The target is the end that sends.
+pub(super) fn inbound_udp(net: &Net) -> io::Result<()> {
+    let receiver = UdpSocket::bind(here(net))?;
+    receiver.set_read_timeout(Some(PATIENCE))?;
+    UdpSocket::bind((net.address, 0))?.send_to(b"x", receiver.local_addr()?)?;
+    receiver.recv(&mut [0]).map(drop)
 }
 
 const IPPROTO_IP: i32 = 0;

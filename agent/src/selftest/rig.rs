@@ -50,6 +50,7 @@ name = "selftest"
 path = "/etc/cordon/selftest.txt"
 format = "list"
 action = "block"
+inbound = "block"
 allow_reserved = true
 "#;
 
@@ -153,7 +154,7 @@ impl Rig {
                     Content::Sha256 | Content::Script | Content::Dynamic => hex(&Sha256::digest(&bytes)),
                 }
             }
-            (Act::Network { .. }, None) => String::new(),
+            (Act::Network { .. } | Act::Name { .. }, None) => String::new(),
         })
     }
 

@@ -7,14 +7,17 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use serde::Serialize;
 
 use super::exec::{self, Exec};
+use super::name::{self, Name};
 use super::network::{self, Net};
 
 /// What kind of hook is to stop it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Family {
-    /// Reaching an address.
+    /// Reaching an address, or being reached from it.
     Network,
+    /// Asking for a name, or sending one.
+    Name,
     /// Running a file.
     Exec,
 }
@@ -63,12 +66,21 @@ pub enum Seen {
 /// How a technique is done, and who should stop it.
 #[derive(Clone, Copy, Debug)]
 pub enum Act {
-    /// Reaches an address.
+    /// Reaches an address, or lets it reach this host.
     Network {
         /// What is listed.
         lists: Address,
         /// Tries it.
         attempt: fn(&Net) -> io::Result<()>,
+        /// The hooks of which any should stop it.
+        by: &'static [&'static str],
+        /// Why it passes without them.
+        otherwise: &'static str,
+    },
+    /// Asks for a name, or sends one.
+    Name {
+        /// Tries it.
+        attempt: fn(&Name) -> io::Result<()>,
         /// The hooks of which any should stop it.
         by: &'static [&'static str],
         /// Why it passes without them.
@@ -107,11 +119,12 @@ pub fn targets() -> [IpNet; 4] {
 }
 
 impl Technique {
-    /// Network or exec.
+    /// What kind it is.
     #[must_use]
     pub const fn family(&self) -> Family {
         match self.act {
             Act::Network { .. } => Family::Network,
+            Act::Name { .. } => Family::Name,
             Act::Exec { .. } => Family::Exec,
         }
     }
@@ -137,10 +150,20 @@ impl Technique {
         })
     }
 
-    /// What intelligence says of the target of a network technique.
+    /// The name that a technique asks for, below a top-level domain of RFC 2606.
+    #[must_use]
+    pub fn domain(&self, listed: bool) -> String {
+        format!("t{}.{}.example", self.number(), if listed { "listed" } else { "unlisted" })
+    }
+
+    /// What intelligence says of the target of a technique that runs no file.
     #[must_use]
     pub fn listed_value(&self) -> Option<String> {
-        let Act::Network { lists, .. } = self.act else { return None };
+        let lists = match self.act {
+            Act::Network { lists, .. } => lists,
+            Act::Name { .. } => return Some(self.domain(true)),
+            Act::Exec { .. } => return None,
+        };
         let address = self.address(true)?;
         Some(match lists {
             Address::V4 | Address::V6 => address.to_string(),
@@ -150,6 +173,9 @@ impl Technique {
     }
 }
 
+/// Why something passes whose hook is missing.
+const NO_HOOK: &str = "no hook is attached that sees it";
+
 const fn network(
     name: &'static str,
     what: &'static str,
@@ -157,7 +183,17 @@ const fn network(
     by: &'static [&'static str],
     attempt: fn(&Net) -> io::Result<()>,
 ) -> Technique {
-    Technique { name, what, act: Act::Network { lists, attempt, by, otherwise: "no hook is attached that sees it" } }
+    Technique { name, what, act: Act::Network { lists, attempt, by, otherwise: NO_HOOK } }
+}
+
+const fn name(
+    name: &'static str,
+    what: &'static str,
+    by: &'static [&'static str],
+    otherwise: &'static str,
+    attempt: fn(&Name) -> io::Result<()>,
+) -> Technique {
+    Technique { name, what, act: Act::Name { attempt, by, otherwise } }
 }
 
 const fn exec(
@@ -175,6 +211,10 @@ const CONNECT6: &[&str] = &["cgroup_connect6", "lsm_socket_connect"];
 const SEND4: &[&str] = &["cgroup_sendmsg4", "lsm_socket_sendmsg"];
 const SEND6: &[&str] = &["cgroup_sendmsg6", "lsm_socket_sendmsg"];
 const EGRESS: &[&str] = &["cgroup_egress"];
+const INGRESS: &[&str] = &["cgroup_ingress"];
+const DNS: &[&str] = &["cgroup_egress_dns"];
+const TLS: &[&str] = &["cgroup_egress_tls"];
+const HTTP: &[&str] = &["cgroup_egress_http"];
 const OPTIONS: &[&str] = &["cgroup_setsockopt", "cgroup_egress"];
 
 /// All of them, in the order in which they are tried and printed.
@@ -183,6 +223,7 @@ pub fn all() -> &'static [Technique] {
     use Address::{Endpoint, Prefix, V4, V6};
     use Content::{Dynamic, Md5, Script, Sha1, Sha256};
     use Seen::{InKernelOnly, Mapped, Never, Opened};
+    const SPLIT: &str = "each segment is read by itself, and the name is in two";
     const ONLY_READ: Seen = Never("the interpreter only reads it, like any other file");
     const TABLE: &[Technique] = &[
         network("tcp_connect", "TCP connect", V4, CONNECT4, network::tcp),
@@ -220,6 +261,18 @@ pub fn all() -> &'static [Technique] {
         network("raw_header", "raw socket with a header of its own", V4, EGRESS, network::raw_header),
         network("source_route", "UDP to elsewhere, routed through (IP_OPTIONS)", V4, OPTIONS, network::source_route),
         network("source_route_cmsg", "the same by IP_RETOPTS", V4, EGRESS, network::source_route_control),
+        network("inbound_tcp", "TCP connection from a listed address", V4, INGRESS, network::inbound_tcp),
+        network("inbound_tcp_ipv6", "TCP connection from a listed IPv6 address", V6, INGRESS, network::inbound_tcp),
+        network("inbound_udp", "UDP datagram from a listed address", V4, INGRESS, network::inbound_udp),
+        name("dns", "DNS question for a listed name", DNS, NO_HOOK, name::question),
+        name("dns_ipv6", "the same over IPv6", DNS, NO_HOOK, name::question_ipv6),
+        name("dns_below", "question for a name below it, in mixed case", DNS, NO_HOOK, name::question_below),
+        name("dns_second", "second question of a message", DNS, NO_HOOK, name::second_question),
+        name("dns_tcp", "question over TCP", DNS, NO_HOOK, name::question_tcp),
+        name("dns_tcp_apart", "the same, its length in a segment of its own", DNS, NO_HOOK, name::question_tcp_apart),
+        name("tls_server_name", "server name of a TLS ClientHello", TLS, NO_HOOK, name::server_name),
+        name("tls_server_name_split", "the same in two segments", &[], SPLIT, name::server_name_split),
+        name("http_host", "Host of an HTTP request", HTTP, NO_HOOK, name::host),
         exec("exec", "exec of a listed SHA-256", Sha256, Opened, exec::plain),
         exec("exec_sha1", "exec of a listed SHA-1", Sha1, Opened, exec::plain),
         exec("exec_md5", "exec of a listed MD5", Md5, Opened, exec::plain),
