@@ -1,6 +1,7 @@
-//! `cargo xtask coverage`: `cordon selftest` in each kernel series, and docs/coverage.md from what it found.
+//! `cargo xtask coverage`: `cordon selftest` in each kernel series, and docs/coverage.md from what it found; and what the
+//! verifier of each went through to load the programs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -14,8 +15,11 @@ use crate::{ebpf, vm};
 /// Where the table goes.
 const PAGE: &str = "docs/coverage.md";
 /// The test that runs the whole self-test, and what it prints its document behind.
-const TEST: &str = "nothing_passes_that_the_hooks_in_force_should_stop";
-const MARK: &str = "SELFTEST ";
+const SELF_TEST: &str = "nothing_passes_that_the_hooks_in_force_should_stop";
+const SELF_TEST_MARK: &str = "SELFTEST ";
+/// The same for the instructions that the verifier goes through, by hook.
+const VERIFIER_TEST: &str = "the_verifier_is_done_with_each_program_in_a_fraction_of_its_limit";
+const VERIFIER_MARK: &str = "VERIFIED ";
 
 const HEAD: &str = "# What is closed on which kernel
 
@@ -26,6 +30,13 @@ your own host.
 - **reported**: gets through, and a record says so
 - open: gets through; the reason is below the table
 - not run: this kernel cannot do it at all
+";
+
+const VERIFIER_HEAD: &str = "
+## What the verifier goes through
+
+Instructions that each kernel's verifier followed to load the program of a hook, of the million that it follows at most; a test fails at 300,000.
+Kernels before 5.16 do not tell.
 ";
 
 /// Which kernels.
@@ -46,36 +57,76 @@ pub fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
         let mut summary = Summary::default();
         let wanted = vm::Arguments {
             series: arguments.series.clone(),
-            test: vec!["end_to_end".into()],
-            rest: vec![TEST.into()],
+            test: vec!["kernel".into(), "end_to_end".into()],
+            rest: vec![SELF_TEST.into(), VERIFIER_TEST.into()],
         };
         vm::test(workspace, &wanted, &mut summary);
         if summary.total().failed > 0 {
-            bail!("the self-test failed:\n{summary}");
+            bail!("the self-test or the verifier failed:\n{summary}");
         }
     }
-    let documents = arguments.series.iter().map(|series| document(workspace, series)).collect::<Result<Vec<_>>>()?;
-    fs::write(workspace.path(PAGE), page(&documents)?).with_context(|| format!("cannot write {PAGE}"))?;
+    let consoles = arguments.series.iter().map(|series| Console::of(workspace, series)).collect::<Result<Vec<_>>>()?;
+    fs::write(workspace.path(PAGE), page(&consoles)?).with_context(|| format!("cannot write {PAGE}"))?;
     progress(format_args!("wrote {PAGE}"));
     Ok(())
 }
 
-/// What the self-test said in the last boot of a series.
-fn document(workspace: &Workspace, series: &str) -> Result<Value> {
-    let log = workspace.target("vm").join(series).join("console.log");
-    let text = fs::read(&log).with_context(|| format!("cannot read {}", log.display()))?;
-    let text = String::from_utf8_lossy(&text);
-    let found = text.lines().find_map(|line| line.split_once(MARK)).map(|(_, document)| document.trim());
-    let found = found.with_context(|| format!("{} has no self-test in it", log.display()))?;
-    serde_json::from_str(found).with_context(|| format!("the self-test in {}", log.display()))
+/// What the last boot of a series printed.
+struct Console {
+    self_test: Value,
+    /// Instructions by hook; nothing before Linux 5.16, which does not tell.
+    verified: BTreeMap<String, u64>,
 }
 
-fn page(documents: &[Value]) -> Result<String> {
+impl Console {
+    fn of(workspace: &Workspace, series: &str) -> Result<Self> {
+        let log = workspace.target("vm").join(series).join("console.log");
+        let text = fs::read(&log).with_context(|| format!("cannot read {}", log.display()))?;
+        Self::read(&String::from_utf8_lossy(&text)).with_context(|| log.display().to_string())
+    }
+
+    fn read(text: &str) -> Result<Self> {
+        let behind = |mark| text.lines().find_map(|line| line.split_once(mark)).map(|(_, document)| document.trim());
+        let self_test = behind(SELF_TEST_MARK).context("there is no self-test in it")?;
+        let verified = behind(VERIFIER_MARK).map(serde_json::from_str).transpose().context("the verifier's counts")?;
+        Ok(Self {
+            self_test: serde_json::from_str(self_test).context("the self-test")?,
+            verified: verified.unwrap_or_default(),
+        })
+    }
+
+    fn kernel(&self) -> &str {
+        self.self_test["kernel"].as_str().unwrap_or_default()
+    }
+}
+
+/// The first lines of a table with one column for each kernel.
+fn head(first: &str, consoles: &[Console]) -> String {
+    let kernels: Vec<&str> = consoles.iter().map(Console::kernel).collect();
+    format!("\n| {first} | {} |\n|---|{}\n", kernels.join(" | "), "---|".repeat(kernels.len()))
+}
+
+fn page(consoles: &[Console]) -> Result<String> {
+    Ok([HEAD, &techniques(consoles)?, VERIFIER_HEAD, &verified(consoles)].concat())
+}
+
+fn verified(consoles: &[Console]) -> String {
+    let hooks: BTreeSet<&String> = consoles.iter().flat_map(|console| console.verified.keys()).collect();
+    let mut table = head("hook", consoles);
+    for hook in hooks {
+        let counts = consoles.iter().map(|console| console.verified.get(hook));
+        let cells: Vec<String> = counts.map(|count| count.map_or("–".to_owned(), u64::to_string)).collect();
+        table.push_str(&format!("| `{hook}` | {} |\n", cells.join(" | ")));
+    }
+    table
+}
+
+fn techniques(consoles: &[Console]) -> Result<String> {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let mut reasons: BTreeMap<String, usize> = BTreeMap::new();
     let mut rows: Vec<(String, Vec<String>)> = Vec::new();
-    for (place, document) in documents.iter().enumerate() {
-        let techniques = document["techniques"].as_array().context("a self-test without techniques")?;
+    for (place, Console { self_test, .. }) in consoles.iter().enumerate() {
+        let techniques = self_test["techniques"].as_array().context("a self-test without techniques")?;
         for technique in techniques {
             let what = format!("{} (`{}`)", text(&technique["what"]), text(&technique["technique"]));
             let next = reasons.len() + 1;
@@ -94,18 +145,17 @@ fn page(documents: &[Value]) -> Result<String> {
             }
         }
     }
-    let kernels = documents.iter().map(|document| text(&document["kernel"])).collect::<Vec<_>>();
-    let mut page = format!("{HEAD}\n| technique | {} |\n|---|{}\n", kernels.join(" | "), "---|".repeat(kernels.len()));
+    let mut table = head("technique", consoles);
     for (what, cells) in rows {
-        page.push_str(&format!("| {what} | {} |\n", cells.join(" | ")));
+        table.push_str(&format!("| {what} | {} |\n", cells.join(" | ")));
     }
     let mut reasons: Vec<(String, usize)> = reasons.into_iter().collect();
     reasons.sort_by_key(|(_, number)| *number);
-    page.push('\n');
+    table.push('\n');
     for (reason, number) in reasons {
-        page.push_str(&format!("[{number}] {reason}  \n"));
+        table.push_str(&format!("[{number}] {reason}  \n"));
     }
-    Ok(page)
+    Ok(table)
 }
 
 #[cfg(test)]
@@ -117,11 +167,16 @@ mod tests {
     #[test]
     fn each_kernel_is_a_column_and_each_reason_is_said_once() {
         let technique = |name: &str, outcome: &str, detail: &str| json!({"technique": name, "what": name, "outcome": outcome, "enforced_by": "hook", "detail": detail});
-        let document = |kernel: &str, outcome: &str| json!({"kernel": kernel, "techniques": [technique("one", "blocked", "EPERM"), technique("two", outcome, "no hook")]});
-        let page = page(&[document("6.1", "missed"), document("6.12", "missed")]).unwrap();
-        assert!(page.contains("| technique | 6.1 | 6.12 |"), "{page}");
+        let console = |kernel: &str, verified: &str| {
+            let techniques = [technique("one", "blocked", "EPERM"), technique("two", "missed", "no hook")];
+            let self_test = json!({"kernel": kernel, "techniques": techniques});
+            Console::read(&format!("boot\nSELFTEST {self_test}\r\n{verified}\n")).unwrap()
+        };
+        let page = page(&[console("5.10", ""), console("6.12", r#"VERIFIED {"hook":12}"#)]).unwrap();
+        assert!(page.contains("| technique | 5.10 | 6.12 |"), "{page}");
         assert!(page.contains("| one (`one`) | **blocked** hook | **blocked** hook |"), "{page}");
         assert!(page.contains("| two (`two`) | open [1] | open [1] |"), "{page}");
-        assert!(page.ends_with("\n[1] no hook  \n"), "{page}");
+        assert!(page.contains("\n[1] no hook  \n"), "{page}");
+        assert!(page.ends_with("| `hook` | – | 12 |\n"), "{page}");
     }
 }
