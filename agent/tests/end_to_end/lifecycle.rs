@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::network::settings;
-use crate::sandbox::{Sandbox, StopOnDrop, connect, is_blocked};
+use crate::sandbox::{CORDON, Sandbox, StopOnDrop, connect, is_blocked};
 
 fn lab() -> Sandbox {
     let mut sandbox = Sandbox::new(&settings("enforce", "block"));
@@ -89,9 +89,14 @@ fn a_damaged_or_missing_file_of_a_generation_is_a_fault_and_never_another_name()
     }
 }
 
+/// Kills the agent or stops it, starts it from another file, and reloads it, twenty times or as often as `CORDON_CYCLES` says,
+/// while somebody tries without pause to get through.
 #[test]
-fn twenty_kills_and_restarts_let_no_hit_through() {
+fn kills_upgrades_and_reloads_let_no_hit_through() {
+    let cycles = std::env::var("CORDON_CYCLES").map_or(20, |cycles| cycles.parse().expect("CORDON_CYCLES is a number"));
     let mut sandbox = lab();
+    let upgrade = sandbox.root.path().join("cordon-upgrade");
+    fs::copy(CORDON, &upgrade).unwrap();
     let (stop, probes, leaks) = (AtomicBool::new(false), AtomicU64::new(0), AtomicU64::new(0));
     std::thread::scope(|scope| {
         let _stop = StopOnDrop(&stop);
@@ -104,15 +109,20 @@ fn twenty_kills_and_restarts_let_no_hit_through() {
                 std::thread::sleep(Duration::from_micros(200));
             }
         });
-        for _ in 0..20 {
-            sandbox.kill();
-            sandbox.start();
+        for cycle in 0..cycles {
+            if cycle % 3 == 2 {
+                assert!(sandbox.stop().success())
+            } else {
+                sandbox.kill()
+            }
+            sandbox.start_program(if cycle % 2 == 0 { &upgrade } else { Path::new(CORDON) });
+            assert!(sandbox.cordon(&["reload"]).status.success());
         }
     });
     let probes = probes.into_inner();
     assert_eq!(leaks.into_inner(), 0, "of {probes} probes");
     assert!(probes > 1_000, "only {probes} probes ran: that proves nothing");
-    println!("20 restarts, {probes} probes, 0 let through");
+    println!("MEASURED {cycles} restarts with reloads, {probes} probes, 0 let through");
 }
 
 #[test]

@@ -78,8 +78,13 @@ impl Sandbox {
 
     /// Starts the agent and waits until it is ready.
     pub fn start(&mut self) {
+        self.start_program(Path::new(CORDON));
+    }
+
+    /// The same from another file than the one that was built.
+    pub fn start_program(&mut self, program: &Path) {
         let log = fs::File::create(self.root.path().join("agent.log")).unwrap();
-        let agent = Command::new(CORDON)
+        let agent = Command::new(program)
             .args(["run", "--root"])
             .arg(self.root.path())
             .arg("--cgroup")
