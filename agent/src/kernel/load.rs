@@ -310,7 +310,7 @@ impl Kernel {
             written: Mutex::default(),
             links: Mutex::default(),
             name_config: table(&ebpf, "NAME_CONFIG")?,
-            generations: Generations::new(table(&ebpf, "GENERATIONS")?),
+            generations: Generations::new(table(&ebpf, "GENERATIONS")?, &maps),
             folds: Folds::open(table(&ebpf, "FOLDS")?, &maps)?,
             hit_counts: table(&ebpf, "HIT_COUNTS")?,
             file_digests: table(&ebpf, "FILE_DIGESTS")?,

@@ -1,7 +1,10 @@
 //! A new generation: built beside the current one in memory that the kernel already sees, switched by one pointer.
 
+use std::fs;
+use std::io;
 use std::ops::Deref;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use agent_common::image::{self, Block};
@@ -22,7 +25,7 @@ impl Deref for MappedImage {
 }
 
 impl MappedImage {
-    fn of(map: std::os::fd::BorrowedFd<'_>) -> std::io::Result<Self> {
+    fn of(map: BorrowedFd<'_>) -> io::Result<Self> {
         Ok(Self(Mapping::readable(map, bpf::map_shape(map)?.entries)?))
     }
 
@@ -39,15 +42,27 @@ impl MappedImage {
 #[derive(Debug)]
 pub(super) struct Generations {
     slot: Table<u32, u32>,
-    /// With the id of its map. Kept, because opening a map by its id takes `CAP_SYS_ADMIN`.
+    /// Where the current image is pinned, for a successor: opening a map by its id, which is all that the slot tells, takes
+    /// `CAP_SYS_ADMIN`.
+    pin: PathBuf,
+    /// With the id of its map.
     known: Mutex<Option<(u32, Arc<MappedImage>)>>,
     /// The id of the map that this agent published last; 0 for none. Held while it is published.
     published: Mutex<u32>,
 }
 
 impl Generations {
-    pub(super) fn new(slot: Table<u32, u32>) -> Self {
-        Self { slot, known: Mutex::default(), published: Mutex::default() }
+    /// `maps` is the directory of the pinned maps.
+    pub(super) fn new(slot: Table<u32, u32>, maps: &Path) -> Self {
+        Self { slot, pin: maps.join("IMAGE"), known: Mutex::default(), published: Mutex::default() }
+    }
+
+    fn open(&self, id: u32) -> io::Result<OwnedFd> {
+        match bpf::open_pin(&self.pin) {
+            Ok(map) if bpf::map_shape(map.as_fd())?.id == id => Ok(map),
+            // The agent that published it ended before it had pinned it.
+            _ => bpf::map_by_id(id),
+        }
     }
 
     /// The image that decides at present; `None` before the first one.
@@ -60,18 +75,24 @@ impl Generations {
         {
             return Ok(Some(Arc::clone(image)));
         }
-        let map = bpf::map_by_id(id).map_err(failed)?;
+        let map = self.open(id).map_err(failed)?;
         let image = Arc::new(MappedImage::of(map.as_fd()).map_err(failed)?);
         *known = Some((id, Arc::clone(&image)));
         Ok(Some(image))
     }
 
     /// Makes `map` the current image; whether it is. When this returns, no program uses the one before.
-    fn switch_to(&self, map: std::os::fd::BorrowedFd<'_>) -> std::io::Result<bool> {
+    fn switch_to(&self, map: BorrowedFd<'_>) -> io::Result<bool> {
         let id = bpf::map_shape(map)?.id;
         let image = Arc::new(MappedImage::of(map)?);
         let mut published = self.published.lock().unwrap_or_else(PoisonError::into_inner);
+        let next = self.pin.with_file_name("IMAGE_NEXT");
+        match fs::remove_file(&next) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => bpf::pin(map, &next)?,
+        }
         self.slot.set(&0, &map.as_raw_fd().cast_unsigned())?;
+        fs::rename(&next, &self.pin)?;
         *self.known.lock().unwrap_or_else(PoisonError::into_inner) = Some((id, image));
         *published = id;
         Ok(self.slot.get(&0)? == Some(id))
@@ -118,7 +139,7 @@ impl Kernel {
     /// The image that decides at present: what `cordon explain` asks, and what an adopting daemon starts from.
     ///
     /// # Errors
-    /// [`Error::NoGeneration`] before the first one, or what the kernel says: a predecessor's takes `CAP_SYS_ADMIN`.
+    /// [`Error::NoGeneration`] before the first one, or what the kernel says.
     pub fn mapped_image(&self) -> Result<Arc<MappedImage>, Error> {
         self.generations.current()?.ok_or(Error::NoGeneration)
     }

@@ -67,7 +67,7 @@ impl Verdicts {
         let maps = pin::layout(pin_dir).maps;
         Ok(Self {
             config: open(&maps, "CONFIG")?,
-            generations: Generations::new(open(&maps, "GENERATIONS")?),
+            generations: Generations::new(open(&maps, "GENERATIONS")?, &maps),
             file_digests: open(&maps, "FILE_DIGESTS")?,
         })
     }
