@@ -38,6 +38,7 @@ fn main() {
     if let Err(error) = Command::new("/bin/ip").args(["link", "set", "lo", "up"]).status() {
         println!("GUEST cannot bring lo up: {error}");
     }
+    load_modules();
     let verdict = match run_tests() {
         Ok(true) => PASS,
         Ok(false) => FAIL,
@@ -52,6 +53,18 @@ fn main() {
     println!("GUEST has no debug port");
     loop {
         thread::sleep(Duration::from_secs(3600));
+    }
+}
+
+/// Loads what is numbered in /modules.
+fn load_modules() {
+    let modules = fs::read_dir("/modules").into_iter().flatten().flatten();
+    let mut modules: Vec<_> = modules.map(|entry| entry.path()).collect();
+    modules.sort();
+    for module in modules {
+        if !Command::new("/bin/insmod").arg(&module).status().is_ok_and(|status| status.success()) {
+            println!("GUEST cannot load {}", module.display());
+        }
     }
 }
 

@@ -2,8 +2,9 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 
 use crate::debian::{self, PrivateApt};
 use crate::tool;
@@ -26,11 +27,16 @@ pub const NAMES: [&str; SERIES.len()] = {
     [a.0, b.0, c.0, d.0, e.0]
 };
 
+/// What Debian builds as modules and the tests need, in the order in which it loads: which sockets there are.
+const MODULES: [&str; 3] = ["inet_diag", "tcp_diag", "udp_diag"];
+
 /// A kernel ready to boot.
 #[derive(Clone, Debug)]
 pub struct Kernel {
     /// The bzImage.
     pub image: PathBuf,
+    /// A folder of those of [`MODULES`] that are not built in, numbered.
+    pub modules: PathBuf,
     /// The package that it came from.
     pub package: String,
 }
@@ -43,29 +49,30 @@ pub fn obtain(folder: &Path, series: &str) -> Result<Kernel> {
     };
     let place = folder.join(series);
     fs::create_dir_all(&place).with_context(|| format!("cannot make {}", place.display()))?;
-    let (image, note) = (place.join("vmlinuz"), place.join("package"));
-    let cached = fs::read_to_string(&note).ok().filter(|_| image.exists());
+    let (image, modules, note) = (place.join("vmlinuz"), place.join("modules"), place.join("package"));
+    let cached = fs::read_to_string(&note).ok().filter(|_| image.exists() && modules.exists());
+    let kernel = |package| Kernel { image: image.clone(), modules: modules.clone(), package };
     let is_fresh = fs::metadata(&note).and_then(|metadata| metadata.modified()).is_ok_and(debian::is_recent);
     if let (Some(package), true) = (&cached, is_fresh) {
-        return Ok(Kernel { image, package: package.clone() });
+        return Ok(kernel(package.clone()));
     }
-    match fetch(folder, suite, series, &image, cached.as_deref()) {
+    match fetch(folder, suite, series, cached.as_deref()) {
         Ok(package) => {
             fs::write(&note, &package).with_context(|| format!("cannot write {}", note.display()))?;
-            Ok(Kernel { image, package })
+            Ok(kernel(package))
         }
         // Without a network, yesterday's kernel is as good.
         Err(error) => match cached {
             Some(package) => {
                 tool::progress(format_args!("no newer {series} kernel to be had ({error:#}); taking {package}"));
-                Ok(Kernel { image, package })
+                Ok(kernel(package))
             }
             None => Err(error),
         },
     }
 }
 
-fn fetch(folder: &Path, suite: &str, series: &str, image: &Path, cached: Option<&str>) -> Result<String> {
+fn fetch(folder: &Path, suite: &str, series: &str, cached: Option<&str>) -> Result<String> {
     let apt = PrivateApt::open(&folder.join("apt").join(suite), &[suite])?;
     let mut names = apt.names(&format!("linux-image-{series}"))?;
     names.extend(apt.names(&format!("linux-binary-{series}"))?);
@@ -73,18 +80,34 @@ fn fetch(folder: &Path, suite: &str, series: &str, image: &Path, cached: Option<
     if cached == Some(package) {
         return Ok(package.to_owned());
     }
-    let unpacked = folder.join(series).join("unpacked");
+    let place = folder.join(series);
+    let unpacked = place.join("unpacked");
     if unpacked.exists() {
         fs::remove_dir_all(&unpacked).with_context(|| format!("cannot remove {}", unpacked.display()))?;
     }
     apt.unpack(package, &unpacked)?;
     let found = tool::find_file(&unpacked, |name| name.starts_with("vmlinuz"))?
         .with_context(|| format!("{package} holds no vmlinuz"))?;
-    fs::copy(&found, image).with_context(|| format!("cannot copy {}", found.display()))?;
-    // The modules are not needed: all that the tests use is built in, and an initramfs needs no disk.
+    keep_modules(&unpacked, &place.join("modules"))?;
+    fs::copy(&found, place.join("vmlinuz")).with_context(|| format!("cannot copy {}", found.display()))?;
     fs::remove_dir_all(&unpacked).with_context(|| format!("cannot remove {}", unpacked.display()))?;
-    ensure!(image.exists(), "{} is missing", image.display());
     Ok(package.to_owned())
+}
+
+/// Keeps [`MODULES`] of a package: an initramfs needs no others.
+fn keep_modules(unpacked: &Path, folder: &Path) -> Result<()> {
+    fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    for (number, module) in MODULES.iter().enumerate() {
+        let (plain, packed) = (format!("{module}.ko"), format!("{module}.ko.xz"));
+        // One that is not there is built in, or a test says that it is missing.
+        let Some(found) = tool::find_file(unpacked, |name| name == plain || name == packed)? else { continue };
+        if found.extension().is_some_and(|extension| extension == "xz") {
+            tool::run(Command::new("xz").args(["--decompress", "--force"]).arg(&found), "unpacking a kernel module")?;
+        }
+        let kept = folder.join(format!("{number}-{plain}"));
+        fs::copy(found.with_file_name(&plain), &kept).with_context(|| format!("cannot write {}", kept.display()))?;
+    }
+    Ok(())
 }
 
 /// The newest by number. Since 6.19 the image is in `linux-binary-…` and `linux-image-…` is empty; unsigned packages

@@ -14,8 +14,8 @@ use crate::workspace::Workspace;
 
 const TARGET: &str = "x86_64-unknown-linux-gnu";
 /// What the tests and /init start by name.
-const APPLETS: [&str; 11] =
-    ["cat", "cp", "ip", "kill", "md5sum", "mount", "sh", "sha1sum", "sha256sum", "umount", "unshare"];
+const APPLETS: [&str; 12] =
+    ["cat", "cp", "insmod", "ip", "kill", "md5sum", "mount", "sh", "sha1sum", "sha256sum", "umount", "unshare"];
 
 /// The static binaries, by what they are for.
 #[derive(Debug, Default)]
@@ -100,6 +100,17 @@ pub fn build(workspace: &Workspace, tests: &[&str], arguments: &[String]) -> Res
     archive.file("tests/list", 0o644, list.as_bytes())?;
     let path = workspace.target("vm/initramfs.cpio");
     fs::write(&path, archive.finish()?).with_context(|| format!("cannot write {}", path.display()))?;
+    Ok(path)
+}
+
+/// Writes the archive with a kernel's modules behind it into that kernel's folder: the kernel takes several as one.
+pub fn with_modules(archive: &Path, modules: &Path, folder: &Path) -> Result<PathBuf> {
+    let mut own = Archive::default();
+    own.copy_folder("modules", modules)?;
+    let mut bytes = fs::read(archive).with_context(|| format!("cannot read {}", archive.display()))?;
+    bytes.extend(own.finish()?);
+    let path = folder.join("initramfs.cpio");
+    fs::write(&path, bytes).with_context(|| format!("cannot write {}", path.display()))?;
     Ok(path)
 }
 
