@@ -21,7 +21,9 @@ pub mod probe;
 mod publish;
 mod rings;
 mod signal;
+pub mod sock_diag;
 pub mod stat;
+mod told;
 mod verdicts;
 
 use std::path::PathBuf;
@@ -37,6 +39,7 @@ pub use pin::{Removed, unpin_all};
 pub use publish::MappedImage;
 pub use rings::{Batch, EventRing};
 pub use signal::kill;
+pub use told::borrow_socket;
 pub use verdicts::{DigestKinds, ExecHit, Verdicts, weightier};
 
 /// Where the pins are when the settings say nothing.
