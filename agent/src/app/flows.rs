@@ -2,8 +2,9 @@
 //! connection would be.
 
 mod judge;
+mod owners;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
@@ -16,11 +17,12 @@ use jiff::Timestamp;
 use tokio::time::sleep;
 
 use self::judge::Begun;
+use self::owners::{Holders, Owners};
 use super::examine;
 use super::shared::{Shared, lock, read};
-use crate::event::{Action, Event, Hook, Match, ProcessKey, Task, Verdict};
+use crate::event::{Action, Event, Hook, Match, Verdict};
 use crate::health::{Fault, Stage};
-use crate::host::{Holder, NetworkNamespace, ProcessSnapshot, cgroup, network_namespaces, snapshot, socket_holders};
+use crate::host::{NetworkNamespace, cgroup, network_namespaces};
 use crate::kernel::sock_diag::{Flow, SockDiag, Transport};
 use crate::kernel::{borrow_socket, clock};
 use crate::settings::Mode;
@@ -47,7 +49,7 @@ pub async fn run(shared: Arc<Shared>, stage: Stage) -> anyhow::Result<()> {
                 changed?;
                 sleep(SETTLE).await;
                 let (shared, stage) = (Arc::clone(&shared), stage.clone());
-                told = tokio::task::spawn_blocking(move || Search::new(&shared, told).run(&stage)).await?;
+                told = tokio::task::spawn_blocking(move || Search::new(&shared, &stage, told).run()).await?;
             }
             () = sleep(TICK) => {}
         }
@@ -75,6 +77,8 @@ struct Candidate {
 /// One search through all flows of the host.
 struct Search<'a> {
     shared: &'a Shared,
+    /// Ticks with each flow that is acted upon: there may be many.
+    stage: &'a Stage,
     /// By the searches before, of flows that were open then.
     told: HashSet<Told>,
     /// The same of flows that are open now.
@@ -83,18 +87,18 @@ struct Search<'a> {
 }
 
 impl<'a> Search<'a> {
-    fn new(shared: &'a Shared, told: HashSet<Told>) -> Self {
-        Self { shared, told, still_told: HashSet::new(), troubles: Vec::new() }
+    fn new(shared: &'a Shared, stage: &'a Stage, told: HashSet<Told>) -> Self {
+        Self { shared, stage, told, still_told: HashSet::new(), troubles: Vec::new() }
     }
 
     /// Looks at every flow once. What was told of those that are still open.
-    fn run(mut self, stage: &Stage) -> HashSet<Told> {
+    fn run(mut self) -> HashSet<Told> {
         if self.shared.deciding().is_some_and(|(image, _)| judge::lists_addresses(&image)) {
             match network_namespaces() {
                 Ok(namespaces) => {
                     for namespace in namespaces {
                         self.look_into(&namespace);
-                        stage.tick();
+                        self.stage.tick();
                     }
                 }
                 Err(error) => self.troubles.push(error.to_string()),
@@ -123,7 +127,7 @@ impl<'a> Search<'a> {
         };
         for transport in Transport::ALL {
             if let Err(error) = self.look_at(&diag, namespace.inode, transport) {
-                // What came before the error was acted upon, and asking on would be answered with the rest of that.
+                // Asking on might be answered with the rest of this.
                 return self.troubles.push(format!("{name}, {}: {error}", transport.name()));
             }
         }
@@ -134,66 +138,64 @@ impl<'a> Search<'a> {
         let listening = if transport == Transport::Tcp { diag.listening_ports()? } else { HashSet::new() };
         let now = Timestamp::now();
         let mut candidates = Vec::new();
-        let listed = diag.flows(transport, |flow| {
+        diag.flows(transport, |flow| {
             let begun = Begun::of(&flow, &listening);
             if judge::judge(&image, flow.remote(), begun, now).is_some() {
                 candidates.push(Candidate { flow, begun });
             }
-        });
-        if !candidates.is_empty() {
-            let inodes = candidates.iter().filter_map(|candidate| candidate.flow.inode).collect();
-            let holders = socket_holders(&inodes).map_err(io::Error::other)?;
-            let scope = Scope::of(self.shared);
-            for candidate in &candidates {
-                self.act(diag, namespace, candidate, &Owners::of(&candidate.flow, &holders), &scope);
-            }
+        })?;
+        if candidates.is_empty() {
+            return Ok(());
         }
-        listed
+        let inodes = candidates.iter().filter_map(|candidate| candidate.flow.inode).collect();
+        let holders = Holders::of(&inodes).map_err(io::Error::other)?;
+        let scope = Scope::of(self.shared);
+        for candidate in &candidates {
+            let owners = holders.owners(&candidate.flow);
+            if scope.holds(self.shared, &candidate.flow, &owners) {
+                self.act(diag, namespace, candidate, &owners);
+            }
+            self.stage.tick();
+        }
+        Ok(())
     }
 
-    fn act(&mut self, diag: &SockDiag, namespace: u64, candidate: &Candidate, owners: &Owners, scope: &Scope) {
+    fn act(&mut self, diag: &SockDiag, namespace: u64, candidate: &Candidate, owners: &Owners<'_>) {
         let Candidate { flow, begun } = candidate;
-        if !scope.holds(self.shared, flow, owners) {
-            return;
-        }
         // What decides now, not when the flows were listed: an exception may have come meanwhile.
         let Some((image, live)) = self.shared.deciding() else { return };
         let Some(judged) = judge::judge(&image, flow.remote(), *begun, Timestamp::now()) else { return };
         let socket = RememberedSocket::of(self.shared, flow, owners);
-        let mode = read(&self.shared.settings).mode;
         let note = |verdict| socket.note(judge::noted(&socket.memory, flow.remote(), *begun, live.generation, verdict));
-        let verdict = match (judged.action, mode) {
+        let verdict = match (judged.action, read(&self.shared.settings).mode) {
             (Decision::Allow, _) => return note(Verdict::Passed),
             (Decision::Report, _) => Verdict::Reported,
             (Decision::Block, Mode::Monitor) => Verdict::WouldBlock,
-            (Decision::Block, Mode::Enforce) => {
-                // Before it is closed: the egress hook is not to tell of the reset as well.
-                note(Verdict::Blocked);
-                match self.close(diag, flow) {
-                    Closing::Done => Verdict::Blocked,
-                    Closing::Needless => return,
-                    Closing::Failed(error) => {
-                        socket.note(socket.memory);
-                        self.troubles.push(format!("{} is not closed: {error}", flow.remote()));
-                        Verdict::Reported
-                    }
-                }
+            (Decision::Block, Mode::Enforce) => Verdict::Blocked,
+        };
+        // Before it is closed: the egress hook is not to tell of the reset as well.
+        note(verdict);
+        let verdict = match (verdict == Verdict::Blocked).then(|| self.close(diag, flow)) {
+            None | Some(Closing::Done) => verdict,
+            Some(Closing::Needless) => return,
+            Some(Closing::Failed(error)) => {
+                // What it sends is the egress hook's to stop and to tell of.
+                socket.note(socket.memory);
+                self.troubles.push(format!("{} is not closed: {error}", flow.remote()));
+                Verdict::Reported
             }
         };
-        if judged.action == Decision::Report || mode == Mode::Monitor {
-            note(verdict);
+        // That it was closed is always news; what only passes a hook may have told of.
+        let is_known = verdict != Verdict::Blocked && judge::is_told(&socket.memory, flow.remote(), verdict);
+        let matched = Match { generation: live.generation, entry: judged.entry };
+        let found = self.shared.known(&live, judged.entry);
+        let indicator = found.map(|found| format!("{} {}", found.primary().source, found.primary().observable));
+        let indicator = indicator.unwrap_or_default();
+        let told = Told { namespace, cookie: flow.cookie, indicator, verdict: verdict as u8 };
+        if !is_known && !self.told.contains(&told) {
+            self.tell(candidate, owners, matched, verdict);
         }
-        let indicator = self.shared.known(&live, judged.entry);
-        let indicator = indicator.map(|found| format!("{} {}", found.primary().source, found.primary().observable));
-        let told =
-            Told { namespace, cookie: flow.cookie, indicator: indicator.unwrap_or_default(), verdict: verdict as u8 };
-        // That it was closed is always news; what only passes may have been told by a hook.
-        let is_known = self.told.contains(&told)
-            || (verdict != Verdict::Blocked && judge::is_told(&socket.memory, flow.remote(), verdict));
         self.still_told.insert(told);
-        if !is_known {
-            self.tell(candidate, owners, Match { generation: live.generation, entry: judged.entry }, verdict);
-        }
     }
 
     /// Break-glass wins: while this asks and acts, nobody switches off.
@@ -209,13 +211,13 @@ impl<'a> Search<'a> {
         }
     }
 
-    fn tell(&self, Candidate { flow, begun }: &Candidate, owners: &Owners, matched: Match, verdict: Verdict) {
+    fn tell(&self, Candidate { flow, begun }: &Candidate, owners: &Owners<'_>, matched: Match, verdict: Verdict) {
         let event = Event {
             boot_ns: clock::boot_ns().unwrap_or(0),
             hook: Hook::LiveFlow,
             verdict,
             matched: Some(matched),
-            task: owners.first().map_or_else(nobody, task_of),
+            task: owners.task(),
             action: Action::Network {
                 address: flow.remote().ip(),
                 port: flow.remote().port(),
@@ -239,23 +241,6 @@ enum Closing {
     Failed(io::Error),
 }
 
-/// The processes that hold a socket, the one that started first before the others.
-struct Owners(Vec<(Holder, ProcessSnapshot)>);
-
-impl Owners {
-    fn of(flow: &Flow, holders: &HashMap<u64, Vec<Holder>>) -> Self {
-        let holders = flow.inode.and_then(|inode| holders.get(&inode)).map(Vec::as_slice).unwrap_or_default();
-        let alive = holders.iter().filter_map(|holder| Some((*holder, snapshot(holder.pid).ok()??)));
-        let mut owners: Vec<_> = alive.collect();
-        owners.sort_by_key(|(holder, process)| (process.start, *holder));
-        Self(owners)
-    }
-
-    fn first(&self) -> Option<&ProcessSnapshot> {
-        self.0.first().map(|(_, process)| process)
-    }
-}
-
 /// Which sockets are the agent's to judge.
 struct Scope {
     /// cgroup2 ids; `None` for the whole host.
@@ -269,11 +254,11 @@ impl Scope {
     }
 
     /// Whether the hooks would be called for the socket, or one of its processes is in the scope.
-    fn holds(&self, shared: &Shared, flow: &Flow, owners: &Owners) -> bool {
+    fn holds(&self, shared: &Shared, flow: &Flow, owners: &Owners<'_>) -> bool {
         let by_socket = |cgroups: &HashSet<u64>| flow.cgroup.is_some_and(|id| cgroups.contains(&id));
         shared.scope.is_none()
             || self.cgroups.as_ref().is_some_and(by_socket)
-            || owners.0.iter().any(|(_, process)| examine::in_scope(shared, process))
+            || owners.iter().any(|(_, owner)| examine::in_scope(shared, &owner.process))
     }
 }
 
@@ -291,12 +276,11 @@ struct RememberedSocket<'a> {
 }
 
 impl<'a> RememberedSocket<'a> {
-    fn of(shared: &'a Shared, flow: &Flow, owners: &Owners) -> Self {
-        let borrow = |(holder, _): &(Holder, ProcessSnapshot)| {
+    fn of(shared: &'a Shared, flow: &Flow, owners: &Owners<'_>) -> Self {
+        let socket = owners.iter().find_map(|(holder, _)| {
             let borrowed = borrow_socket(holder.pid, holder.descriptor, flow.cookie);
             borrowed.inspect_err(|error| tracing::debug!(%error, pid = holder.pid, "a socket cannot be borrowed")).ok()
-        };
-        let socket = owners.0.iter().find_map(borrow);
+        });
         let memory = socket.as_ref().and_then(|socket| read(&shared.kernel).recall(socket.as_fd()).ok().flatten());
         Self { shared, socket, memory: memory.unwrap_or_else(judge::nothing_remembered) }
     }
@@ -306,32 +290,5 @@ impl<'a> RememberedSocket<'a> {
         if let Err(error) = read(&self.shared.kernel).remember(socket.as_fd(), &memory) {
             tracing::debug!(%error, "the hooks cannot be told of a flow");
         }
-    }
-}
-
-fn task_of(process: &ProcessSnapshot) -> Task {
-    let directory = process.cgroup.as_deref().and_then(in_cgroupfs);
-    Task {
-        key: ProcessKey { pid: process.pid, start_boot_ns: process.start.earliest_boot_ns() },
-        tid: process.pid,
-        ppid: process.ppid,
-        uid: process.uid,
-        gid: process.gid,
-        loginuid: process.loginuid,
-        cgroup_id: directory.and_then(|directory| cgroup::id_of(&directory).ok()).unwrap_or(0),
-        comm: process.comm.clone(),
-    }
-}
-
-fn nobody() -> Task {
-    Task {
-        key: ProcessKey { pid: 0, start_boot_ns: 0 },
-        tid: 0,
-        ppid: 0,
-        uid: 0,
-        gid: 0,
-        loginuid: None,
-        cgroup_id: 0,
-        comm: String::new(),
     }
 }

@@ -78,7 +78,7 @@ impl Transport {
 pub struct Flow {
     /// Protocol.
     pub transport: Transport,
-    /// What `SO_COOKIE` of the socket says: no other socket since boot had it.
+    /// What `SO_COOKIE` of the socket says: no other socket of its network namespace has or had it.
     pub cookie: u64,
     /// Inode of the socket's descriptors; `None` where no process holds one.
     pub inode: Option<u64>,

@@ -102,6 +102,9 @@ fn an_idle_connection_to_a_new_indicator_is_closed_and_the_record_says_whose_it_
     let expected = if closes("an_idle_connection_to_a_new_indicator_is_closed") {
         listed.assert_closed();
         mapped.assert_closed();
+        // The reset goes to a listed address, and no packet does.
+        listed.there.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
+        assert_eq!(listed.there.read(&mut [0; 1]).unwrap_err().kind(), ErrorKind::WouldBlock);
         "blocked"
     } else {
         "reported"
@@ -206,6 +209,21 @@ fn a_change_to_enforce_closes_what_was_let_pass() {
     if closes("a_change_to_enforce_closes_what_was_let_pass") {
         listed.assert_closed();
         sandbox.record("the closing", |record| record["verdict"] == "blocked" && is_to(record, listed.port));
+    }
+}
+
+#[test]
+fn nothing_is_closed_while_the_agent_is_switched_off() {
+    let mut sandbox = Sandbox::new(&settings("enforce", "block"));
+    let mut listed = Connection::to("127.7.7.7");
+    sandbox.start();
+    sandbox.json(&["off", "--for", "10m", "--reason", "test", "--json"]);
+    sandbox.intel("late.txt", "127.7.7.7\n");
+    sleep(SEARCHED);
+    listed.assert_open();
+    sandbox.json(&["on", "--json"]);
+    if closes("nothing_is_closed_while_the_agent_is_switched_off") {
+        listed.assert_closed();
     }
 }
 
