@@ -198,6 +198,26 @@ fn what_is_only_reported_stays_open_and_is_told_once_however_many_generations_co
 }
 
 #[test]
+fn a_flow_that_no_process_holds_any_more_is_told_once_and_of_nobody() {
+    let mut sandbox = Sandbox::new(&settings("enforce", "report"));
+    let Connection { mut here, there, port } = Connection::to("127.7.7.7");
+    here.set_nonblocking(true).unwrap();
+    while here.write(&[0; 4096]).is_ok() {}
+    // What the other end does not read keeps the connection: the kernel is to send it still.
+    drop(here);
+    sandbox.start();
+    sandbox.intel("late.txt", "127.7.7.7\n");
+    let is_found = |record: &Value| record["enforced_by"] == "live_flow" && is_to(record, port);
+    let record = sandbox.record("the flow", is_found);
+    assert_eq!((&record["process"], &record["verdict"]), (&Value::Null, &"reported".into()));
+    for round in 0..2 {
+        renew(&mut sandbox, &format!("other-{round}.txt"));
+    }
+    assert_eq!(sandbox.log(&[]).iter().filter(|record| is_found(record)).count(), 1);
+    drop(there);
+}
+
+#[test]
 fn a_change_to_enforce_closes_what_was_let_pass() {
     let mut sandbox = Sandbox::new(&settings("monitor", "block"));
     let mut listed = Connection::to("127.7.7.7");
