@@ -14,6 +14,7 @@ use std::time::Duration;
 use agent_common::image::Action as Decision;
 use agent_common::wire::SocketMemory;
 use jiff::Timestamp;
+use rustix::net::getpeername;
 use tokio::time::sleep;
 
 use self::judge::Begun;
@@ -175,7 +176,7 @@ impl<'a> Search<'a> {
         };
         // Before it is closed: the egress hook is not to tell of the reset as well.
         note(verdict);
-        let verdict = match (verdict == Verdict::Blocked).then(|| self.close(diag, flow)) {
+        let verdict = match (verdict == Verdict::Blocked).then(|| self.close(diag, flow, &socket)) {
             None | Some(Closing::Done) => verdict,
             Some(Closing::Needless) => return,
             Some(Closing::Failed(error)) => {
@@ -199,14 +200,15 @@ impl<'a> Search<'a> {
     }
 
     /// Break-glass wins: while this asks and acts, nobody switches off.
-    fn close(&self, diag: &SockDiag, flow: &Flow) -> Closing {
+    fn close(&self, diag: &SockDiag, flow: &Flow, socket: &RememberedSocket<'_>) -> Closing {
         let operator = lock(&self.shared.operator);
         if operator.off(Timestamp::now()).is_some() {
             return Closing::Needless;
         }
         match diag.destroy(flow) {
             Ok(()) => Closing::Done,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Closing::Needless,
+            // The kernel looks for it by its addresses: of two UDP sockets with the same it finds one.
+            Err(error) if error.kind() == io::ErrorKind::NotFound && !socket.is_connected() => Closing::Needless,
             Err(error) => Closing::Failed(error),
         }
     }
@@ -283,6 +285,10 @@ impl<'a> RememberedSocket<'a> {
         });
         let memory = socket.as_ref().and_then(|socket| read(&shared.kernel).recall(socket.as_fd()).ok().flatten());
         Self { shared, socket, memory: memory.unwrap_or_else(judge::nothing_remembered) }
+    }
+
+    fn is_connected(&self) -> bool {
+        self.socket.as_ref().is_some_and(|socket| getpeername(socket).is_ok())
     }
 
     fn note(&self, memory: SocketMemory) {

@@ -19,11 +19,11 @@ mod names;
 mod pin;
 pub mod probe;
 mod publish;
+mod remembered;
 mod rings;
 mod signal;
 pub mod sock_diag;
 pub mod stat;
-mod told;
 mod verdicts;
 
 use std::path::PathBuf;
@@ -37,9 +37,9 @@ pub use memory::{give_back_large, give_back_small};
 pub use names::{NAME_HOOKS, NameSettings};
 pub use pin::{Removed, unpin_all};
 pub use publish::MappedImage;
+pub use remembered::borrow_socket;
 pub use rings::{Batch, EventRing};
 pub use signal::kill;
-pub use told::borrow_socket;
 pub use verdicts::{DigestKinds, ExecHit, Verdicts, weightier};
 
 /// Where the pins are when the settings say nothing.

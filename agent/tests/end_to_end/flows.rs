@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use crate::network::settings;
 use crate::sandbox::{Sandbox, cgroup2};
-use crate::sockets::{AF_INET, SOCK_STREAM, bind, connect, socket};
+use crate::sockets::{AF_INET, SOCK_DGRAM, SOCK_STREAM, bind, connect, socket};
 
 /// Long enough for a search that a new generation started, and for the records of what it did.
 const SEARCHED: Duration = Duration::from_secs(3);
@@ -171,6 +171,58 @@ fn a_local_rule_closes_a_connected_udp_socket_and_an_endpoint_only_its_port() {
     assert_eq!(sandbox.log(&[]).len(), 1);
     control.send(b"x").unwrap();
     assert_eq!(other.recv(&mut [0; 1]).unwrap(), 1);
+}
+
+/// Two UDP sockets with the same addresses, the later one outside of the cgroup: asked to close the earlier, the kernel finds
+/// the later.
+#[test]
+fn what_the_kernel_does_not_close_is_reported_with_a_fault_that_says_so() {
+    const TEST: &str = "what_the_kernel_does_not_close_is_reported_with_a_fault_that_says_so";
+    const SCRIPT: &str = "
+import os, socket, sys
+with open(sys.argv[1], 'w') as procs:
+    procs.write(str(os.getpid()))
+twin = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+twin.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+twin.bind(('127.0.0.1', int(sys.argv[2])))
+twin.connect(('127.7.7.7', int(sys.argv[3])))
+print('connected', flush=True)
+twin.recv(1)
+";
+    let mut sandbox = Sandbox::new(&settings("enforce", "block"));
+    let peer = UdpSocket::bind("127.7.7.7:0").unwrap();
+    let earlier = socket(AF_INET, SOCK_DGRAM, 0).unwrap();
+    rustix::net::sockopt::set_socket_reuseport(&earlier, true).unwrap();
+    bind(&earlier, "127.0.0.1:0".parse().unwrap()).unwrap();
+    let earlier = UdpSocket::from(earlier);
+    earlier.connect(peer.local_addr().unwrap()).unwrap();
+    let mut command = Command::new("python3");
+    command.args(["-c", SCRIPT]).arg(cgroup2().join("cgroup.procs"));
+    command.args([&earlier, &peer].map(|socket| socket.local_addr().unwrap().port().to_string()));
+    let Ok(child) = command.stdout(Stdio::piped()).spawn() else {
+        println!("NOT RUN {TEST}: python3 is needed");
+        return;
+    };
+    let mut later = ChildGuard(child);
+    assert_eq!(BufReader::new(later.0.stdout.take().unwrap()).lines().next().unwrap().unwrap(), "connected");
+    sandbox.start();
+    sandbox.intel("late.txt", "127.7.7.7\n");
+    let record = sandbox.record("the flow", |record| record["enforced_by"] == "live_flow");
+    assert_eq!(record["process"]["pid"], std::process::id());
+    let faults = |sandbox: &Sandbox| sandbox.json(&["status", "--json"])["faults"].to_string();
+    if earlier.peer_addr().is_err() {
+        println!("NOT RUN {TEST}: this kernel finds the earlier of two UDP sockets");
+        assert_eq!((&record["verdict"], faults(&sandbox).contains("C034")), (&"blocked".into(), false));
+        return;
+    }
+    assert_eq!(record["verdict"], "reported");
+    sandbox.wait_for("the fault", |sandbox| {
+        let faults = faults(sandbox);
+        (faults.contains("C034") && faults.contains("is not closed")).then_some(())
+    });
+    assert!(crate::sandbox::is_blocked(&earlier.send(b"x")), "the egress hook stops what it sends");
+    sandbox.record("the datagram", |record| record["enforced_by"] == "cgroup_egress" && record["verdict"] == "blocked");
+    assert!(later.0.try_wait().unwrap().is_none());
 }
 
 #[test]

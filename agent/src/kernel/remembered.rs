@@ -1,7 +1,7 @@
 //! What the hooks remember of a socket that is open, read and written through a descriptor of it.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
 use agent_common::wire::SocketMemory;
 use rustix::net::sockopt::socket_cookie;
@@ -27,7 +27,7 @@ impl Kernel {
     /// # Errors
     /// It is no socket, or the map cannot be read.
     pub fn recall(&self, socket: BorrowedFd<'_>) -> io::Result<Option<SocketMemory>> {
-        self.sockets.get(&socket.as_fd().as_raw_fd())
+        self.sockets.get(&socket.as_raw_fd())
     }
 
     /// Makes the hooks remember this of a socket, and nothing else.
@@ -35,6 +35,6 @@ impl Kernel {
     /// # Errors
     /// It is no socket, or there is no memory for it.
     pub fn remember(&self, socket: BorrowedFd<'_>, memory: &SocketMemory) -> io::Result<()> {
-        self.sockets.set(&socket.as_fd().as_raw_fd(), memory)
+        self.sockets.set(&socket.as_raw_fd(), memory)
     }
 }
