@@ -168,8 +168,8 @@ impl SockDiag {
     /// Gives every open flow to `each`, one after the other as the kernel tells them: however many there are, none is kept here.
     ///
     /// # Errors
-    /// `ENOENT` where the kernel lacks the protocol's part (`CONFIG_INET_TCP_DIAG`, `CONFIG_INET_UDP_DIAG`); an answer that cannot
-    /// be read. After an error this asks no more.
+    /// `Unsupported` where the kernel lacks the protocol's part (`CONFIG_INET_TCP_DIAG`, `CONFIG_INET_UDP_DIAG`); an answer that
+    /// cannot be read. After an error this asks no more.
     pub fn flows(&self, transport: Transport, mut each: impl FnMut(Flow)) -> io::Result<()> {
         self.dump(transport.protocol(), transport.open_states(), |response| {
             if let Some(flow) = Flow::of(transport, response) {
@@ -206,7 +206,7 @@ impl SockDiag {
         for (family, any) in [(AF_INET, SocketId::new_v4()), (AF_INET6, SocketId::new_v6())] {
             let request = request(family, protocol, states.clone(), any);
             self.send(request, NLM_F_REQUEST | NLM_F_DUMP, SOCK_DIAG_BY_FAMILY)?;
-            while !self.receive(&mut buffer, &mut each)? {}
+            while !self.receive(&mut buffer, &mut each).map_err(|error| without_handler(protocol, error))? {}
         }
         Ok(())
     }
@@ -241,6 +241,15 @@ impl SockDiag {
         }
         Ok(false)
     }
+}
+
+/// What `ENOENT` to a request for a list means.
+fn without_handler(protocol: u8, error: io::Error) -> io::Error {
+    if error.raw_os_error() != Some(libc::ENOENT) {
+        return error;
+    }
+    let module = if protocol == IPPROTO_TCP { "tcp_diag" } else { "udp_diag" };
+    io::Error::new(io::ErrorKind::Unsupported, format!("this kernel has no {module}, nor a module of it to load"))
 }
 
 fn request(family: u8, protocol: u8, states: StateFlags, socket_id: SocketId) -> InetRequest {
