@@ -151,7 +151,7 @@ fn values() {
         Behaviour { SourceRoute, RawSocket }
         Verdict { Passed, Blocked, Killed, Reported, WouldBlock }
         Hook {
-            Connect4, Connect6, Sendmsg4, Sendmsg6, SchedProcessExec, BprmCheck, BprmCheckIma, FanotifyOpenExec, Scan, Setsockopt, Egress, SockCreate, SocketConnect, SocketSendmsg, SocketCreate, Ingress, EgressDns, EgressTls, EgressHttp, MmapFile,
+            Connect4, Connect6, Sendmsg4, Sendmsg6, SchedProcessExec, BprmCheck, BprmCheckIma, FanotifyOpenExec, Scan, Setsockopt, Egress, SockCreate, SocketConnect, SocketSendmsg, SocketCreate, Ingress, LiveFlow, EgressDns, EgressTls, EgressHttp, MmapFile,
         }
         Counter {
             NetworkJudged, ExecJudged, Blocked, Reported, NoImage, HitRingFull, ExecRingFull, HitCounterFull, FoldsFull,

@@ -68,6 +68,8 @@ pub enum Hook {
     SocketCreate = 15,
     /// `cgroup_skb/ingress`.
     Ingress = 16,
+    /// Found open when a generation arrived.
+    LiveFlow = 17,
     /// `cgroup_skb/egress`: a DNS question.
     EgressDns = 20,
     /// `cgroup_skb/egress`: the server name of a TLS ClientHello.
@@ -97,7 +99,7 @@ from_integer!(RecordKind: Network, Exec, Domain);
 from_integer!(Verdict: Passed, Blocked, Killed, Reported, WouldBlock);
 from_integer!(
     Hook: Connect4, Connect6, Sendmsg4, Sendmsg6, SchedProcessExec, BprmCheck, BprmCheckIma, FanotifyOpenExec, Scan, Setsockopt,
-    Egress, SockCreate, SocketConnect, SocketSendmsg, SocketCreate, Ingress, EgressDns, EgressTls, EgressHttp, MmapFile
+    Egress, SockCreate, SocketConnect, SocketSendmsg, SocketCreate, Ingress, LiveFlow, EgressDns, EgressTls, EgressHttp, MmapFile
 );
 
 /// The task that acted, as the kernel saw it at that moment.

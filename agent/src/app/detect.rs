@@ -195,7 +195,7 @@ fn fold_key(event: &Event) -> Option<FoldKey> {
 }
 
 /// The halves of an address as the hooks have them, IPv4 in its mapped form.
-fn halves(address: std::net::IpAddr) -> (u64, u64) {
+pub(super) fn halves(address: std::net::IpAddr) -> (u64, u64) {
     let bits = match address {
         std::net::IpAddr::V4(address) => address.to_ipv6_mapped().to_bits(),
         std::net::IpAddr::V6(address) => address.to_bits(),
@@ -214,7 +214,8 @@ fn event_of(key: &FoldKey, fold: &Fold) -> Option<Event> {
         | Hook::Egress
         | Hook::SocketConnect
         | Hook::SocketSendmsg
-        | Hook::Ingress => Action::Network {
+        | Hook::Ingress
+        | Hook::LiveFlow => Action::Network {
             address: std::net::Ipv6Addr::UNSPECIFIED.into(),
             port: if hook == Hook::Ingress { 0 } else { key.port },
             local_port: if hook == Hook::Ingress { key.port } else { 0 },

@@ -110,7 +110,8 @@ fn examine(shared: &Shared, process: &ProcessSnapshot) {
     }
 }
 
-fn in_scope(shared: &Shared, process: &ProcessSnapshot) -> bool {
+/// Whether a process is the agent's to judge.
+pub fn in_scope(shared: &Shared, process: &ProcessSnapshot) -> bool {
     let Some(scope) = &shared.scope else { return true };
     process.cgroup.as_deref().is_some_and(|path| {
         path == scope || path.strip_prefix(scope.as_str()).is_some_and(|rest| rest.starts_with('/'))

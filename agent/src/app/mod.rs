@@ -5,6 +5,7 @@ mod answers;
 mod detect;
 mod examine;
 mod fetch;
+mod flows;
 mod generations;
 pub mod guard;
 mod intake;
@@ -247,7 +248,7 @@ async fn stay_on(
     let answers = Arc::new(Answers(Arc::clone(&shared)));
     let renewing = Arc::clone(&shared);
     stages.spawn(async move { ("detect", detect.run(hits, execs, found_here).await) });
-    look_at_files(&shared, to_hash, &mut stages);
+    look_at_what_is_there(&shared, to_hash, &mut stages);
     talk_to_others(&shared, wanted, &mut stages);
     let stage = health.stage("guard", Duration::from_secs(1));
     stages.spawn(async move { ("guard", guard.run(stage).await) });
@@ -261,11 +262,13 @@ async fn stay_on(
     outcome
 }
 
-/// Starts the stages that read programs: those that run, and those that packages installed.
-fn look_at_files(shared: &Arc<Shared>, to_hash: mpsc::Receiver<ProcessKey>, stages: &mut JoinSet<Ended>) {
+/// Starts the stages that look at what was there before: programs that run, flows that are open, what packages installed.
+fn look_at_what_is_there(shared: &Arc<Shared>, to_hash: mpsc::Receiver<ProcessKey>, stages: &mut JoinSet<Ended>) {
     let period = Duration::from_secs(1);
     let examine = examine::run(Arc::clone(shared), to_hash, shared.health.stage("examine", period));
     stages.spawn(async move { ("examine", examine.await) });
+    let flows = flows::run(Arc::clone(shared), shared.health.stage("flows", period));
+    stages.spawn(async move { ("flows", flows.await) });
     let own_files = own_files::run(Arc::clone(shared), shared.health.stage("own files", period));
     stages.spawn(async move { ("own files", own_files.await) });
 }

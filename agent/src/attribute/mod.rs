@@ -37,11 +37,12 @@ pub fn attribute(observation: &Observation, behind: &Behind<'_>, count: u64) -> 
         KernelVerdict::WouldBlock => Verdict::WouldBlock,
     };
     let (kind, destination, file) = match &event.action {
-        Action::Network { address, port, protocol, .. } => {
+        Action::Network { address, port, local_port, protocol, .. } => {
             let kind = match event.hook {
                 Hook::Sendmsg4 | Hook::Sendmsg6 | Hook::SocketSendmsg | Hook::Egress => Kind::Send,
                 Hook::Setsockopt => Kind::Socket,
                 Hook::Ingress => Kind::Accept,
+                Hook::LiveFlow if *local_port != 0 => Kind::Accept,
                 _ => Kind::Connect,
             };
             (kind, Some(to(*address, *port, *protocol)), None)
@@ -124,6 +125,7 @@ pub const fn hook_name(hook: Hook) -> &'static str {
         Hook::SocketSendmsg => "lsm_socket_sendmsg",
         Hook::SocketCreate => "lsm_socket_create",
         Hook::Ingress => "cgroup_ingress",
+        Hook::LiveFlow => "live_flow",
         Hook::EgressDns => "cgroup_egress_dns",
         Hook::EgressTls => "cgroup_egress_tls",
         Hook::EgressHttp => "cgroup_egress_http",

@@ -190,6 +190,13 @@ faults! {
         effect: "Until the agent had put it back, within about two seconds, what the detail names did not block.",
         fix: "Find out who did it: the time is in the log. `cordon off` is the way to switch Cordon off; `cordon reload` clears this.",
     }
+    /// Open flows cannot be looked at or closed.
+    FlowsNotClosed = "C034" {
+        title: "open flows not closed",
+        cause: "The kernel lacks CONFIG_INET_DIAG_DESTROY or a part of CONFIG_INET_DIAG, the agent may not enter a network namespace, or another UDP socket has the same addresses.",
+        effect: "A flow that was open when its address became an indicator stays open, and one that cannot be seen is not reported before it sends. What it sends is dropped at `cgroup_egress`, as far as that is attached.",
+        fix: "Run `cordon doctor`: its line `sock_destroy` says what this kernel lacks. Other network namespaces take CAP_SYS_ADMIN, which cordon.service has.",
+    }
     /// The guard of execs does not answer in time.
     ExecGuardStalled = "C040" {
         title: "exec guard stalled",

@@ -1,5 +1,6 @@
 //! cgroup2: id ↔ path, and what a path says about the unit and the container.
 
+use std::collections::{HashSet, VecDeque};
 use std::num::NonZeroUsize;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -47,6 +48,21 @@ pub fn level_of(mount_point: &Path, directory: &Path) -> Option<u32> {
     u32::try_from(directory.strip_prefix(mount_point).ok()?.components().count()).ok()
 }
 
+/// The ids of the cgroup at `directory` and of all below it, as far as [`MAX_WALK`] directories reach, breadth first.
+#[must_use]
+pub fn ids_below(directory: &Path) -> HashSet<u64> {
+    let mut queue = VecDeque::from([directory.to_owned()]);
+    let mut ids = HashSet::new();
+    while let Some(path) = queue.pop_front().filter(|_| ids.len() < MAX_WALK) {
+        let Ok(id) = id_of(&path) else { continue };
+        ids.insert(id);
+        let entries = std::fs::read_dir(&path).into_iter().flatten().flatten();
+        let folders = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+        queue.extend(folders.map(|entry| entry.path()));
+    }
+    ids
+}
+
 /// cgroup id → path below the mount point, from `/`. The tree is walked when an id is asked for that is not known.
 #[derive(Debug)]
 pub struct CgroupPaths {
@@ -82,7 +98,7 @@ impl CgroupPaths {
 
     /// Breadth first, so that a bound on the walk costs the deepest cgroups and not whole branches.
     fn walk(&mut self, wanted: u64) -> Option<Arc<str>> {
-        let mut queue = std::collections::VecDeque::from([PathBuf::from("/")]);
+        let mut queue = VecDeque::from([PathBuf::from("/")]);
         let mut looked_at = 0;
         let mut found = None;
         while let Some(path) = queue.pop_front() {

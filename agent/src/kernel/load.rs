@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use agent_common::image::Action;
-use agent_common::wire::{Config, Counter, FileDigests, FileKey, FileStamp, Fold, FoldKey, HitKey, Mode, NameConfig};
+use agent_common::wire::{
+    Config, Counter, FileDigests, FileKey, FileStamp, Fold, FoldKey, HitKey, Mode, NameConfig, SocketMemory,
+};
 use aya::maps::{Map, MapData, PerCpuArray};
 use aya::{Ebpf, EbpfLoader};
 use aya_log::EbpfLogger;
@@ -233,12 +235,19 @@ pub struct Kernel {
     folds: Folds,
     pub(super) hit_counts: Table<HitKey, u64>,
     pub(super) file_digests: Table<FileKey, FileDigests>,
+    /// By a descriptor of the socket.
+    pub(super) sockets: Table<i32, SocketMemory>,
 }
 
 fn descriptor(ebpf: &Ebpf, name: &'static str) -> Result<OwnedFd, Error> {
     let data = match ebpf.map(name) {
         Some(
-            Map::Array(data) | Map::HashMap(data) | Map::LruHashMap(data) | Map::ArrayOfMaps(data) | Map::RingBuf(data),
+            Map::Array(data)
+            | Map::HashMap(data)
+            | Map::LruHashMap(data)
+            | Map::ArrayOfMaps(data)
+            | Map::RingBuf(data)
+            | Map::SkStorage(data),
         ) => data,
         _ => return Err(Error::Missing { kind: "map", name }),
     };
@@ -314,6 +323,7 @@ impl Kernel {
             folds: Folds::open(table(&ebpf, "FOLDS")?, &maps)?,
             hit_counts: table(&ebpf, "HIT_COUNTS")?,
             file_digests: table(&ebpf, "FILE_DIGESTS")?,
+            sockets: table(&ebpf, "SOCKETS")?,
             ebpf,
             options,
             offsets,

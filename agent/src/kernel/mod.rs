@@ -19,8 +19,10 @@ mod names;
 mod pin;
 pub mod probe;
 mod publish;
+mod remembered;
 mod rings;
 mod signal;
+pub mod sock_diag;
 pub mod stat;
 mod verdicts;
 
@@ -35,6 +37,7 @@ pub use memory::{give_back_large, give_back_small};
 pub use names::{NAME_HOOKS, NameSettings};
 pub use pin::{Removed, unpin_all};
 pub use publish::MappedImage;
+pub use remembered::borrow_socket;
 pub use rings::{Batch, EventRing};
 pub use signal::kill;
 pub use verdicts::{DigestKinds, ExecHit, Verdicts, weightier};

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use super::btf::Structures;
 use super::load::{NO_LOOPS, Offsets, VMLINUX};
 use super::pin::BPF_FS_MAGIC;
-use super::{bpf, fanotify};
+use super::{bpf, fanotify, sock_diag};
 
 pub use advice::{Capability, State, advise};
 pub use plan::{ExecPath, Plan, plan};
@@ -85,6 +85,8 @@ pub struct Facts {
     pub layers: [Attempt; 4],
     /// `cgroup_skb/egress` may read packets and the current task, in loops.
     pub names: Attempt,
+    /// Open flows can be closed.
+    pub sock_destroy: Attempt,
     /// `tp_btf/sched_process_exec` loads and attaches.
     pub exec_tracing: Attempt,
     /// A program there may call `bpf_send_signal`.
@@ -138,6 +140,7 @@ pub fn probe() -> Facts {
         network: NETWORK_HOOKS.map(program::network),
         layers: program::layers(),
         names: exec(|_| program::names()),
+        sock_destroy: sock_diag::probe().map_err(Refusal::from),
         exec_tracing: exec(program::exec_tracing),
         send_signal: exec(program::send_signal),
         lsm: exec(program::lsm),

@@ -7,6 +7,7 @@
 mod bad_input;
 mod exec;
 mod fetch;
+mod flows;
 mod intelligence;
 mod lifecycle;
 mod names;

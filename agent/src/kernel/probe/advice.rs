@@ -62,6 +62,7 @@ pub fn advise(facts: &Facts, plan: &Plan) -> Vec<Capability> {
     lines.extend(network(facts));
     lines.extend(layers(facts, plan));
     lines.push(names(facts));
+    lines.push(open_flows(facts));
     lines.extend(exec(facts, plan));
     lines.extend(surroundings(facts));
     lines
@@ -183,6 +184,23 @@ fn names(facts: &Facts) -> Capability {
     let needs = ("5.17", "CONFIG_CGROUP_BPF=y and CONFIG_DEBUG_INFO_BTF=y");
     let good_for = "names in packets are judged while a domain is listed";
     attempt(facts, "cgroup_egress_names", &facts.names, good_for, needs, State::Impossible)
+}
+
+fn open_flows(facts: &Facts) -> Capability {
+    let name = "sock_destroy";
+    match &facts.sock_destroy {
+        Ok(()) if has(facts, "CAP_SYS_ADMIN") => {
+            line(name, State::Available, "flows that are open to a new indicator are closed", None)
+        }
+        Ok(()) => {
+            let why = "flows that are open to a new indicator are closed, but not in other network namespaces";
+            line(name, State::Fallback, why, Some("run it as root, or with CAP_SYS_ADMIN".into()))
+        }
+        Err(refusal) => {
+            let why = format!("{}: flows that are open to a new indicator are not closed", refusal.why);
+            line(name, State::Fallback, why, Some(mend(facts, refusal, "4.9", "CONFIG_INET_DIAG_DESTROY=y")))
+        }
+    }
 }
 
 fn exec(facts: &Facts, plan: &Plan) -> Vec<Capability> {

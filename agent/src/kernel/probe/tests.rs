@@ -23,6 +23,7 @@ fn best() -> Facts {
         network: [Ok(()), Ok(()), Ok(()), Ok(())],
         layers: [Ok(()), Ok(()), Ok(()), Ok(())],
         names: Ok(()),
+        sock_destroy: Ok(()),
         exec_tracing: Ok(()),
         send_signal: Ok(()),
         lsm: Ok(()),
@@ -218,4 +219,18 @@ fn without_lsm_programs_packet_sockets_are_said_to_go_unseen() {
     assert!(told.why.contains("packet sockets"), "{}", told.why);
     facts.layers[2] = refused(libc::EINVAL);
     assert_eq!(line(&facts, "cgroup_egress").state, State::Impossible);
+}
+
+#[test]
+fn what_keeps_open_flows_from_being_closed_is_said() {
+    let without = Facts { sock_destroy: refused(libc::EOPNOTSUPP), ..best() };
+    let said = line(&without, "sock_destroy");
+    assert_eq!(said.state, State::Fallback);
+    assert!(said.why.contains("are not closed"), "{said:?}");
+    assert!(said.fix.unwrap().contains("CONFIG_INET_DIAG_DESTROY=y"));
+    let not_admin = Facts { capabilities: !(1 << 21), ..best() };
+    let said = line(&not_admin, "sock_destroy");
+    assert_eq!(said.state, State::Fallback);
+    assert!(said.why.contains("not in other network namespaces"), "{said:?}");
+    assert!(plan(&without).can_enforce());
 }
