@@ -10,6 +10,10 @@ use super::exec::{self, Exec};
 use super::name::{self, Name};
 use super::network::{self, Net};
 
+use Address::{Endpoint, Prefix, V4, V6};
+use Content::{Dynamic, Md5, Script, Sha1, Sha256};
+use Seen::{InKernelOnly, Mapped, Never, Opened};
+
 /// What kind of hook is to stop it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -217,91 +221,90 @@ const TLS: &[&str] = &["cgroup_egress_tls"];
 const HTTP: &[&str] = &["cgroup_egress_http"];
 const OPTIONS: &[&str] = &["cgroup_setsockopt", "cgroup_egress"];
 
+const SPLIT: &str = "each segment is read by itself, and the name is in two";
+const ONLY_READ: Seen = Never("the interpreter only reads it, like any other file");
+
 /// All of them, in the order in which they are tried and printed.
 #[must_use]
-pub fn all() -> &'static [Technique] {
-    use Address::{Endpoint, Prefix, V4, V6};
-    use Content::{Dynamic, Md5, Script, Sha1, Sha256};
-    use Seen::{InKernelOnly, Mapped, Never, Opened};
-    const SPLIT: &str = "each segment is read by itself, and the name is in two";
-    const ONLY_READ: Seen = Never("the interpreter only reads it, like any other file");
-    const TABLE: &[Technique] = &[
-        network("tcp_connect", "TCP connect", V4, CONNECT4, network::tcp),
-        network("tcp_connect_ipv6", "TCP connect over IPv6", V6, CONNECT6, network::tcp),
-        network("tcp_connect_prefix", "TCP connect to an address of a listed prefix", Prefix, CONNECT4, network::tcp),
-        network("tcp_connect_endpoint", "TCP connect to a listed address and port", Endpoint, CONNECT4, network::tcp),
-        network("mapped", "TCP connect to ::ffff:a.b.c.d", V4, CONNECT6, network::mapped),
-        network("nat64", "TCP connect to 64:ff9b::/96 (NAT64)", V4, CONNECT6, network::nat64),
-        network("6to4", "TCP connect to 2002::/16 (6to4)", V4, CONNECT6, network::six_to_four),
-        network("ipv4_compatible", "TCP connect to ::a.b.c.d", V4, CONNECT6, network::compatible),
-        network("non_blocking", "TCP connect that does not wait", V4, CONNECT4, network::non_blocking),
-        network("bound_first", "TCP connect of a bound socket", V4, CONNECT4, network::bound_first),
-        network("fast_open_send", "sendto with MSG_FASTOPEN", V4, CONNECT4, network::fast_open_send),
-        network("fast_open_connect", "TCP_FASTOPEN_CONNECT, then write", V4, CONNECT4, network::fast_open_connect),
-        network("mptcp", "MPTCP connect", V4, CONNECT4, network::mptcp),
-        network("sctp", "SCTP connect", V4, &["lsm_socket_connect", "cgroup_egress"], network::sctp),
-        network("udp_connect", "UDP connect, then send", V4, CONNECT4, network::udp_connect),
-        network("udp_send", "UDP sendto without connect", V4, SEND4, network::udp_send),
-        network("udp_send_ipv6", "UDP sendto over IPv6", V6, SEND6, network::udp_send),
-        network("udp_send_mapped", "UDP sendto to ::ffff:a.b.c.d", V4, SEND4, network::udp_send_mapped),
-        network("udp_send_elsewhere", "connected UDP socket, sendto elsewhere", V4, SEND4, network::udp_elsewhere),
-        network("sendmsg", "UDP sendmsg", V4, SEND4, network::sendmsg),
-        network("sendmmsg", "second message of a UDP sendmmsg", V4, SEND4, network::sendmmsg),
-        network("udplite", "UDP-Lite sendto", V4, SEND4, network::udplite),
-        network("io_uring_connect", "IORING_OP_CONNECT", V4, CONNECT4, network::ring_connect),
-        network("io_uring_sqpoll", "IORING_OP_CONNECT by the kernel's thread", V4, CONNECT4, network::ring_poll),
-        network("io_uring_sendmsg", "IORING_OP_SENDMSG", V4, SEND4, network::ring_send),
-        network("socket_before", "socket opened before the agent", V4, CONNECT4, network::inherited),
-        network("child_cgroup", "connect from a cgroup below", V4, CONNECT4, network::child_cgroup),
-        network("cgroup_namespace", "connect from a cgroup namespace", V4, CONNECT4, network::cgroup_namespace),
-        network("network_namespace", "connect from a network namespace", V4, CONNECT4, network::network_namespace),
-        network("ping_socket", "ICMP echo of an unprivileged ping socket", V4, EGRESS, network::ping),
-        network("raw_icmp", "ICMP echo of a raw socket", V4, EGRESS, network::raw_icmp),
-        network("raw_icmp_ipv6", "ICMPv6 echo of a raw socket", V6, EGRESS, network::raw_icmp6),
-        network("raw_header", "raw socket with a header of its own", V4, EGRESS, network::raw_header),
-        network("source_route", "UDP to elsewhere, routed through (IP_OPTIONS)", V4, OPTIONS, network::source_route),
-        network("source_route_cmsg", "the same by IP_RETOPTS", V4, EGRESS, network::source_route_control),
-        network("inbound_tcp", "TCP connection from a listed address", V4, INGRESS, network::inbound_tcp),
-        network("inbound_tcp_ipv6", "TCP connection from a listed IPv6 address", V6, INGRESS, network::inbound_tcp),
-        network("inbound_udp", "UDP datagram from a listed address", V4, INGRESS, network::inbound_udp),
-        name("dns", "DNS question for a listed name", DNS, NO_HOOK, name::question),
-        name("dns_ipv6", "the same over IPv6", DNS, NO_HOOK, name::question_ipv6),
-        name("dns_below", "question for a name below it, in mixed case", DNS, NO_HOOK, name::question_below),
-        name("dns_second", "second question of a message", DNS, NO_HOOK, name::second_question),
-        name("dns_tcp", "question over TCP", DNS, NO_HOOK, name::question_tcp),
-        name("dns_tcp_apart", "the same, its length in a segment of its own", DNS, NO_HOOK, name::question_tcp_apart),
-        name("tls_server_name", "server name of a TLS ClientHello", TLS, NO_HOOK, name::server_name),
-        name("tls_server_name_split", "the same in two segments", &[], SPLIT, name::server_name_split),
-        name("http_host", "Host of an HTTP request", HTTP, NO_HOOK, name::host),
-        exec("exec", "exec of a listed SHA-256", Sha256, Opened, exec::plain),
-        exec("exec_sha1", "exec of a listed SHA-1", Sha1, Opened, exec::plain),
-        exec("exec_md5", "exec of a listed MD5", Md5, Opened, exec::plain),
-        exec("spawn", "exec in a child (posix_spawn, vfork)", Sha256, Opened, exec::spawn),
-        exec("thread", "exec in a thread", Sha256, Opened, exec::thread),
-        exec("other_user", "exec as another user", Sha256, Opened, exec::other_user),
-        exec("copy", "a copy", Sha256, Opened, exec::copy),
-        exec("rename", "renamed", Sha256, Opened, exec::rename),
-        exec("hard_link", "a hard link", Sha256, Opened, exec::hard_link),
-        exec("symbolic_link", "a symbolic link", Sha256, Opened, exec::symbolic_link),
-        exec("bind_mount", "through a bind mount", Sha256, Opened, exec::bind_mount),
-        exec("chroot", "from a chroot", Sha256, Opened, exec::chroot),
-        exec("private_tmpfs", "a tmpfs of an own mount namespace", Sha256, InKernelOnly, exec::private_tmpfs),
-        exec("user_namespace", "a tmpfs of an own user namespace", Sha256, InKernelOnly, exec::user_namespace),
-        exec("overlayfs", "through overlayfs", Sha256, InKernelOnly, exec::overlayfs),
-        exec("memfd", "a memfd (fexecve)", Sha256, InKernelOnly, exec::memfd),
-        exec("fexecve", "fexecve of a file", Sha256, Opened, exec::fexecve),
-        exec("deleted", "a deleted file, by /proc/self/fd", Sha256, Opened, exec::deleted),
-        exec("interpreter", "a script's interpreter", Sha256, Opened, exec::interpreter),
-        exec("interpreter_twice", "the interpreter of a script's interpreter", Sha256, Opened, exec::interpreter_twice),
-        exec("script", "a listed script", Script, Opened, exec::plain),
-        exec("script_argument", "sh with a listed script", Script, ONLY_READ, exec::script_argument),
-        exec("written", "written after it was judged", Sha256, Opened, exec::written),
-        exec("written_mapped", "the same through a shared mapping", Sha256, Opened, exec::written_mapped),
-        exec("loader", "by the dynamic loader (ld.so FILE)", Dynamic, Mapped, exec::loader),
-        exec("mapped_as_code", "mapped as code, like a library", Sha256, Mapped, exec::mapped_as_code),
-    ];
+pub const fn all() -> &'static [Technique] {
     TABLE
 }
+
+const TABLE: &[Technique] = &[
+    network("tcp_connect", "TCP connect", V4, CONNECT4, network::tcp),
+    network("tcp_connect_ipv6", "TCP connect over IPv6", V6, CONNECT6, network::tcp),
+    network("tcp_connect_prefix", "TCP connect to an address of a listed prefix", Prefix, CONNECT4, network::tcp),
+    network("tcp_connect_endpoint", "TCP connect to a listed address and port", Endpoint, CONNECT4, network::tcp),
+    network("mapped", "TCP connect to ::ffff:a.b.c.d", V4, CONNECT6, network::mapped),
+    network("nat64", "TCP connect to 64:ff9b::/96 (NAT64)", V4, CONNECT6, network::nat64),
+    network("6to4", "TCP connect to 2002::/16 (6to4)", V4, CONNECT6, network::six_to_four),
+    network("ipv4_compatible", "TCP connect to ::a.b.c.d", V4, CONNECT6, network::compatible),
+    network("non_blocking", "TCP connect that does not wait", V4, CONNECT4, network::non_blocking),
+    network("bound_first", "TCP connect of a bound socket", V4, CONNECT4, network::bound_first),
+    network("fast_open_send", "sendto with MSG_FASTOPEN", V4, CONNECT4, network::fast_open_send),
+    network("fast_open_connect", "TCP_FASTOPEN_CONNECT, then write", V4, CONNECT4, network::fast_open_connect),
+    network("mptcp", "MPTCP connect", V4, CONNECT4, network::mptcp),
+    network("sctp", "SCTP connect", V4, &["lsm_socket_connect", "cgroup_egress"], network::sctp),
+    network("udp_connect", "UDP connect, then send", V4, CONNECT4, network::udp_connect),
+    network("udp_send", "UDP sendto without connect", V4, SEND4, network::udp_send),
+    network("udp_send_ipv6", "UDP sendto over IPv6", V6, SEND6, network::udp_send),
+    network("udp_send_mapped", "UDP sendto to ::ffff:a.b.c.d", V4, SEND4, network::udp_send_mapped),
+    network("udp_send_elsewhere", "connected UDP socket, sendto elsewhere", V4, SEND4, network::udp_elsewhere),
+    network("sendmsg", "UDP sendmsg", V4, SEND4, network::sendmsg),
+    network("sendmmsg", "second message of a UDP sendmmsg", V4, SEND4, network::sendmmsg),
+    network("udplite", "UDP-Lite sendto", V4, SEND4, network::udplite),
+    network("io_uring_connect", "IORING_OP_CONNECT", V4, CONNECT4, network::ring_connect),
+    network("io_uring_sqpoll", "IORING_OP_CONNECT by the kernel's thread", V4, CONNECT4, network::ring_poll),
+    network("io_uring_sendmsg", "IORING_OP_SENDMSG", V4, SEND4, network::ring_send),
+    network("socket_before", "socket opened before the agent", V4, CONNECT4, network::inherited),
+    network("child_cgroup", "connect from a cgroup below", V4, CONNECT4, network::child_cgroup),
+    network("cgroup_namespace", "connect from a cgroup namespace", V4, CONNECT4, network::cgroup_namespace),
+    network("network_namespace", "connect from a network namespace", V4, CONNECT4, network::network_namespace),
+    network("ping_socket", "ICMP echo of an unprivileged ping socket", V4, EGRESS, network::ping),
+    network("raw_icmp", "ICMP echo of a raw socket", V4, EGRESS, network::raw_icmp),
+    network("raw_icmp_ipv6", "ICMPv6 echo of a raw socket", V6, EGRESS, network::raw_icmp6),
+    network("raw_header", "raw socket with a header of its own", V4, EGRESS, network::raw_header),
+    network("source_route", "UDP to elsewhere, routed through (IP_OPTIONS)", V4, OPTIONS, network::source_route),
+    network("source_route_cmsg", "the same by IP_RETOPTS", V4, EGRESS, network::source_route_control),
+    network("inbound_tcp", "TCP connection from a listed address", V4, INGRESS, network::inbound_tcp),
+    network("inbound_tcp_ipv6", "TCP connection from a listed IPv6 address", V6, INGRESS, network::inbound_tcp),
+    network("inbound_udp", "UDP datagram from a listed address", V4, INGRESS, network::inbound_udp),
+    name("dns", "DNS question for a listed name", DNS, NO_HOOK, name::question),
+    name("dns_ipv6", "the same over IPv6", DNS, NO_HOOK, name::question_ipv6),
+    name("dns_below", "question for a name below it, in mixed case", DNS, NO_HOOK, name::question_below),
+    name("dns_second", "second question of a message", DNS, NO_HOOK, name::second_question),
+    name("dns_tcp", "question over TCP", DNS, NO_HOOK, name::question_tcp),
+    name("dns_tcp_apart", "the same, its length in a segment of its own", DNS, NO_HOOK, name::question_tcp_apart),
+    name("tls_server_name", "server name of a TLS ClientHello", TLS, NO_HOOK, name::server_name),
+    name("tls_server_name_split", "the same in two segments", &[], SPLIT, name::server_name_split),
+    name("http_host", "Host of an HTTP request", HTTP, NO_HOOK, name::host),
+    exec("exec", "exec of a listed SHA-256", Sha256, Opened, exec::plain),
+    exec("exec_sha1", "exec of a listed SHA-1", Sha1, Opened, exec::plain),
+    exec("exec_md5", "exec of a listed MD5", Md5, Opened, exec::plain),
+    exec("spawn", "exec in a child (posix_spawn, vfork)", Sha256, Opened, exec::spawn),
+    exec("thread", "exec in a thread", Sha256, Opened, exec::thread),
+    exec("other_user", "exec as another user", Sha256, Opened, exec::other_user),
+    exec("copy", "a copy", Sha256, Opened, exec::copy),
+    exec("rename", "renamed", Sha256, Opened, exec::rename),
+    exec("hard_link", "a hard link", Sha256, Opened, exec::hard_link),
+    exec("symbolic_link", "a symbolic link", Sha256, Opened, exec::symbolic_link),
+    exec("bind_mount", "through a bind mount", Sha256, Opened, exec::bind_mount),
+    exec("chroot", "from a chroot", Sha256, Opened, exec::chroot),
+    exec("private_tmpfs", "a tmpfs of an own mount namespace", Sha256, InKernelOnly, exec::private_tmpfs),
+    exec("user_namespace", "a tmpfs of an own user namespace", Sha256, InKernelOnly, exec::user_namespace),
+    exec("overlayfs", "through overlayfs", Sha256, InKernelOnly, exec::overlayfs),
+    exec("memfd", "a memfd (fexecve)", Sha256, InKernelOnly, exec::memfd),
+    exec("fexecve", "fexecve of a file", Sha256, Opened, exec::fexecve),
+    exec("deleted", "a deleted file, by /proc/self/fd", Sha256, Opened, exec::deleted),
+    exec("interpreter", "a script's interpreter", Sha256, Opened, exec::interpreter),
+    exec("interpreter_twice", "the interpreter of a script's interpreter", Sha256, Opened, exec::interpreter_twice),
+    exec("script", "a listed script", Script, Opened, exec::plain),
+    exec("script_argument", "sh with a listed script", Script, ONLY_READ, exec::script_argument),
+    exec("written", "written after it was judged", Sha256, Opened, exec::written),
+    exec("written_mapped", "the same through a shared mapping", Sha256, Opened, exec::written_mapped),
+    exec("loader", "by the dynamic loader (ld.so FILE)", Dynamic, Mapped, exec::loader),
+    exec("mapped_as_code", "mapped as code, like a library", Sha256, Mapped, exec::mapped_as_code),
+];
 
 #[cfg(test)]
 mod tests {
