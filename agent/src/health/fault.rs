@@ -190,6 +190,13 @@ faults! {
         effect: "Until the agent had put it back, within about two seconds, what the detail names did not block.",
         fix: "Find out who did it: the time is in the log. `cordon off` is the way to switch Cordon off; `cordon reload` clears this.",
     }
+    /// Self-protection refused something to somebody.
+    AttemptRefused = "C034" {
+        title: "attempt on the agent refused",
+        cause: "Somebody tried to remove or open what is the agent's in the kernel, or to end, trace or limit the agent; the detail names the process.",
+        effect: "Nothing was changed: self-protection refused it.",
+        fix: "Find out who did it; the log has every one. `cordon off` is the way to switch Cordon off; `cordon reload` clears this.",
+    }
     /// The guard of execs does not answer in time.
     ExecGuardStalled = "C040" {
         title: "exec guard stalled",
