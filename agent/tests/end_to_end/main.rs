@@ -11,6 +11,7 @@ mod intelligence;
 mod lifecycle;
 mod names;
 mod network;
+mod protect;
 #[path = "../taxii/python.rs"]
 mod python;
 mod real;
