@@ -16,9 +16,10 @@ use agent_common::wire::{self, Attempt, Hook, ObjectKey, ObjectKind, Protection,
 use aya::Btf;
 
 use super::attach::{HookState, Report, remove_stale};
+use super::bpf::{self, Table};
 use super::load::{Field, NO_LOOPS, descriptor};
 use super::pin::Layout;
-use super::{Error, Kernel, bpf};
+use super::{Error, Kernel};
 use crate::tables::path_key;
 
 /// What these programs read of the kernel; all of it is needed.
@@ -146,10 +147,10 @@ impl Kernel {
             }
         };
         if !matches!(state, HookState::Attached { .. }) {
+            self.write_protection(&Protection::default())?;
             for (program, _) in PROGRAMS {
                 remove_stale(&layout.links.join(program))?;
             }
-            self.write_protection(&Protection::default())?;
         }
         report.hooks.push((Hook::SelfProtection, state));
         Ok(())
@@ -262,6 +263,17 @@ impl Kernel {
             refusals.extend(refusal(&key, &value));
         }
         Ok(refusals)
+    }
+}
+
+/// Ends what the pins below `maps` protect at once, where this process may: the kernel takes seconds to end a program whose
+/// last pin is gone, and whoever unpins is done then. Where nothing is protected there is nothing to end.
+pub(super) fn end(maps: &Path) {
+    const MAP: &str = "PROTECTION";
+    let Ok(map) = bpf::open_pin(&maps.join(MAP)) else { return };
+    let ended = Table::<u32, Protection>::open(map, MAP).map_err(io::Error::other);
+    if let Err(error) = ended.and_then(|map| map.set(&0, &Protection::default())) {
+        tracing::warn!(%error, "self-protection ends a moment after its pins");
     }
 }
 

@@ -71,7 +71,7 @@ fn who_kills_or_unpins_is_refused_and_told_and_break_glass_works() {
     assert!(pin.starts_with(&format!("process {} (", std::process::id())), "{pin}");
     assert_eq!(sandbox.json(&["status", "--json"])["counters"]["protection_refused"], 2);
     assert!(sandbox.agent_log().contains("self-protection refused"), "{}", sandbox.agent_log());
-    sandbox.json(&["reload"]);
+    assert!(sandbox.cordon(&["reload"]).status.success());
     assert_eq!(faults(&sandbox, "C034"), Vec::<Value>::new());
     assert!(is_blocked(&connect("127.7.7.7:0")));
 

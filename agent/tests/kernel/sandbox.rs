@@ -138,16 +138,13 @@ impl Drop for Sandbox {
         let Some((mount, home)) = &self.own else { return };
         let left = unpin_all(&self.pins);
         let _ = fs::write(home.join("cgroup.procs"), std::process::id().to_string());
+        let unmounted = Command::new("umount").arg("-l").arg(mount).status();
         let until = Instant::now() + Duration::from_secs(5);
-        // Programs that were unpinned end a moment later, self-protection's too.
-        let unmounts = || Command::new("umount").arg("-l").arg(mount).status().is_ok_and(|status| status.success());
-        while !unmounts() && Instant::now() < until {
-            std::thread::sleep(Duration::from_millis(20));
-        }
         while fs::remove_dir(&self.cgroup).is_err() && Instant::now() < until {
             std::thread::sleep(Duration::from_millis(20));
         }
         assert!(std::thread::panicking() || left.is_ok(), "{left:?}");
+        assert!(std::thread::panicking() || unmounted.is_ok_and(|status| status.success()));
     }
 }
 
