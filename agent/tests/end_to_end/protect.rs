@@ -7,7 +7,7 @@ use std::process::Command;
 use serde_json::Value;
 
 use crate::network::settings;
-use crate::sandbox::{CORDON, Sandbox, connect, is_blocked};
+use crate::sandbox::{CORDON, Sandbox, connect, is_blocked, wait_until};
 
 fn protected() -> Sandbox {
     let settings = format!("{}\n[self_protection]\nenabled = true\n", settings("enforce", "block"));
@@ -77,7 +77,7 @@ fn who_kills_or_unpins_is_refused_and_told_and_break_glass_works() {
 
     sandbox.json(&["off", "--reason", "a test", "--json"]);
     assert!(!link.exists());
-    assert!(connect("127.7.7.7:0").is_ok());
+    wait_until("the kernel to let go", || connect("127.7.7.7:0").is_ok());
     sandbox.json(&["on", "--json"]);
     assert!(is_attached(&sandbox, "on"));
     assert_eq!(fs::remove_file(&link).unwrap_err().raw_os_error(), Some(1));
