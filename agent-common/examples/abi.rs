@@ -4,8 +4,9 @@
 
 use agent_common::image::{Action, Block, CHAIN_MAX, DigestKind, Space, layout, table};
 use agent_common::wire::{
-    Behaviour, Config, Counter, DomainRecord, ExecRecord, FileDigests, FileKey, FileStamp, Fold, FoldKey, Header,
-    HitKey, Hook, Mode, NameConfig, NameForm, NetworkRecord, Process, RecordKind, SocketMemory, Verdict,
+    Attempt, Behaviour, Config, Counter, DomainRecord, ExecRecord, FileDigests, FileKey, FileStamp, Fold, FoldKey,
+    Header, HitKey, Hook, Mode, NameConfig, NameForm, NetworkRecord, ObjectKey, ObjectKind, Process, Protection,
+    RecordKind, Refusal, RefusalKey, SocketMemory, TICK_NS, Verdict,
 };
 use agent_common::{ABI_VERSION, limits};
 
@@ -60,6 +61,10 @@ fn constants() {
         limits::STREAMS,
         limits::NAME_LEN,
         limits::NAME_PORTS,
+        limits::PROGRAM_LEN,
+        limits::PROTECTED,
+        limits::REFUSALS,
+        TICK_NS,
         Header::NO_ENTRY,
         ExecRecord::DIGEST,
         ExecRecord::PATH_CUT,
@@ -140,6 +145,15 @@ fn records() {
             start_boot_ns: u64, destination: u64, generation: u32, entry: u32, pid: u32, port: u16, hook: u8, verdict: u8,
         }
         Fold { repeats: u64, first_boot_ns: u64, last_boot_ns: u64 }
+        Protection {
+            program: u64, seed: [u64; 2], program_device: u64, pins_device: u64, pins_inode: u64, agent_start_ticks: u64,
+            agent_pid: u32, host_mounts: u32,
+        }
+        ObjectKey { kind: u32, id: u32 }
+        RefusalKey { start_boot_ns: u64, pid: u32, attempt: u32 }
+        Refusal {
+            count: u64, uid: u32, ppid: u32, comm: [u8; limits::COMM_LEN], program: [u8; limits::PROGRAM_LEN],
+        }
     }
 }
 
@@ -151,14 +165,17 @@ fn values() {
         Behaviour { SourceRoute, RawSocket }
         Verdict { Passed, Blocked, Killed, Reported, WouldBlock }
         Hook {
-            Connect4, Connect6, Sendmsg4, Sendmsg6, SchedProcessExec, BprmCheck, BprmCheckIma, FanotifyOpenExec, Scan, Setsockopt, Egress, SockCreate, SocketConnect, SocketSendmsg, SocketCreate, Ingress, LiveFlow, EgressDns, EgressTls, EgressHttp, MmapFile,
+            Connect4, Connect6, Sendmsg4, Sendmsg6, SchedProcessExec, BprmCheck, BprmCheckIma, FanotifyOpenExec, Scan, Setsockopt, Egress, SockCreate, SocketConnect, SocketSendmsg, SocketCreate, Ingress, LiveFlow, EgressDns, EgressTls, EgressHttp, MmapFile, SelfProtection,
         }
         Counter {
             NetworkJudged, ExecJudged, Blocked, Reported, NoImage, HitRingFull, ExecRingFull, HitCounterFull, FoldsFull,
             DigestUnknown, KillFailed, ImageDamaged, NamesJudged, NamesUnread, NamesEncrypted,
+            ProtectionRefused,
         }
         Action { Allow, Report, Block }
         DigestKind { Md5, Sha1, Sha256 }
+        ObjectKind { Map, Program, Link }
+        Attempt { RemovePin, Unmount, OpenMap, OpenProgram, OpenLink, ChangeLink, Signal, Trace, Limit }
         Space { Ipv4, Ipv6, Ipv6Prefix, Endpoint, Digest, Path, Domain }
     }
 }

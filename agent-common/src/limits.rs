@@ -2,6 +2,12 @@
 
 /// Bytes of a task's `comm`, the kernel's `TASK_COMM_LEN`.
 pub const COMM_LEN: usize = 16;
+/// Bytes kept of the name of a program's file where self-protection refuses it something.
+pub const PROGRAM_LEN: usize = 32;
+/// BPF objects of one agent: some thirty of each kind.
+pub const PROTECTED: u32 = 512;
+/// Distinct refusals of self-protection that wait to be told; further ones are only counted.
+pub const REFUSALS: u32 = 128;
 /// Bytes kept of the path given to `execve(2)`; longer paths are cut and marked.
 pub const PATH_LEN: usize = 512;
 /// Bytes kept of a new program's arguments, NUL-separated; longer ones are cut and marked.

@@ -18,7 +18,7 @@ const ALREADY_THERE: i32 = -17;
 /// # Safety
 /// `target` points to a live map value.
 #[inline(always)]
-unsafe fn add(target: *mut u64, amount: u64) {
+pub unsafe fn add(target: *mut u64, amount: u64) {
     // SAFETY: the caller's promise; the result is unused because the BPF instruction before v3 returns none.
     unsafe { core::intrinsics::atomic_xadd::<u64, u64, { core::intrinsics::AtomicOrdering::Relaxed }>(target, amount) };
 }

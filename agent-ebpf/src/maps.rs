@@ -5,11 +5,12 @@ use core::ptr::{from_ref, null, null_mut};
 
 use agent_common::image::Block;
 use agent_common::limits::{
-    EXECS_RING_BYTES, FILE_DIGESTS as FILES, FOLDS as FOLD_COUNT, HIT_COUNTERS, HITS_RING_BYTES,
-    STREAMS as STREAM_COUNT,
+    EXECS_RING_BYTES, FILE_DIGESTS as FILES, FOLDS as FOLD_COUNT, HIT_COUNTERS, HITS_RING_BYTES, PROTECTED as OBJECTS,
+    REFUSALS as REFUSAL_COUNT, STREAMS as STREAM_COUNT,
 };
 use agent_common::wire::{
-    Config, Counter, ExecRecord, FileDigests, FileKey, Fold, FoldKey, HitKey, NameConfig, SocketMemory,
+    Config, Counter, ExecRecord, FileDigests, FileKey, Fold, FoldKey, HitKey, NameConfig, ObjectKey, Protection,
+    Refusal, RefusalKey, SocketMemory,
 };
 use aya_ebpf::bindings::bpf_map_type::BPF_MAP_TYPE_SK_STORAGE;
 use aya_ebpf::bindings::{
@@ -64,6 +65,18 @@ pub static FILE_DIGESTS: LruHashMap<FileKey, FileDigests, { FILES as usize }> = 
 /// What the hooks remember of each socket, gone with it. What a listening socket has, those that it accepts begin with.
 #[btf_map]
 pub static SOCKETS: SocketStorage<SocketMemory> = SocketStorage::new();
+
+/// The one [`Protection`]; written by user space.
+#[btf_map]
+pub static PROTECTION: Array<Protection, 1> = Array::new();
+
+/// The BPF objects that are Cordon's; written by user space.
+#[btf_map]
+pub static PROTECTED: HashMap<ObjectKey, u32, { OBJECTS as usize }> = HashMap::new();
+
+/// What self-protection refused, until user space has told it.
+#[btf_map]
+pub static REFUSALS: HashMap<RefusalKey, Refusal, { REFUSAL_COUNT as usize }> = HashMap::new();
 
 /// Hits, network and exec. Nothing else, so that telemetry cannot push out a hit.
 #[btf_map]

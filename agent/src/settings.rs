@@ -37,6 +37,8 @@ pub struct Settings {
     pub network: Network,
     /// Names in packets.
     pub names: Names,
+    /// Whether nobody but Cordon itself may take it out of the kernel or end its agent, where LSM programs are called.
+    pub self_protection: bool,
     /// The local log.
     pub journal: Journal,
     /// What is told to others; `None` unless somebody is named.
@@ -211,6 +213,7 @@ impl Settings {
             },
             network: said.network.unwrap_or_default().into(),
             names,
+            self_protection: said.self_protection.and_then(|said| said.enabled).unwrap_or(false),
             journal: Journal {
                 total_bytes,
                 segment_bytes: journal.segment_bytes.unwrap_or(total_bytes / 8).max(1 << 20),

@@ -73,11 +73,13 @@ pub enum Counter {
     NamesUnread = 13,
     /// TLS ClientHellos that hide the name that counts (Encrypted Client Hello).
     NamesEncrypted = 14,
+    /// What self-protection refused.
+    ProtectionRefused = 15,
 }
 
 impl Counter {
     /// How many there are.
-    pub const COUNT: u32 = 15;
+    pub const COUNT: u32 = 16;
     /// All of them with their names as `cordon status` prints them.
     pub const ALL: [(Self, &'static str); Self::COUNT as usize] = [
         (Self::NetworkJudged, "network_judged"),
@@ -95,5 +97,6 @@ impl Counter {
         (Self::NamesJudged, "names_judged"),
         (Self::NamesUnread, "names_unread"),
         (Self::NamesEncrypted, "names_encrypted"),
+        (Self::ProtectionRefused, "protection_refused"),
     ];
 }

@@ -78,6 +78,8 @@ pub enum Hook {
     EgressHttp = 22,
     /// `lsm.s/mmap_file`: mapped as code without an exec.
     MmapFile = 30,
+    /// Self-protection: several LSM programs, which are attached together and send no record.
+    SelfProtection = 31,
 }
 
 macro_rules! from_integer {
@@ -99,7 +101,8 @@ from_integer!(RecordKind: Network, Exec, Domain);
 from_integer!(Verdict: Passed, Blocked, Killed, Reported, WouldBlock);
 from_integer!(
     Hook: Connect4, Connect6, Sendmsg4, Sendmsg6, SchedProcessExec, BprmCheck, BprmCheckIma, FanotifyOpenExec, Scan, Setsockopt,
-    Egress, SockCreate, SocketConnect, SocketSendmsg, SocketCreate, Ingress, LiveFlow, EgressDns, EgressTls, EgressHttp, MmapFile
+    Egress, SockCreate, SocketConnect, SocketSendmsg, SocketCreate, Ingress, LiveFlow, EgressDns, EgressTls, EgressHttp, MmapFile,
+    SelfProtection
 );
 
 /// The task that acted, as the kernel saw it at that moment.

@@ -11,6 +11,7 @@ mod file;
 mod header;
 mod hit;
 mod network;
+mod protect;
 mod socket;
 
 pub use control::{Config, Counter, Mode};
@@ -20,4 +21,5 @@ pub use file::{FileDigests, FileKey, FileStamp};
 pub use header::{Behaviour, Header, Hook, Process, RecordKind, Verdict};
 pub use hit::{Fold, FoldKey, HitKey};
 pub use network::NetworkRecord;
+pub use protect::{Attempt, ObjectKey, ObjectKind, Protection, Refusal, RefusalKey, TICK_NS};
 pub use socket::SocketMemory;

@@ -10,6 +10,7 @@ mod mapped;
 mod memory;
 mod network;
 mod packet;
+mod protect;
 mod setsockopt;
 mod sock_create;
 mod socket;

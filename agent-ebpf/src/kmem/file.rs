@@ -45,13 +45,19 @@ pub fn is_same(one: Address, other: Address) -> bool {
     inode != 0 && inode == other.value::<u64>(&OFF_FILE_INODE)
 }
 
+/// `super_block.s_dev` of an inode, 0 where it cannot be read.
+#[inline(always)]
+pub fn device(inode: Address) -> u64 {
+    let device: u32 = inode.follow(&OFF_INODE_SB).value(&OFF_SB_DEV);
+    u64::from(device)
+}
+
 /// The identity of a `struct file`; all zero when it cannot be read.
 #[inline(always)]
 pub fn identity(file: Address) -> Identity {
     let inode = file.follow(&OFF_FILE_INODE);
-    let device: u32 = inode.follow(&OFF_INODE_SB).value(&OFF_SB_DEV);
     Identity {
-        key: FileKey { device: u64::from(device), inode: inode.value(&OFF_INODE_INO) },
+        key: FileKey { device: device(inode), inode: inode.value(&OFF_INODE_INO) },
         stamp: FileStamp {
             size: inode.value(&OFF_INODE_SIZE),
             mtime_ns: time(inode, &OFF_MTIME_S, &OFF_MTIME_NS),

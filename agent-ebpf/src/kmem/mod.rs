@@ -4,6 +4,7 @@
 //! verifier then sees constants. [`MISSING`] stands for a field that this kernel does not have.
 
 pub mod file;
+pub mod object;
 pub mod path;
 pub mod socket;
 pub mod task;

@@ -36,7 +36,7 @@ offsets! {
 
 /// The current task's `task_struct`.
 #[inline(always)]
-fn current() -> Address {
+pub fn current() -> Address {
     // SAFETY: the helper takes nothing.
     Address::new(unsafe { bpf_get_current_task() })
 }
@@ -47,6 +47,18 @@ pub fn key() -> (u64, u32) {
     // SAFETY: the helper takes nothing.
     let ids = unsafe { bpf_get_current_pid_tgid() };
     (current().follow(&OFF_TASK_LEADER).value(&OFF_TASK_START), (ids >> 32) as u32)
+}
+
+/// As [`key`], of any task.
+#[inline(always)]
+pub fn key_of(task: Address) -> (u64, u32) {
+    (task.follow(&OFF_TASK_LEADER).value(&OFF_TASK_START), task.value(&OFF_TASK_TGID))
+}
+
+/// Thread group id of who started a task, or has inherited it.
+#[inline(always)]
+pub fn parent_of(task: Address) -> u32 {
+    task.follow(&OFF_TASK_PARENT).value(&OFF_TASK_TGID)
 }
 
 /// The `struct file` of the program that the current task runs; nowhere for a kernel thread.
@@ -71,7 +83,7 @@ pub fn process() -> Process {
         cgroup_id,
         pid: (ids >> 32) as u32,
         tid: ids as u32,
-        ppid: task.follow(&OFF_TASK_PARENT).value(&OFF_TASK_TGID),
+        ppid: parent_of(task),
         uid: users as u32,
         gid: (users >> 32) as u32,
         loginuid,
@@ -110,7 +122,7 @@ impl Sender {
     /// As [`key`]; zeros for nobody.
     #[inline(always)]
     pub fn key(self) -> (u64, u32) {
-        (self.0.follow(&OFF_TASK_LEADER).value(&OFF_TASK_START), self.0.value(&OFF_TASK_TGID))
+        key_of(self.0)
     }
 
     /// As [`process`], field by field into a record.
@@ -130,7 +142,7 @@ impl Sender {
             (&raw mut (*to).cgroup_id).write(cgroup.value(&OFF_KN_ID));
             (&raw mut (*to).pid).write(pid);
             (&raw mut (*to).tid).write(task.value(&OFF_TASK_PID));
-            (&raw mut (*to).ppid).write(task.follow(&OFF_TASK_PARENT).value(&OFF_TASK_TGID));
+            (&raw mut (*to).ppid).write(parent_of(task));
             let (uid, gid) = (cred.value(&OFF_CRED_UID), cred.value(&OFF_CRED_GID));
             (&raw mut (*to).uid).write(if is_unknown(&OFF_CRED_UID) { u32::MAX } else { uid });
             (&raw mut (*to).gid).write(if is_unknown(&OFF_CRED_GID) { u32::MAX } else { gid });

@@ -78,6 +78,7 @@ impl Sandbox {
             ima_max_bytes: 0,
             exec_hooks: false,
             layers: Layers::default(),
+            protection: None,
         };
         let guard = self.runtime.enter();
         let mut kernel = Kernel::load(options)?;

@@ -229,6 +229,8 @@ fn event_of(key: &FoldKey, fold: &Fold) -> Option<Event> {
             port: key.port,
             protocol: 0,
         },
+        // What it refuses is told by a fault, not by records.
+        Hook::SelfProtection => return None,
         Hook::SockCreate | Hook::SocketCreate => Action::Socket { family: 0, protocol: 0, socket_type: 0 },
         Hook::SchedProcessExec
         | Hook::BprmCheck

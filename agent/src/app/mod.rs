@@ -33,10 +33,10 @@ use crate::control::Server;
 use crate::enrich::{Enricher, HostView};
 use crate::event::ProcessKey;
 use crate::health::{Fault, Health};
-use crate::host::{CgroupPaths, DigestCache, Users, cgroup, group_id, missing_capabilities, running_processes};
+use crate::host::{self, CgroupPaths, DigestCache, Users, cgroup, group_id, missing_capabilities, running_processes};
 use crate::journal::{Journal, Limits, MirrorSettings, QUEUE, Sink, Writer};
 use crate::kernel::probe::{Attempt, Plan};
-use crate::kernel::{Bprm, HookState, Kernel, Layers, Options, probe};
+use crate::kernel::{Bprm, HookState, Kernel, Layers, Options, OwnProgram, describe_attempt, probe};
 use crate::settings::network::Rule;
 use crate::settings::{Places, Settings};
 use answers::{Answers, Dormant};
@@ -299,7 +299,13 @@ fn load(places: &Places, settings: &Settings, cgroup: &Path, plan: &Plan) -> any
             raw_sockets: settings.network.raw_sockets != Rule::Allow,
             lsm: plan.bprm != Bprm::None,
         },
+        protection: settings.self_protection.then(own_program).transpose()?,
     })?)
+}
+
+/// Whom self-protection lets do everything.
+fn own_program() -> anyhow::Result<OwnProgram> {
+    host::device::own_program(shared::seed()?).context("/proc/self/exe, which self-protection is to know")
 }
 
 fn open_journal(places: &Places, settings: &Settings, health: &Health) -> anyhow::Result<(Sink, Writer)> {
@@ -376,6 +382,7 @@ async fn supervise(
                 };
             }
             _ = look.tick() => {
+                tell_refusals(shared);
                 let changes = read(&shared.kernel).changes();
                 if !changes.is_empty() {
                     return Ok(Next::Mend(changes.join(", ")));
@@ -393,6 +400,23 @@ async fn supervise(
                 }
             }
         }
+    }
+}
+
+/// Tells what self-protection refused since the last look.
+fn tell_refusals(shared: &Shared) {
+    let refusals = match read(&shared.kernel).take_refusals() {
+        Ok(refusals) => refusals,
+        Err(error) => return shared.health.raise(Fault::AttemptRefused, "", error.to_string()),
+    };
+    for refusal in refusals {
+        tracing::warn!(
+            pid = refusal.pid,
+            comm = refusal.comm,
+            program = refusal.program,
+            "self-protection refused: {refusal}"
+        );
+        shared.health.raise(Fault::AttemptRefused, describe_attempt(refusal.attempt), refusal.to_string());
     }
 }
 
@@ -441,6 +465,7 @@ async fn reload(shared: &Arc<Shared>) -> anyhow::Result<u32> {
     };
     shared.health.clear(Fault::SettingsRefused, "");
     shared.health.clear(Fault::Tampered, "");
+    shared.health.clear_all(Fault::AttemptRefused);
     shared.intake.lock().await.resettle(Arc::clone(&settings));
     *shared::write(&shared.settings) = settings;
     shared.configure()?;

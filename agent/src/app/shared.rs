@@ -385,7 +385,7 @@ fn observable_of(action: &Action) -> Option<Observable> {
 }
 
 /// Random and secret, so that nobody can choose values that collide.
-fn seed() -> anyhow::Result<agent_common::image::Seed> {
+pub fn seed() -> anyhow::Result<agent_common::image::Seed> {
     let mut bytes = [0_u8; 16];
     File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut bytes)).context("/dev/urandom")?;
     let bits = u128::from_ne_bytes(bytes);

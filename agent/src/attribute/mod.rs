@@ -116,6 +116,7 @@ pub const fn hook_name(hook: Hook) -> &'static str {
         Hook::BprmCheck => "lsm_bprm_check_security",
         Hook::BprmCheckIma => "lsm_bprm_check_security_ima",
         Hook::MmapFile => "lsm_mmap_file",
+        Hook::SelfProtection => "lsm_self_protection",
         Hook::FanotifyOpenExec => "fanotify_open_exec",
         Hook::Scan => "scan",
         Hook::Setsockopt => "cgroup_setsockopt",

@@ -65,7 +65,12 @@ pub fn off(args: &OffArgs, places: &Places) -> anyhow::Result<Exit> {
 fn off_without_agent(args: &OffArgs, places: &Places) -> anyhow::Result<serde_json::Value> {
     let until = Timestamp::now().checked_add(args.duration).unwrap_or(Timestamp::MAX);
     Operator::open(&places.state)?.set_off(Some(Off { until, reason: args.reason.clone() }))?;
-    let removed = kernel::unpin_all(&places.pins).with_context(|| format!("{}", places.pins.display()))?;
+    let removed = kernel::unpin_all(&places.pins).with_context(|| {
+        format!(
+            "{}; under self-protection only the program at the path that the agent was started from may remove pins",
+            places.pins.display()
+        )
+    })?;
     eprintln!("cordon: no agent is running; one that is started before then stays off until then");
     let pins = removed.links + removed.maps;
     Ok(serde_json::json!({ "schema": 1, "off": true, "until": until, "pins_removed": pins }))

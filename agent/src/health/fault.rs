@@ -197,6 +197,13 @@ faults! {
         effect: "A flow that was open when its address became an indicator stays open, and one that cannot be seen is not reported before it sends. What it sends is dropped at `cgroup_egress`, as far as that is attached.",
         fix: "Run `cordon doctor`: its line `sock_destroy` says what this kernel lacks. Other network namespaces take CAP_SYS_ADMIN, which cordon.service has.",
     }
+    /// Self-protection refused something to somebody.
+    AttemptRefused = "C035" {
+        title: "attempt on the agent refused",
+        cause: "Somebody tried to remove or open what is the agent's in the kernel, or to end, trace or limit the agent; the detail names the process.",
+        effect: "Nothing was changed: self-protection refused it.",
+        fix: "Find out who did it; the log has every one. `cordon off` is the way to switch Cordon off; `cordon reload` clears this.",
+    }
     /// The guard of execs does not answer in time.
     ExecGuardStalled = "C040" {
         title: "exec guard stalled",

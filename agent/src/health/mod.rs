@@ -139,6 +139,18 @@ impl Health {
         was_raised
     }
 
+    /// Clears `fault` for every subject.
+    pub fn clear_all(&self, fault: Fault) {
+        let subjects: Vec<String> = lock(&self.0.faults)
+            .keys()
+            .filter(|(raised, _)| *raised == fault)
+            .map(|(_, subject)| subject.clone())
+            .collect();
+        for subject in subjects {
+            self.clear(fault, &subject);
+        }
+    }
+
     /// Whether `fault` is raised, for any subject.
     #[must_use]
     pub fn is_raised(&self, fault: Fault) -> bool {

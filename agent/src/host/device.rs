@@ -8,9 +8,16 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
+use std::io;
 use std::os::fd::AsRawFd;
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
+
+use agent_common::image::Seed;
+
+use crate::kernel::OwnProgram;
 
 /// `st_dev` of `stat(2)` (glibc's `gnu_dev_makedev`) in the kernel's encoding `major << 20 | minor`.
 #[must_use]
@@ -35,6 +42,20 @@ struct Table {
 
 /// A miss reads the mount table again, but not more often than this.
 const REFRESH: Duration = Duration::from_millis(200);
+
+/// The program that this process runs, for the kernel half to know it by.
+///
+/// # Errors
+/// `/proc/self/exe` cannot be read or opened.
+pub fn own_program(seed: Seed) -> io::Result<OwnProgram> {
+    const EXE: &str = "/proc/self/exe";
+    let file = File::open(EXE)?;
+    let device = shared().of(&file, file.metadata()?.dev());
+    let path = std::fs::read_link(EXE)?;
+    // Replaced meanwhile, as by an upgrade: what is there now is meant.
+    let path = path.to_str().and_then(|path| path.strip_suffix(" (deleted)")).map_or(path.clone(), PathBuf::from);
+    Ok(OwnProgram { path, device, seed })
+}
 
 /// The table that the whole process shares.
 #[must_use]

@@ -160,10 +160,12 @@ impl Kernel {
         self.attach_layers(&layout, &cgroup, &mut report)?;
         self.attach_names(&layout, &cgroup, &mut report)?;
         self.attach_exec_hooks(&layout, &mut report)?;
+        self.attach_protection(&layout, &mut report)?;
         for version in pin::other_versions(&self.options.pin_dir) {
             pin::remove_version(&version)?;
         }
         self.remember_links();
+        self.protect_objects(&layout)?;
         Ok(report)
     }
 
@@ -333,15 +335,24 @@ impl Kernel {
     /// Attaches a tracing or LSM program beside a former one: the kernel cannot update such a link.
     pub(super) fn attach_tracing(&mut self, name: &'static str, hook: &str) -> Result<Result<OwnedFd, String>, Error> {
         // Read for each, for kept it would take 11 MiB as long as the agent runs.
-        let btf = match Btf::from_sys_fs() {
-            Ok(btf) => btf,
-            Err(error) => return Ok(Err(format!("the kernel's BTF cannot be read: {error}"))),
-        };
+        match Btf::from_sys_fs() {
+            Ok(btf) => self.attach_tracing_with(&btf, name, hook),
+            Err(error) => Ok(Err(format!("the kernel's BTF cannot be read: {error}"))),
+        }
+    }
+
+    /// As [`Kernel::attach_tracing`], for several in a row.
+    pub(super) fn attach_tracing_with(
+        &mut self,
+        btf: &Btf,
+        name: &'static str,
+        hook: &str,
+    ) -> Result<Result<OwnedFd, String>, Error> {
         let program = match self.ebpf.program_mut(name) {
             Some(Program::BtfTracePoint(program)) => {
-                program.load(hook, &btf).and_then(|()| Ok(program.fd()?.try_clone()?))
+                program.load(hook, btf).and_then(|()| Ok(program.fd()?.try_clone()?))
             }
-            Some(Program::Lsm(program)) => program.load(hook, &btf).and_then(|()| Ok(program.fd()?.try_clone()?)),
+            Some(Program::Lsm(program)) => program.load(hook, btf).and_then(|()| Ok(program.fd()?.try_clone()?)),
             _ => return Err(Error::Missing { kind: "program", name }),
         };
         Ok(program.map_err(|error| reason(&error)).and_then(|program| {

@@ -8,7 +8,8 @@ use std::sync::{Mutex, PoisonError};
 
 use agent_common::image::Action;
 use agent_common::wire::{
-    Config, Counter, FileDigests, FileKey, FileStamp, Fold, FoldKey, HitKey, Mode, NameConfig, SocketMemory,
+    Config, Counter, FileDigests, FileKey, FileStamp, Fold, FoldKey, HitKey, Mode, NameConfig, ObjectKey, Protection,
+    Refusal, RefusalKey, SocketMemory,
 };
 use aya::maps::{Map, MapData, PerCpuArray};
 use aya::{Ebpf, EbpfLoader};
@@ -20,6 +21,7 @@ use super::btf::{self, Structures};
 use super::folds::Folds;
 use super::integrity::Link;
 use super::layers::{OPTIONAL_SOCKET_FIELDS, SOCKET_FIELDS};
+use super::protect::{OwnProgram, PROTECT_FIELDS};
 use super::publish::Generations;
 use super::rings::EventRing;
 use super::{Counters, Error, Layers, SocketRules, Switches, clock, pin};
@@ -35,7 +37,7 @@ pub(super) const VMLINUX: &str = "/sys/kernel/btf/vmlinux";
 const MISSING: u64 = u64::MAX;
 
 /// Maps that outlive the daemon. `AYA_LOGS` and `.rodata` belong to one load.
-const PINNED: [&str; 10] = [
+const PINNED: [&str; 13] = [
     "GENERATIONS",
     "CONFIG",
     "NAME_CONFIG",
@@ -44,6 +46,9 @@ const PINNED: [&str; 10] = [
     "FOLDS",
     "FILE_DIGESTS",
     "SOCKETS",
+    "PROTECTION",
+    "PROTECTED",
+    "REFUSALS",
     "HITS",
     "EXECS",
 ];
@@ -74,6 +79,8 @@ pub struct Options {
     pub exec_hooks: bool,
     /// The network hooks behind connect and sendmsg.
     pub layers: Layers,
+    /// Who may change any of this, when self-protection is asked for.
+    pub protection: Option<OwnProgram>,
 }
 
 /// The messages of the kernel half that are worth their cost now: aya-log's numbers for `tracing`'s levels.
@@ -172,6 +179,8 @@ pub(super) struct Offsets {
     pub(super) fatal_for_exec: Vec<String>,
     /// Those without which LSM programs cannot tell what a socket does.
     pub(super) missing_for_sockets: Vec<String>,
+    /// Those without which nothing can be protected.
+    pub(super) missing_for_protection: Vec<String>,
     /// Whether the kernel has the loops that the programs for execs and names are written with.
     pub(super) has_loops: bool,
 }
@@ -188,6 +197,7 @@ impl Offsets {
             missing: Vec::new(),
             fatal_for_exec: Vec::new(),
             missing_for_sockets: Vec::new(),
+            missing_for_protection: Vec::new(),
             has_loops,
         };
         let find = |members: &[(&str, &str, u64)]| {
@@ -199,6 +209,13 @@ impl Offsets {
                 && !OPTIONAL_SOCKET_FIELDS.contains(&global)
             {
                 found.missing_for_sockets.push(format!("{structure}.{member}"));
+            }
+            found.values.push((global, offset.unwrap_or(MISSING)));
+        }
+        for (global, members) in PROTECT_FIELDS {
+            let offset = find(members);
+            if let (None, Some((structure, member, _))) = (offset, members.first()) {
+                found.missing_for_protection.push(format!("{structure}.{member}"));
             }
             found.values.push((global, offset.unwrap_or(MISSING)));
         }
@@ -237,9 +254,12 @@ pub struct Kernel {
     pub(super) file_digests: Table<FileKey, FileDigests>,
     /// By a descriptor of the socket.
     pub(super) sockets: Table<i32, SocketMemory>,
+    pub(super) protection: Table<u32, Protection>,
+    pub(super) protected: Table<ObjectKey, u32>,
+    pub(super) refusals: Table<RefusalKey, Refusal>,
 }
 
-fn descriptor(ebpf: &Ebpf, name: &'static str) -> Result<OwnedFd, Error> {
+pub(super) fn descriptor(ebpf: &Ebpf, name: &'static str) -> Result<OwnedFd, Error> {
     let data = match ebpf.map(name) {
         Some(
             Map::Array(data)
@@ -324,6 +344,9 @@ impl Kernel {
             hit_counts: table(&ebpf, "HIT_COUNTS")?,
             file_digests: table(&ebpf, "FILE_DIGESTS")?,
             sockets: table(&ebpf, "SOCKETS")?,
+            protection: table(&ebpf, "PROTECTION")?,
+            protected: table(&ebpf, "PROTECTED")?,
+            refusals: table(&ebpf, "REFUSALS")?,
             ebpf,
             options,
             offsets,

@@ -80,7 +80,7 @@ impl Kernel {
         let cgroup = self.open_cgroup()?;
         self.attach_names(&layout, &cgroup, report)?;
         self.remember_links();
-        Ok(())
+        self.protect_objects(&layout)
     }
 
     pub(super) fn attach_names(&mut self, layout: &Layout, cgroup: &File, report: &mut Report) -> Result<(), Error> {

@@ -120,6 +120,7 @@ pub fn unpin_all(pin_dir: &Path) -> Result<Removed, Error> {
     }
     let own = layout(pin_dir).maps.parent().map(Path::to_owned);
     let versions: Vec<PathBuf> = own.into_iter().chain(other_versions(pin_dir)).collect();
+    super::protect::end(&layout(pin_dir).maps);
     let mut removed = Removed::default();
     for version in &versions {
         removed.links += remove_files(&version.join("links"))?;

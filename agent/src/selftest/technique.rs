@@ -146,11 +146,11 @@ impl Technique {
         let Act::Network { lists, .. } = self.act else { return None };
         let number = self.number();
         Some(match (lists, listed) {
-            (Address::V4 | Address::Endpoint, true) => Ipv4Addr::new(203, 0, 113, number).into(),
-            (Address::Prefix, true) => Ipv4Addr::new(198, 51, 100, number).into(),
-            (Address::V4 | Address::Endpoint | Address::Prefix, false) => Ipv4Addr::new(192, 0, 2, number).into(),
-            (Address::V6, true) => Ipv6Addr::new(0x2001, 0xdb8, 0xbad, 0, 0, 0, 0, number.into()).into(),
-            (Address::V6, false) => Ipv6Addr::new(0x2001, 0xdb8, 0x600d, 0, 0, 0, 0, number.into()).into(),
+            (V4 | Endpoint, true) => Ipv4Addr::new(203, 0, 113, number).into(),
+            (Prefix, true) => Ipv4Addr::new(198, 51, 100, number).into(),
+            (V4 | Endpoint | Prefix, false) => Ipv4Addr::new(192, 0, 2, number).into(),
+            (V6, true) => Ipv6Addr::new(0x2001, 0xdb8, 0xbad, 0, 0, 0, 0, number.into()).into(),
+            (V6, false) => Ipv6Addr::new(0x2001, 0xdb8, 0x600d, 0, 0, 0, 0, number.into()).into(),
         })
     }
 
@@ -170,9 +170,9 @@ impl Technique {
         };
         let address = self.address(true)?;
         Some(match lists {
-            Address::V4 | Address::V6 => address.to_string(),
-            Address::Prefix => "198.51.100.0/24".into(),
-            Address::Endpoint => format!("{address}:{PORT}"),
+            V4 | V6 => address.to_string(),
+            Prefix => "198.51.100.0/24".into(),
+            Endpoint => format!("{address}:{PORT}"),
         })
     }
 }

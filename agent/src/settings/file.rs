@@ -51,6 +51,8 @@ pub struct SettingsFile {
     pub tls: Option<PortsFile>,
     /// `[http]`.
     pub http: Option<PortsFile>,
+    /// `[self_protection]`.
+    pub self_protection: Option<SelfProtectionFile>,
     /// `[journal]`.
     pub journal: Option<JournalFile>,
     /// `[sightings]`.
@@ -101,6 +103,14 @@ pub struct ExecFile {
 pub struct PortsFile {
     /// At most 8. Unless said otherwise 53 for DNS, all for TLS, and 80 and 8080 for HTTP.
     pub ports: Option<Vec<u16>>,
+}
+
+/// `[self_protection]`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SelfProtectionFile {
+    /// Let nobody but Cordon itself take it out of the kernel or end its agent; false unless said otherwise.
+    pub enabled: Option<bool>,
 }
 
 /// `[journal]`.
@@ -171,6 +181,9 @@ impl SettingsFile {
             if let Some(over) = over {
                 lay(&mut under.get_or_insert_default().ports, over.ports);
             }
+        }
+        if let Some(over) = later.self_protection {
+            lay(&mut self.self_protection.get_or_insert_default().enabled, over.enabled);
         }
         if let Some(over) = later.sightings {
             self.sightings.get_or_insert_default().merge(over);

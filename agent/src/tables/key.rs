@@ -177,7 +177,7 @@ impl Key {
                 DigestKind::Md5 => digest_tag(seed, *kind, &cut::<16>(digest)),
             },
             Self::Domain(_, name) => name_key(NameHasher::domain(seed), canon::labels(name.as_bytes())),
-            Self::Path(path) => name_key(NameHasher::path(seed), canon::components(path.as_bytes())),
+            Self::Path(path) => path_key(path.as_bytes(), seed),
         }
     }
 }
@@ -205,6 +205,12 @@ pub(super) fn name_key<'a>(mut hasher: NameHasher, parts: impl Iterator<Item = &
         hasher.component(&canon::component_words(part), part.len() as u32);
     }
     hasher.key()
+}
+
+/// The key of an absolute path, as the kernel half makes it of an open file.
+#[must_use]
+pub fn path_key(path: &[u8], seed: Seed) -> u64 {
+    name_key(NameHasher::path(seed), canon::components(path))
 }
 
 /// High and low half.

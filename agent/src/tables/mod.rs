@@ -26,7 +26,7 @@ mod tests;
 use agent_common::image::{self, Block, Seed};
 
 pub use self::file::{Identity, KeptGeneration};
-pub use self::key::UnenforcedReason;
+pub use self::key::{UnenforcedReason, path_key};
 pub use self::lookup::{Bearing, look_up};
 pub use self::provenance::{Matched, Provenance};
 pub use self::summary::{Summary, TableSummary, Unenforced};

@@ -12,6 +12,7 @@ mod intelligence;
 mod lifecycle;
 mod names;
 mod network;
+mod protect;
 #[path = "../taxii/python.rs"]
 mod python;
 mod real;

@@ -12,6 +12,7 @@ mod layers;
 mod lifecycle;
 mod names;
 mod network;
+mod protect;
 mod sandbox;
 mod socket_lsm;
 mod sockets;

@@ -104,6 +104,7 @@ impl Sandbox {
             ima_max_bytes: 0,
             exec_hooks: true,
             layers: Layers::default(),
+            protection: None,
         }
     }
 
@@ -137,12 +138,13 @@ impl Drop for Sandbox {
         let Some((mount, home)) = &self.own else { return };
         let left = unpin_all(&self.pins);
         let _ = fs::write(home.join("cgroup.procs"), std::process::id().to_string());
-        let _ = Command::new("umount").arg("-l").arg(mount).status();
+        let unmounted = Command::new("umount").arg("-l").arg(mount).status();
         let until = Instant::now() + Duration::from_secs(5);
         while fs::remove_dir(&self.cgroup).is_err() && Instant::now() < until {
             std::thread::sleep(Duration::from_millis(20));
         }
         assert!(std::thread::panicking() || left.is_ok(), "{left:?}");
+        assert!(std::thread::panicking() || unmounted.is_ok_and(|status| status.success()));
     }
 }
 

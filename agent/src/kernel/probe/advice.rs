@@ -63,6 +63,7 @@ pub fn advise(facts: &Facts, plan: &Plan) -> Vec<Capability> {
     lines.extend(layers(facts, plan));
     lines.push(names(facts));
     lines.push(open_flows(facts));
+    lines.push(self_protection(plan));
     lines.extend(exec(facts, plan));
     lines.extend(surroundings(facts));
     lines
@@ -178,6 +179,18 @@ fn layers(facts: &Facts, plan: &Plan) -> Vec<Capability> {
         line(name, State::Available, "packet sockets, and what cgroups are not asked about, are judged", None)
     });
     lines
+}
+
+/// Whether it can be; whether it is asked for is for the settings to say.
+fn self_protection(plan: &Plan) -> Capability {
+    let name = "lsm_self_protection";
+    if plan.bprm == Bprm::None {
+        let why = "no LSM program is called: who removes the hooks or ends the agent is not refused; a removed hook is put back";
+        return line(name, State::Impossible, why, Some("see lsm_bprm_check_security".into()));
+    }
+    let why =
+        "with self_protection.enabled, removing the hooks and ending the agent is refused to all but Cordon itself";
+    line(name, State::Available, why, None)
 }
 
 fn names(facts: &Facts) -> Capability {
