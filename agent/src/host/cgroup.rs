@@ -48,7 +48,7 @@ pub fn level_of(mount_point: &Path, directory: &Path) -> Option<u32> {
     u32::try_from(directory.strip_prefix(mount_point).ok()?.components().count()).ok()
 }
 
-/// The ids of the cgroup at `directory` and of all below it, as far as [`MAX_WALK`] directories reach, breadth first.
+/// The ids of the cgroup at `directory` and of all below it, as far as `MAX_WALK` directories reach, breadth first.
 #[must_use]
 pub fn ids_below(directory: &Path) -> HashSet<u64> {
     let mut queue = VecDeque::from([directory.to_owned()]);
