@@ -187,7 +187,7 @@ fn whatever_is_not_available_has_a_reason() {
         assert!(!line.why.is_empty());
         assert!(line.state == State::Available || line.fix.is_some(), "{line:?}");
     }
-    assert_eq!(lines.iter().filter(|line| line.state == State::Impossible).count(), 11);
+    assert_eq!(lines.iter().filter(|line| line.state == State::Impossible).count(), 12);
 }
 
 #[test]
