@@ -9,9 +9,7 @@ mod payload;
 pub use self::kernels::NAMES as SERIES;
 pub use self::payload::cordon as static_cordon;
 
-use std::fs;
-
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 
 use self::machine::Outcome;
 use crate::tally::{Summary, Tally};
@@ -84,20 +82,18 @@ fn boot(workspace: &Workspace, series: &str, archive: &std::path::Path) -> Resul
     progress(format_args!("booting {} ({})", series, kernel.package));
     let archive = payload::with_modules(archive, &kernel.modules, &workspace.target("vm").join(series))?;
     let mut outcome = machine::boot(&kernel.image, &archive, &log)?;
-    if !matches!(outcome, Outcome::Finished(_)) {
-        let kept = log.with_file_name("console-died.log");
-        fs::rename(&log, &kept).with_context(|| format!("cannot write {}", kept.display()))?;
-        progress(format_args!("the machine died, see {}; booting once more", kept.display()));
+    if let Outcome::DiedBeforeTests = outcome {
+        progress("the kernel died before the tests began; booting once more");
         outcome = machine::boot(&kernel.image, &archive, &log)?;
     }
     let kind = format!("vm {series}");
     Ok(match outcome {
         Outcome::Finished(tally) => tally,
         Outcome::DiedBeforeTests => {
-            Tally::failure(&kind, &format!("the machine died twice, then before the tests; see {}", log.display()))
+            Tally::failure(&kind, &format!("the kernel died twice before the tests; see {}", log.display()))
         }
         Outcome::DiedInTests(tally) => {
-            let words = format!("the machine died twice; see {}", log.display());
+            let words = format!("the machine ended without a verdict; see {}", log.display());
             Tally { failed: tally.failed + Tally::failure(&kind, &words).failed, ..tally }
         }
     })

@@ -84,18 +84,22 @@ pub enum Hook {
 
 macro_rules! from_integer {
     ($name:ident: $($variant:ident),+) => {
+        from_integer!($name, from_u8, u8: $($variant),+);
+    };
+    ($name:ident, $from:ident, $integer:ident: $($variant:ident),+) => {
         impl $name {
             /// The variant that `value` stands for, or `None` for a value of another ABI version.
             #[must_use]
-            pub const fn from_u8(value: u8) -> Option<Self> {
+            pub const fn $from(value: $integer) -> Option<Self> {
                 match value {
-                    $(v if v == Self::$variant as u8 => Some(Self::$variant),)+
+                    $(v if v == Self::$variant as $integer => Some(Self::$variant),)+
                     _ => None,
                 }
             }
         }
     };
 }
+pub(super) use from_integer;
 
 from_integer!(RecordKind: Network, Exec, Domain);
 from_integer!(Verdict: Passed, Blocked, Killed, Reported, WouldBlock);

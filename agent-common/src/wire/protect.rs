@@ -3,6 +3,7 @@
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::limits::{COMM_LEN, PROGRAM_LEN};
+use crate::wire::header::from_integer;
 
 /// The one element of the `PROTECTION` array; all zero while nothing is protected.
 #[repr(C)]
@@ -78,24 +79,9 @@ pub enum Attempt {
     Limit = 9,
 }
 
-impl Attempt {
-    /// The variant that `value` stands for, or `None` for a value of another ABI version.
-    #[must_use]
-    pub const fn from_u32(value: u32) -> Option<Self> {
-        Some(match value {
-            1 => Self::RemovePin,
-            2 => Self::Unmount,
-            3 => Self::OpenMap,
-            4 => Self::OpenProgram,
-            5 => Self::OpenLink,
-            6 => Self::ChangeLink,
-            7 => Self::Signal,
-            8 => Self::Trace,
-            9 => Self::Limit,
-            _ => return None,
-        })
-    }
-}
+from_integer!(
+    Attempt, from_u32, u32: RemovePin, Unmount, OpenMap, OpenProgram, OpenLink, ChangeLink, Signal, Trace, Limit
+);
 
 /// Key of the `REFUSALS` table: who tried what.
 #[repr(C)]

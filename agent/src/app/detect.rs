@@ -253,16 +253,7 @@ fn event_of(key: &FoldKey, fold: &Fold) -> Option<Event> {
         hook,
         verdict: Verdict::from_u8(key.verdict)?,
         matched: Some(Match { generation: key.generation, entry: key.entry }),
-        task: Task {
-            key: ProcessKey { pid: key.pid, start_boot_ns: key.start_boot_ns },
-            tid: key.pid,
-            ppid: 0,
-            uid: 0,
-            gid: 0,
-            loginuid: None,
-            cgroup_id: 0,
-            comm: String::new(),
-        },
+        task: Task::known_by(ProcessKey { pid: key.pid, start_boot_ns: key.start_boot_ns }),
         action,
     })
 }

@@ -110,6 +110,20 @@ fn examine(shared: &Shared, process: &ProcessSnapshot) {
     }
 }
 
+/// A process as a record names it; a cgroup id of 0 is for unknown.
+pub fn task(process: &ProcessSnapshot, cgroup_id: u64) -> Task {
+    Task {
+        key: ProcessKey { pid: process.pid, start_boot_ns: process.start.earliest_boot_ns() },
+        tid: process.pid,
+        ppid: process.ppid,
+        uid: process.uid,
+        gid: process.gid,
+        loginuid: process.loginuid,
+        cgroup_id,
+        comm: process.comm.clone(),
+    }
+}
+
 /// Whether a process is the agent's to judge.
 pub fn in_scope(shared: &Shared, process: &ProcessSnapshot) -> bool {
     let Some(scope) = &shared.scope else { return true };
@@ -138,16 +152,7 @@ fn event(
         hook: Hook::Scan,
         verdict,
         matched: Some(matched),
-        task: Task {
-            key: ProcessKey { pid: process.pid, start_boot_ns: process.start.earliest_boot_ns() },
-            tid: process.pid,
-            ppid: process.ppid,
-            uid: process.uid,
-            gid: process.gid,
-            loginuid: process.loginuid,
-            cgroup_id: 0,
-            comm: process.comm.clone(),
-        },
+        task: task(process, 0),
         action: Action::Exec {
             file,
             stamp: digests.stamp,

@@ -178,7 +178,8 @@ impl<'a> Search<'a> {
         note(verdict);
         let verdict = match (verdict == Verdict::Blocked).then(|| self.close(diag, flow, &socket)) {
             None | Some(Closing::Done) => verdict,
-            Some(Closing::Needless) => return,
+            // Nothing was told of it either.
+            Some(Closing::Needless) => return socket.note(socket.memory),
             Some(Closing::Failed(error)) => {
                 // What it sends is the egress hook's to stop and to tell of.
                 socket.note(socket.memory);

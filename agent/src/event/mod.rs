@@ -38,6 +38,14 @@ pub struct Task {
     pub comm: String,
 }
 
+impl Task {
+    /// One of which only this is known; nobody has pid 0.
+    #[must_use]
+    pub const fn known_by(key: ProcessKey) -> Self {
+        Self { key, tid: key.pid, ppid: 0, uid: 0, gid: 0, loginuid: None, cgroup_id: 0, comm: String::new() }
+    }
+}
+
 /// Which entry of which generation matched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Match {

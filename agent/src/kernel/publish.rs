@@ -86,16 +86,23 @@ impl Generations {
         let id = bpf::map_shape(map)?.id;
         let image = Arc::new(MappedImage::of(map)?);
         let mut published = self.published.lock().unwrap_or_else(PoisonError::into_inner);
+        self.slot.set(&0, &map.as_raw_fd().cast_unsigned())?;
+        *self.known.lock().unwrap_or_else(PoisonError::into_inner) = Some((id, image));
+        *published = id;
+        if let Err(error) = self.keep(map) {
+            tracing::warn!(%error, "the image in force is not pinned: an agent without CAP_SYS_ADMIN cannot take over from this one whole");
+        }
+        Ok(self.slot.get(&0)? == Some(id))
+    }
+
+    /// Puts an image in the place of the one that is pinned, in one step.
+    fn keep(&self, map: BorrowedFd<'_>) -> io::Result<()> {
         let next = self.pin.with_file_name("IMAGE_NEXT");
         match fs::remove_file(&next) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => bpf::pin(map, &next)?,
         }
-        self.slot.set(&0, &map.as_raw_fd().cast_unsigned())?;
-        fs::rename(&next, &self.pin)?;
-        *self.known.lock().unwrap_or_else(PoisonError::into_inner) = Some((id, image));
-        *published = id;
-        Ok(self.slot.get(&0)? == Some(id))
+        fs::rename(&next, &self.pin)
     }
 
     /// Whether the image is the one that this agent published, if it has published any.

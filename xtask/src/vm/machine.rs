@@ -31,7 +31,7 @@ const LIMIT: Duration = Duration::from_secs(45 * 60);
 pub enum Outcome {
     /// All tests ran.
     Finished(Tally),
-    /// No test was reached.
+    /// No test was reached: worth another boot.
     DiedBeforeTests,
     /// The machine ended or hung with tests under way.
     DiedInTests(Tally),
@@ -43,8 +43,8 @@ pub fn boot(kernel: &Path, archive: &Path, log: &Path) -> Result<Outcome> {
     command
         // A machine whose xtask was killed would go on for ever.
         .args(["--pdeathsig", "KILL", PROGRAM])
-        // What QEMU 7.2 got wrong here, until the kernel panicked: two processors, one of which runs what the other is patching
-        // ("Oops: int3"), and the flags of cmpxchg16b ("double fault").
+        // Under QEMU 7.2 the kernel panicked with two processors, where one ran what the other was patching ("Oops: int3"), and with
+        // one behind a cmpxchg16b ("double fault").
         .args(["-accel", "tcg", "-cpu", "max,-cx16", "-M", "q35", "-m", "2048", "-smp", "1"])
         .args(["-display", "none", "-monitor", "none", "-serial", "stdio", "-no-reboot", "-nic", "none", "-nodefaults"])
         .args(["-device", "isa-debug-exit,iobase=0xf4,iosize=0x04"])

@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use super::in_cgroupfs;
+use crate::app::examine::task;
 use crate::event::{ProcessKey, Task};
 use crate::host::{Error, Holder, ProcessSnapshot, cgroup, snapshot, socket_holders};
 use crate::kernel::sock_diag::Flow;
@@ -63,29 +64,9 @@ impl Owners<'_> {
 
     /// Who a record names; nobody has pid 0.
     pub fn task(&self) -> Task {
-        let Some((_, Owner { process, cgroup_id })) = self.0.first() else { return nobody() };
-        Task {
-            key: ProcessKey { pid: process.pid, start_boot_ns: process.start.earliest_boot_ns() },
-            tid: process.pid,
-            ppid: process.ppid,
-            uid: process.uid,
-            gid: process.gid,
-            loginuid: process.loginuid,
-            cgroup_id: *cgroup_id,
-            comm: process.comm.clone(),
+        match self.0.first() {
+            Some((_, owner)) => task(&owner.process, owner.cgroup_id),
+            None => Task::known_by(ProcessKey { pid: 0, start_boot_ns: 0 }),
         }
-    }
-}
-
-fn nobody() -> Task {
-    Task {
-        key: ProcessKey { pid: 0, start_boot_ns: 0 },
-        tid: 0,
-        ppid: 0,
-        uid: 0,
-        gid: 0,
-        loginuid: None,
-        cgroup_id: 0,
-        comm: String::new(),
     }
 }

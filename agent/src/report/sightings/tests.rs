@@ -321,14 +321,14 @@ fn misp_is_told_once_when_the_window_is_over() {
 fn server(post: impl Fn(&str) -> Vec<u8> + Send + 'static) -> (Canned, To) {
     const TYPE: &str = "Content-Type: application/taxii+json;version=2.1\r\n";
     let server = Canned::new(move |got| match got.line.as_str() {
-        "GET /root/" => reply("200 OK", TYPE, r#"{"versions": [], "max_content_length": 1000000}"#),
-        "GET /root/collections/" => {
+        "GET /api1/" => reply("200 OK", TYPE, r#"{"versions": [], "max_content_length": 1000000}"#),
+        "GET /api1/collections/" => {
             reply("200 OK", TYPE, r#"{"collections": [{"id": "c", "title": "in", "can_write": true}]}"#)
         }
-        "POST /root/collections/c/objects/" => post(&got.body),
+        "POST /api1/collections/c/objects/" => post(&got.body),
         _ => reply("404 x", TYPE, "{}"),
     });
-    let to = To::Taxii(Address { url: server.url("/root/"), collection: "in".to_owned() });
+    let to = To::Taxii(Address { url: server.url("/api1/"), collection: "in".to_owned() });
     (server, to)
 }
 
