@@ -278,7 +278,7 @@ fn host(text: &str) -> Result<Observable, Invalid> {
 /// stays as given.
 ///
 /// # Errors
-/// White space, a scheme that is none (RFC 3986 §3.1), no host, a port that is none.
+/// White space, a scheme that is none (RFC 3986 §3.1), no host, a host with a delimiter in it (§3.2.2), a port that is none.
 pub fn url(text: &str) -> Result<Observable, Invalid> {
     let text = refang(text.trim());
     if text.bytes().any(|byte| byte.is_ascii_whitespace() || byte.is_ascii_control()) {
@@ -300,7 +300,7 @@ pub fn url(text: &str) -> Result<Observable, Invalid> {
     let host = match host(parts.host) {
         Ok(Observable::Ipv6(address)) => format!("[{address}]"),
         Ok(host) => host.to_string(),
-        Err(_) if has_scheme => parts.host.to_ascii_lowercase(),
+        Err(_) if has_scheme && !parts.host.contains([':', '[', ']']) => parts.host.to_ascii_lowercase(),
         Err(error) => return Err(error),
     };
     let mut canonical = String::with_capacity(text.len());

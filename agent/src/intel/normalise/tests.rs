@@ -104,9 +104,17 @@ fn urls_keep_their_path() {
     ] {
         assert_eq!(text(url(given)), expected, "{given}");
     }
-    for given in
-        ["http://", "/only/a/path", "http://a b.example", "1http://a.example", "http://a.example:99999/", "word/x"]
-    {
+    for given in [
+        "http://",
+        "/only/a/path",
+        "http://a b.example",
+        "1http://a.example",
+        "http://a.example:99999/",
+        "http://a.example:b:/",
+        "http://2001:db8::1/x",
+        "http://[2001:db8::1/x",
+        "word/x",
+    ] {
         assert!(url(given).is_err(), "{given}");
     }
     assert_eq!(url_host("http://u@192.0.2.1:80/x"), Some(Observable::Ipv4([192, 0, 2, 1].into())));
