@@ -5,8 +5,8 @@
 use agent_common::image::{Action, Block, CHAIN_MAX, DigestKind, Space, layout, table};
 use agent_common::wire::{
     Attempt, Behaviour, Config, Counter, DomainRecord, ExecRecord, FileDigests, FileKey, FileStamp, Fold, FoldKey,
-    Header, HitKey, Hook, Mode, NameConfig, NameForm, NetworkRecord, ObjectKey, ObjectKind, Process, Protection,
-    RecordKind, Refusal, RefusalKey, SocketMemory, TICK_NS, Verdict,
+    Header, HitKey, Hook, Learned, LearnedKey, Mode, NameConfig, NameForm, NetworkRecord, ObjectKey, ObjectKind,
+    Process, Protection, RecordKind, Refusal, RefusalKey, SocketMemory, TICK_NS, Verdict,
 };
 use agent_common::{ABI_VERSION, limits};
 
@@ -59,6 +59,7 @@ fn constants() {
         limits::FILE_DIGESTS,
         limits::DOMAIN_DEPTH,
         limits::STREAMS,
+        limits::LEARNED,
         limits::NAME_LEN,
         limits::NAME_PORTS,
         limits::PROGRAM_LEN,
@@ -121,6 +122,8 @@ fn records() {
             boot_ns: u64, generation: u32, entry: u32, kind: u8, verdict: u8, hook: u8, reserved: [u8; 5],
             process: Process,
         }
+        LearnedKey { high: u64, low: u64, start_boot_ns: u64, pid: u32, reserved: u32 }
+        Learned { until_boot_ns: u64, generation: u32, entry: u32 }
         SocketMemory {
             process: Process, high: u64, low: u64, generation: u32, port: u16, verdict: u8, flags: u8,
         }
@@ -165,7 +168,7 @@ fn values() {
         Behaviour { SourceRoute, RawSocket }
         Verdict { Passed, Blocked, Killed, Reported, WouldBlock }
         Hook {
-            Connect4, Connect6, Sendmsg4, Sendmsg6, SchedProcessExec, BprmCheck, BprmCheckIma, FanotifyOpenExec, Scan, Setsockopt, Egress, SockCreate, SocketConnect, SocketSendmsg, SocketCreate, Ingress, LiveFlow, EgressDns, EgressTls, EgressHttp, MmapFile, SelfProtection,
+            Connect4, Connect6, Sendmsg4, Sendmsg6, SchedProcessExec, BprmCheck, BprmCheckIma, FanotifyOpenExec, Scan, Setsockopt, Egress, SockCreate, SocketConnect, SocketSendmsg, SocketCreate, Ingress, LiveFlow, EgressDns, EgressTls, EgressHttp, IngressDns, MmapFile, SelfProtection,
         }
         Counter {
             NetworkJudged, ExecJudged, Blocked, Reported, NoImage, HitRingFull, ExecRingFull, HitCounterFull, FoldsFull,

@@ -26,6 +26,8 @@ pub const FILE_DIGESTS: u32 = 1 << 16;
 pub const DOMAIN_DEPTH: u32 = 16;
 /// Streams of which the last judged segment is remembered, least recently used first out.
 pub const STREAMS: u32 = 1 << 13;
+/// Addresses that are known to have been given for listed names, least recently used first out.
+pub const LEARNED: u32 = 1 << 13;
 /// Octets kept of a name: the most that one has on the wire (RFC 1035 §2.3.4), and one to make it even.
 pub const NAME_LEN: usize = 256;
 /// Ports of one protocol that names are looked for at.

@@ -5,11 +5,11 @@ use core::ptr::{from_ref, null, null_mut};
 
 use agent_common::image::Block;
 use agent_common::limits::{
-    EXECS_RING_BYTES, FILE_DIGESTS as FILES, FOLDS as FOLD_COUNT, HIT_COUNTERS, HITS_RING_BYTES, PROTECTED as OBJECTS,
-    REFUSALS as REFUSAL_COUNT, STREAMS as STREAM_COUNT,
+    EXECS_RING_BYTES, FILE_DIGESTS as FILES, FOLDS as FOLD_COUNT, HIT_COUNTERS, HITS_RING_BYTES, LEARNED as LEARNED_COUNT,
+    PROTECTED as OBJECTS, REFUSALS as REFUSAL_COUNT, STREAMS as STREAM_COUNT,
 };
 use agent_common::wire::{
-    Config, Counter, ExecRecord, FileDigests, FileKey, Fold, FoldKey, HitKey, NameConfig, ObjectKey, Protection,
+    Config, Counter, ExecRecord, FileDigests, FileKey, Fold, FoldKey, HitKey, Learned, LearnedKey, NameConfig, ObjectKey, Protection,
     Refusal, RefusalKey, SocketMemory,
 };
 use aya_ebpf::bindings::bpf_map_type::BPF_MAP_TYPE_SK_STORAGE;
@@ -44,6 +44,14 @@ pub static NAME_CONFIG: Array<NameConfig, 1> = Array::new();
 /// segment that was dropped is sent again and again, and is one hit all the same.
 #[btf_map]
 pub static STREAMS: LruHashMap<u64, u64, { STREAM_COUNT as usize }> = LruHashMap::new();
+
+/// Addresses that responses gave for listed names; written here.
+#[btf_map]
+pub static LEARNED: LruHashMap<LearnedKey, Learned, { LEARNED_COUNT as usize }> = LruHashMap::new();
+
+/// When the last of [`LEARNED`] is stale, in nanoseconds since boot; 0 while nothing was learned, as on most hosts.
+#[btf_map]
+pub static LEARNED_UNTIL: Array<u64, 1> = Array::new();
 
 /// Counts by [`Counter`]; written here, never reset.
 #[btf_map]

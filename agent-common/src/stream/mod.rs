@@ -1,10 +1,12 @@
-//! Which host the first octets of a stream name, read step by step from a packet as [`crate::image::MessageWalk`] does.
+//! What a stream's first octets or a DNS response name, read step by step from a packet as [`crate::image::MessageWalk`] does.
 
 mod hello;
 mod request;
+pub mod response;
 
 pub use hello::HelloWalk;
 pub use request::RequestWalk;
+pub use response::ResponseWalk;
 
 /// What was found in the first octets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

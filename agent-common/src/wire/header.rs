@@ -76,6 +76,8 @@ pub enum Hook {
     EgressTls = 21,
     /// `cgroup_skb/egress`: the host of an HTTP request.
     EgressHttp = 22,
+    /// `cgroup_skb/ingress`: a DNS response.
+    IngressDns = 23,
     /// `lsm.s/mmap_file`: mapped as code without an exec.
     MmapFile = 30,
     /// Self-protection: several LSM programs, which are attached together and send no record.
@@ -105,8 +107,8 @@ from_integer!(RecordKind: Network, Exec, Domain);
 from_integer!(Verdict: Passed, Blocked, Killed, Reported, WouldBlock);
 from_integer!(
     Hook: Connect4, Connect6, Sendmsg4, Sendmsg6, SchedProcessExec, BprmCheck, BprmCheckIma, FanotifyOpenExec, Scan, Setsockopt,
-    Egress, SockCreate, SocketConnect, SocketSendmsg, SocketCreate, Ingress, LiveFlow, EgressDns, EgressTls, EgressHttp, MmapFile,
-    SelfProtection
+    Egress, SockCreate, SocketConnect, SocketSendmsg, SocketCreate, Ingress, LiveFlow, EgressDns, EgressTls, EgressHttp,
+    IngressDns, MmapFile, SelfProtection
 );
 
 /// The task that acted, as the kernel saw it at that moment.

@@ -10,7 +10,7 @@ use crate::kmem::task;
 use crate::maps::SOCKETS;
 
 /// Nobody knows who made it.
-const NOBODY: Process = Process {
+pub const NOBODY: Process = Process {
     start_boot_ns: 0,
     cgroup_id: 0,
     pid: 0,

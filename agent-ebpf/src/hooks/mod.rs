@@ -6,6 +6,7 @@ mod egress;
 mod exec;
 mod exec_record;
 mod ingress;
+mod learned;
 mod mapped;
 mod memory;
 mod network;

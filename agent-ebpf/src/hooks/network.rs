@@ -9,6 +9,7 @@ use aya_ebpf::macros::cgroup_sock_addr;
 use aya_ebpf::programs::SockAddrContext;
 
 use super::destination::{Act, Actor, Socket, Target, judge, tell};
+use super::learned;
 use super::memory::{note, recall};
 use super::{PASS, REFUSE, bit, field};
 use crate::clock::{Now, switched_on};
@@ -46,17 +47,16 @@ fn decide(context: *const bpf_sock_addr, hook: Hook, target: Target) -> i32 {
         count(Counter::NoImage);
         return PASS;
     };
-    match image::find_destination(&generation, target.high, target.low, target.port) {
-        Ok(None) => PASS,
-        Ok(Some(found)) => {
-            let act = Act { target, local_port: 0, socket, hook, actor: Actor::Current };
-            answer(&generation, &Now::with(config), &act, found, field!(context, __bindgen_anon_1.sk))
-        }
+    let listed = match image::find_destination(&generation, target.high, target.low, target.port) {
+        Ok(listed) => listed,
         Err(image::Damaged) => {
             damaged();
-            PASS
+            return PASS;
         }
-    }
+    };
+    let Some(found) = listed.or_else(|| learned::find(&generation, &target)) else { return PASS };
+    let act = Act { target, local_port: 0, socket, hook, actor: Actor::Current };
+    answer(&generation, &Now::with(config), &act, found, field!(context, __bindgen_anon_1.sk))
 }
 
 /// 1 when the egress hook sees what passes here, and is to know what was told of it already; user space sets it.

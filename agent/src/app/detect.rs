@@ -222,7 +222,7 @@ fn event_of(key: &FoldKey, fold: &Fold) -> Option<Event> {
             protocol: 0,
             socket_type: 0,
         },
-        Hook::EgressDns | Hook::EgressTls | Hook::EgressHttp => Action::Name {
+        Hook::EgressDns | Hook::EgressTls | Hook::EgressHttp | Hook::IngressDns => Action::Name {
             name: String::new(),
             query_type: None,
             address: std::net::Ipv6Addr::UNSPECIFIED.into(),

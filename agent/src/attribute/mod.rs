@@ -130,6 +130,7 @@ pub const fn hook_name(hook: Hook) -> &'static str {
         Hook::EgressDns => "cgroup_egress_dns",
         Hook::EgressTls => "cgroup_egress_tls",
         Hook::EgressHttp => "cgroup_egress_http",
+        Hook::IngressDns => "cgroup_ingress_dns",
     }
 }
 

@@ -281,7 +281,7 @@ fn host(text: &str) -> Result<Observable, Invalid> {
 /// White space, a scheme that is none (RFC 3986 §3.1), no host, a host with a delimiter in it (§3.2.2), a port that is none.
 pub fn url(text: &str) -> Result<Observable, Invalid> {
     let text = refang(text.trim());
-    if text.bytes().any(|byte| byte.is_ascii_whitespace() || byte.is_ascii_control()) {
+    if text.contains(|letter: char| letter.is_whitespace() || letter.is_control()) {
         return Err(Invalid::Url("it contains white space"));
     }
     let parts = split_url(&text);

@@ -37,7 +37,7 @@ pub(super) const VMLINUX: &str = "/sys/kernel/btf/vmlinux";
 const MISSING: u64 = u64::MAX;
 
 /// Maps that outlive the daemon. `AYA_LOGS` and `.rodata` belong to one load.
-const PINNED: [&str; 13] = [
+const PINNED: [&str; 15] = [
     "GENERATIONS",
     "CONFIG",
     "NAME_CONFIG",
@@ -46,6 +46,8 @@ const PINNED: [&str; 13] = [
     "FOLDS",
     "FILE_DIGESTS",
     "SOCKETS",
+    "LEARNED",
+    "LEARNED_UNTIL",
     "PROTECTION",
     "PROTECTED",
     "REFUSALS",

@@ -13,14 +13,18 @@ use super::load::NO_LOOPS;
 use super::pin::{self, Layout};
 use super::{Error, HookState, Kernel, Report};
 
-/// `BPF_CGROUP_INET_EGRESS`.
+/// `BPF_CGROUP_INET_INGRESS` and `BPF_CGROUP_INET_EGRESS`.
+const INGRESS: u32 = 0;
 pub(super) const EGRESS: u32 = 1;
 
 /// All hooks that judge names.
-pub const NAME_HOOKS: [Hook; 3] = [Hook::EgressDns, Hook::EgressTls, Hook::EgressHttp];
+pub const NAME_HOOKS: [Hook; 4] = [Hook::EgressDns, Hook::EgressTls, Hook::EgressHttp, Hook::IngressDns];
 
 /// A program, its attach type, and the hooks whose names it goes by in records.
-const PROGRAMS: [(&str, u32, &[Hook]); 1] = [("name_egress", EGRESS, &NAME_HOOKS)];
+const PROGRAMS: [(&str, u32, &[Hook]); 2] = [
+    ("name_egress", EGRESS, &[Hook::EgressDns, Hook::EgressTls, Hook::EgressHttp]),
+    ("name_ingress", INGRESS, &[Hook::IngressDns]),
+];
 
 /// Where names are looked for.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -217,6 +217,7 @@ const SEND6: &[&str] = &["cgroup_sendmsg6", "lsm_socket_sendmsg"];
 const EGRESS: &[&str] = &["cgroup_egress"];
 const INGRESS: &[&str] = &["cgroup_ingress"];
 const DNS: &[&str] = &["cgroup_egress_dns"];
+const RESPONSE: &[&str] = &["cgroup_ingress_dns"];
 const TLS: &[&str] = &["cgroup_egress_tls"];
 const HTTP: &[&str] = &["cgroup_egress_http"];
 const OPTIONS: &[&str] = &["cgroup_setsockopt", "cgroup_egress"];
@@ -275,6 +276,7 @@ const TABLE: &[Technique] = &[
     name("dns_second", "second question of a message", DNS, NO_HOOK, name::second_question),
     name("dns_tcp", "question over TCP", DNS, NO_HOOK, name::question_tcp),
     name("dns_tcp_apart", "the same, its length in a segment of its own", DNS, NO_HOOK, name::question_tcp_apart),
+    name("dns_alias", "response that leads on to a listed name (CNAME)", RESPONSE, NO_HOOK, name::alias),
     name("tls_server_name", "server name of a TLS ClientHello", TLS, NO_HOOK, name::server_name),
     name("tls_server_name_split", "the same in two segments", &[], SPLIT, name::server_name_split),
     name("http_host", "Host of an HTTP request", HTTP, NO_HOOK, name::host),

@@ -13,6 +13,7 @@ mod lifecycle;
 mod names;
 mod network;
 mod protect;
+mod responses;
 mod sandbox;
 mod socket_lsm;
 mod sockets;

@@ -6,21 +6,21 @@ use std::time::Duration;
 
 use agent::event::{Action as Did, Event, Hook, Verdict};
 use agent::intel::Observable;
-use agent::kernel::{HookState, NameSettings};
+use agent::kernel::{HookState, NAME_HOOKS, NameSettings};
 use agent::policy::Action;
 use agent_common::wire::{Counter, Mode};
 
 use crate::sandbox::{Rules, Running, Sandbox, destination, kernel_version};
 
 pub const A: u16 = 1;
-const AAAA: u16 = 28;
+pub const AAAA: u16 = 28;
 
 pub fn domain(name: &str) -> Observable {
     Observable::Domain(name.into())
 }
 
 /// The labels of a name with their lengths, and the root.
-fn wire(name: &str) -> Vec<u8> {
+pub fn wire(name: &str) -> Vec<u8> {
     let labels = name.split('.').flat_map(|label| [&[u8::try_from(label.len()).unwrap()], label.as_bytes()].concat());
     labels.chain([0]).collect()
 }
@@ -66,7 +66,9 @@ impl Resolver {
 /// Whether names are judged in this kernel: from 5.17 on they must be, before that the report must say why not.
 pub fn judges(test: &str, running: &Running) -> bool {
     if kernel_version() >= (5, 17) {
-        assert!(running.report.is_attached(Hook::EgressDns), "{:?}", running.report);
+        for hook in NAME_HOOKS {
+            assert!(running.report.is_attached(hook), "{:?}", running.report);
+        }
         return true;
     }
     let state = running.report.state(Hook::EgressDns);

@@ -9,10 +9,12 @@ use super::packet::Packet;
 /// Octets of a UDP header, and of one of UDP-Lite.
 pub const UDP_HEADER: u32 = 8;
 /// Octets of a message before its first question.
-const HEADER: u32 = 12;
+pub const HEADER: u32 = 12;
 /// Questions of one message that are judged. RFC 9619 allows one.
 pub const QUESTIONS: u32 = 2;
-/// In the first eight octets: this is an answer.
+/// Octets of a question after its name.
+pub const QUESTION: u32 = 4;
+/// In the first eight octets: this is a response.
 const RESPONSE: u64 = 0x80 << 16;
 
 /// The first question of the message at the packet's base.
@@ -31,6 +33,24 @@ pub fn question(packet: &Packet) -> Option<Name> {
         length: 0,
         query_type: 0,
     })
+}
+
+/// How many records the response at the packet's base has for its only question; `None` for anything else.
+#[inline(always)]
+pub fn records(packet: &Packet) -> Option<u16> {
+    let start = packet.word(0, 8)?;
+    let number = |shift: u32| ((start >> shift) as u16).swap_bytes();
+    (start & RESPONSE != 0 && number(32) == 1).then_some(number(48))
+}
+
+/// As [`start`], of a response.
+#[inline(always)]
+pub fn response_start(packet: &Packet) -> u32 {
+    // After a length the flags and one question; without one the question and the count of answers.
+    match packet.word(4, 4) {
+        Some(word) if word & (RESPONSE >> 16) != 0 && word >> 16 == 0x0100 => 2,
+        _ => 0,
+    }
 }
 
 /// Where the message in a segment begins. It follows its length (RFC 1035 §4.2.2), which some programs send before it in a

@@ -1,4 +1,4 @@
-//! Which hosts packets name: cgroup_skb/egress.
+//! Which hosts packets name: cgroup_skb/egress, and of DNS responses cgroup_skb/ingress.
 //!
 //! A packet is judged by the longest listed suffix of the name in it. One that is refused is dropped: a datagram's sender is
 //! told `EPERM`; of a stream nothing more gets through, since the segment is sent again and dropped again.
@@ -6,6 +6,7 @@
 mod dns;
 mod name;
 mod packet;
+mod response;
 mod stream;
 
 use core::mem::MaybeUninit;
@@ -13,7 +14,7 @@ use core::ptr::read_volatile;
 
 use agent_common::image::{self, Labels, Octets};
 use agent_common::limits::{NAME_LEN, NAME_PORTS};
-use agent_common::wire::{Counter, DomainRecord, FoldKey, NameForm, RecordKind, Verdict};
+use agent_common::wire::{Counter, DomainRecord, FoldKey, NameForm, Process, RecordKind, Verdict};
 use aya_ebpf::helpers::generated::bpf_get_socket_cookie;
 use aya_ebpf::macros::cgroup_skb;
 use aya_ebpf::programs::SkBuffContext;
@@ -62,29 +63,64 @@ fn is_among(ports: &[u16; NAME_PORTS], port: u16) -> bool {
     found != 0 && port != 0
 }
 
+/// A listed name: which entry, and what it comes to.
+struct Hit {
+    generation: u32,
+    entry: u32,
+    verdict: Verdict,
+}
+
+/// What an entry comes to now; `None` if it is an exception or has expired.
+#[inline(always)]
+fn weigh(generation: Generation, now: &Now, entry: u32) -> Option<Hit> {
+    let number = image::generation(&generation).ok()?;
+    match image::resolve(&generation, Some(entry), now.wall_s) {
+        Ok(Some(hit)) => {
+            let verdict = verdict(hit.action, now, Verdict::Blocked);
+            (!is(verdict, Verdict::Passed)).then_some(Hit { generation: number, entry: hit.entry, verdict })
+        }
+        Ok(None) => None,
+        Err(image::Damaged) => {
+            damaged();
+            None
+        }
+    }
+}
+
+/// Whoever a record names.
+trait Who {
+    /// When it started, in nanoseconds since boot, and its id; zeros for nobody.
+    fn key(&self) -> (u64, u32);
+
+    /// # Safety
+    /// `to` is memory for a [`Process`].
+    unsafe fn write(&self, to: *mut Process);
+}
+
+impl Who for Sender {
+    #[inline(always)]
+    fn key(&self) -> (u64, u32) {
+        Self::key(*self)
+    }
+
+    #[inline(always)]
+    unsafe fn write(&self, to: *mut Process) {
+        // SAFETY: the caller's promise.
+        unsafe { Self::write(*self, to) };
+    }
+}
+
 /// What a listed name comes to.
 #[inline(never)]
 fn answer(packet: &Packet, generation: Generation, flow: &Flow, name: &Name, entry: u32) -> i32 {
     let Some(now) = Now::read() else { return PASS };
-    let Ok(number) = image::generation(&generation) else { return PASS };
-    let hit = match image::resolve(&generation, Some(entry), now.wall_s) {
-        Ok(Some(hit)) => hit,
-        Ok(None) => return PASS,
-        Err(image::Damaged) => {
-            damaged();
-            return PASS;
-        }
-    };
-    let verdict = verdict(hit.action, &now, Verdict::Blocked);
-    if is(verdict, Verdict::Passed) {
-        return PASS;
+    let Some(hit) = weigh(generation, &now, entry) else { return PASS };
+    if !(flow.protocol == TCP && is_sent_again(packet, flow, hit.verdict)) {
+        // A datagram leaves within its sender's system call.
+        let sender = if flow.protocol == TCP { Sender::of_stream(packet.skb as u64) } else { Sender::current() };
+        tell(packet, &now, flow, name, &hit, &sender);
     }
-    if flow.protocol == TCP && is_sent_again(packet, flow, verdict) {
-        return if is(verdict, Verdict::Blocked) { REFUSE } else { PASS };
-    }
-    count_verdict(number, hit.entry, verdict);
-    tell(packet, &now, flow, name, &Told { generation: number, entry: hit.entry, verdict });
-    if is(verdict, Verdict::Blocked) { REFUSE } else { PASS }
+    if is(hit.verdict, Verdict::Blocked) { REFUSE } else { PASS }
 }
 
 /// Whether a segment with a listed name is one that was told before. It is remembered as that from now on.
@@ -104,27 +140,20 @@ fn is_sent_again(packet: &Packet, flow: &Flow, verdict: Verdict) -> bool {
     false
 }
 
-/// What a record says of the entry.
-struct Told {
-    generation: u32,
-    entry: u32,
-    verdict: Verdict,
-}
-
+/// Counts a hit, and sends its record unless it is a repeat.
 #[inline(always)]
-fn tell(packet: &Packet, now: &Now, flow: &Flow, name: &Name, told: &Told) {
-    // A datagram leaves within its sender's system call.
-    let sender = if flow.protocol == TCP { Sender::of_stream(packet.skb as u64) } else { Sender::current() };
-    let (start_boot_ns, pid) = sender.key();
+fn tell(packet: &Packet, now: &Now, flow: &Flow, name: &Name, hit: &Hit, who: &impl Who) {
+    count_verdict(hit.generation, hit.entry, hit.verdict);
+    let (start_boot_ns, pid) = who.key();
     let key = FoldKey {
         start_boot_ns,
         destination: FoldKey::destination((flow.high, flow.low)),
-        generation: told.generation,
-        entry: told.entry,
+        generation: hit.generation,
+        entry: hit.entry,
         pid,
         port: flow.port,
         hook: name.hook as u8,
-        verdict: told.verdict as u8,
+        verdict: hit.verdict as u8,
     };
     if fold(key, now.boot_ns) {
         return;
@@ -135,13 +164,13 @@ fn tell(packet: &Packet, now: &Now, flow: &Flow, name: &Name, told: &Told) {
     unsafe {
         let header = &raw mut (*record).header;
         (&raw mut (*header).boot_ns).write(now.boot_ns);
-        (&raw mut (*header).generation).write(told.generation);
-        (&raw mut (*header).entry).write(told.entry);
+        (&raw mut (*header).generation).write(hit.generation);
+        (&raw mut (*header).entry).write(hit.entry);
         (&raw mut (*header).kind).write(RecordKind::Domain as u8);
-        (&raw mut (*header).verdict).write(told.verdict as u8);
+        (&raw mut (*header).verdict).write(hit.verdict as u8);
         (&raw mut (*header).hook).write(name.hook as u8);
         (&raw mut (*header).reserved).write([0; 5]);
-        sender.write(&raw mut (*header).process);
+        who.write(&raw mut (*header).process);
         (&raw mut (*record).address).cast::<[u64; 2]>().write([flow.high.to_be(), flow.low.to_be()]);
         (&raw mut (*record).port).write(flow.port);
         (&raw mut (*record).family).write(flow.family);
@@ -208,7 +237,7 @@ fn judge(mut packet: Packet) -> i32 {
                 return REFUSE;
             }
         }
-        name.at = after.wrapping_add(4);
+        name.at = after.wrapping_add(dns::QUESTION);
     }
     // RFC 9619 allows one question; whoever asks more than are read is not to be thought unlisted.
     if name.count > dns::QUESTIONS {

@@ -122,7 +122,7 @@ impl Octets for Packet {
     }
 }
 
-/// Where a packet goes.
+/// One end of a packet's way.
 #[derive(Clone, Copy, Default)]
 pub struct Flow {
     /// Halves of the address, IPv4 in its mapped form.
@@ -137,10 +137,30 @@ pub struct Flow {
     pub transport: u32,
 }
 
+/// Which end of a flow is read.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// Where the packet goes.
+    Destination,
+    /// Where it comes from.
+    Source,
+}
+
 /// Reads where a packet goes that has its transport header, with ports, in it; whether it is such a one.
 #[inline(never)]
 pub fn read_flow(packet: &Packet, flow: &mut Flow) -> bool {
-    match Flow::read(packet) {
+    read(packet, flow, End::Destination)
+}
+
+/// As [`read_flow`], where it comes from.
+#[inline(never)]
+pub fn read_origin(packet: &Packet, flow: &mut Flow) -> bool {
+    read(packet, flow, End::Source)
+}
+
+#[inline(always)]
+fn read(packet: &Packet, flow: &mut Flow, end: End) -> bool {
+    match Flow::read(packet, end) {
         Some(read) => {
             *flow = read;
             // IPv4 and IPv6 look alike from here on.
@@ -157,28 +177,29 @@ pub fn read_flow(packet: &Packet, flow: &mut Flow) -> bool {
 
 impl Flow {
     #[inline(always)]
-    fn read(packet: &Packet) -> Option<Self> {
+    fn read(packet: &Packet, end: End) -> Option<Self> {
         // SAFETY: the context of a running program.
         let mut flow = match unsafe { read_volatile(&raw const (*packet.skb).protocol) } {
-            IPV4 => Self::ipv4(packet)?,
-            IPV6 => Self::ipv6(packet)?,
+            IPV4 => Self::ipv4(packet, end)?,
+            IPV6 => Self::ipv6(packet, end)?,
             _ => return None,
         };
-        flow.port = packet.be16(flow.transport.wrapping_add(2))?;
+        flow.port = packet.be16(flow.transport.wrapping_add(if end == End::Source { 0 } else { 2 }))?;
         Some(flow)
     }
 
     /// RFC 791 §3.1.
     #[inline(always)]
-    fn ipv4(packet: &Packet) -> Option<Self> {
+    fn ipv4(packet: &Packet, end: End) -> Option<Self> {
         let [first, second, third] = packet.array(0, 20)?;
         let is_later_fragment = ((first >> 48) as u16).swap_bytes() & 0x1fff != 0;
         if is_later_fragment {
             return None;
         }
+        let address = if end == End::Source { second >> 32 } else { third };
         Some(Self {
             high: 0,
-            low: mapped((third as u32).swap_bytes()),
+            low: mapped((address as u32).swap_bytes()),
             port: 0,
             sequence: 0,
             family: AF_INET,
@@ -189,8 +210,9 @@ impl Flow {
 
     /// RFC 8200 §3 and §4.
     #[inline(always)]
-    fn ipv6(packet: &Packet) -> Option<Self> {
-        let [first, _, _, high, low] = packet.array(0, 40)?;
+    fn ipv6(packet: &Packet, end: End) -> Option<Self> {
+        let [first, source_high, source_low, high, low] = packet.array(0, 40)?;
+        let (high, low) = if end == End::Source { (source_high, source_low) } else { (high, low) };
         let mut next = first >> 48 & 0xff;
         let mut at = 40_u64;
         for _ in 0..EXTENSIONS {

@@ -14,17 +14,23 @@ use crate::emit::count;
 const GO_ON: i64 = 0;
 const STOP: i64 = 1;
 
-/// The name in a segment, from whose payload on `packet` then reads. Most segments are told by their first octets to have
-/// none that is looked for.
+/// The segment from its payload on, if it has one.
 #[inline(always)]
-pub fn segment(packet: &mut Packet, flow: &mut Flow, names: &NameConfig) -> Option<Name> {
+pub fn payload(packet: &Packet, flow: &mut Flow) -> Option<Packet> {
     let offset = packet.word(flow.transport.wrapping_add(12), 1)?;
     let payload = flow.transport.wrapping_add((offset as u32 & 0xf0) >> 2);
     if payload >= packet.length {
         return None;
     }
     flow.sequence = (packet.word(flow.transport.wrapping_add(4), 4)? as u32).swap_bytes();
-    *packet = packet.from(payload);
+    Some(packet.from(payload))
+}
+
+/// The name in a segment, from whose payload on `packet` then reads. Most segments are told by their first octets to have
+/// none that is looked for.
+#[inline(always)]
+pub fn segment(packet: &mut Packet, flow: &mut Flow, names: &NameConfig) -> Option<Name> {
+    *packet = payload(packet, flow)?;
     if is_among(&names.dns_ports, flow.port) {
         *packet = packet.from(dns::start(packet));
         return dns::question(packet);

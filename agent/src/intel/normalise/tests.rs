@@ -108,6 +108,7 @@ fn urls_keep_their_path() {
         "http://",
         "/only/a/path",
         "http://a b.example",
+        "http://\u{3000}:",
         "1http://a.example",
         "http://a.example:99999/",
         "http://a.example:b:/",
