@@ -112,7 +112,7 @@ fn records() {
     records! {
         Config {
             wall_minus_boot_ns: u64, scope_cgroup_id: u64, scope_level: u32, mode: u32, off_until_boot_ns: u64,
-            send_execs: u32, judge_at_exec: u32, source_routes: u32, raw_sockets: u32,
+            send_execs: u32, judge_at_exec: u32, source_routes: u32, raw_sockets: u32, unread_names: u32, reserved: u32,
         }
         Process {
             start_boot_ns: u64, cgroup_id: u64, pid: u32, tid: u32, ppid: u32, uid: u32, gid: u32, loginuid: u32,
@@ -165,7 +165,7 @@ fn values() {
         Mode { Monitor, Enforce }
         RecordKind { Network, Exec, Domain }
         NameForm { Labels, Text }
-        Behaviour { SourceRoute, RawSocket }
+        Behaviour { SourceRoute, RawSocket, UnreadName }
         Verdict { Passed, Blocked, Killed, Reported, WouldBlock }
         Hook {
             Connect4, Connect6, Sendmsg4, Sendmsg6, SchedProcessExec, BprmCheck, BprmCheckIma, FanotifyOpenExec, Scan, Setsockopt, Egress, SockCreate, SocketConnect, SocketSendmsg, SocketCreate, Ingress, LiveFlow, EgressDns, EgressTls, EgressHttp, IngressDns, MmapFile, SelfProtection,

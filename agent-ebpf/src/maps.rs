@@ -5,12 +5,12 @@ use core::ptr::{from_ref, null, null_mut};
 
 use agent_common::image::Block;
 use agent_common::limits::{
-    EXECS_RING_BYTES, FILE_DIGESTS as FILES, FOLDS as FOLD_COUNT, HIT_COUNTERS, HITS_RING_BYTES, LEARNED as LEARNED_COUNT,
-    PROTECTED as OBJECTS, REFUSALS as REFUSAL_COUNT, STREAMS as STREAM_COUNT,
+    EXECS_RING_BYTES, FILE_DIGESTS as FILES, FOLDS as FOLD_COUNT, HIT_COUNTERS, HITS_RING_BYTES,
+    LEARNED as LEARNED_COUNT, PROTECTED as OBJECTS, REFUSALS as REFUSAL_COUNT, STREAMS as STREAM_COUNT,
 };
 use agent_common::wire::{
-    Config, Counter, ExecRecord, FileDigests, FileKey, Fold, FoldKey, HitKey, Learned, LearnedKey, NameConfig, ObjectKey, Protection,
-    Refusal, RefusalKey, SocketMemory,
+    Config, Counter, ExecRecord, FileDigests, FileKey, Fold, FoldKey, HitKey, Learned, LearnedKey, NameConfig,
+    ObjectKey, Protection, Refusal, RefusalKey, SocketMemory,
 };
 use aya_ebpf::bindings::bpf_map_type::BPF_MAP_TYPE_SK_STORAGE;
 use aya_ebpf::bindings::{

@@ -52,6 +52,12 @@ impl HelloWalk {
         Some(walk)
     }
 
+    /// Whether the octets end before it is clear that a ClientHello begins with them.
+    #[inline(always)]
+    pub fn is_begun<O: Octets + ?Sized>(octets: &O) -> bool {
+        octets.word(0, 1) == Some(HANDSHAKE) && octets.word(0, 6).is_none()
+    }
+
     #[inline(always)]
     fn extensions<O: Octets + ?Sized>(octets: &O) -> Option<(u64, u64)> {
         let session_id = octets.word(SESSION_ID, 1)?;

@@ -53,6 +53,13 @@ impl RequestWalk {
         Some(Self { length: length.into(), at, window, field, start: zero(), end: zero(), over: zero() })
     }
 
+    /// Whether the octets end before it is clear that a request begins with them.
+    #[inline(always)]
+    pub fn is_begun<O: Octets + ?Sized>(octets: &O) -> bool {
+        let first = octets.word(0, 1);
+        octets.word(0, 3).is_none() && first.is_some_and(|octet| octet ^ lower_case(octet) == 0x20)
+    }
+
     /// Takes a word, or an octet of the value; whether to go on.
     #[inline(always)]
     pub fn step<O: Octets + ?Sized>(&mut self, octets: &O) -> bool {

@@ -37,6 +37,10 @@ pub struct Config {
     pub source_routes: u32,
     /// What the making of a raw socket comes to: an [`crate::image::Action`].
     pub raw_sockets: u32,
+    /// What a question, hello or request comes to whose name cannot be read: an [`crate::image::Action`].
+    pub unread_names: u32,
+    /// Zero.
+    pub reserved: u32,
 }
 
 /// Index of a per-CPU `u64` in `COUNTERS`. Whatever cannot be delivered is counted here by reason.

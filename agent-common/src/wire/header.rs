@@ -172,6 +172,8 @@ pub enum Behaviour {
     SourceRoute = u32::MAX - 1,
     /// A socket was made whose packets carry addresses of the program's own making.
     RawSocket = u32::MAX - 2,
+    /// A name that is looked for in a packet cannot be read in it.
+    UnreadName = u32::MAX - 3,
 }
 
 impl Behaviour {
@@ -181,6 +183,7 @@ impl Behaviour {
         match entry {
             entry if entry == Self::SourceRoute as u32 => Some(Self::SourceRoute),
             entry if entry == Self::RawSocket as u32 => Some(Self::RawSocket),
+            entry if entry == Self::UnreadName as u32 => Some(Self::UnreadName),
             _ => None,
         }
     }

@@ -21,7 +21,8 @@ pub fn find(generation: &Generation, target: &Target) -> Option<Found> {
         return None;
     }
     let (start_boot_ns, pid) = task::key();
-    let learned = LEARNED.get_ptr(LearnedKey { high: target.high, low: target.low, start_boot_ns, pid, reserved: 0 })?;
+    let learned =
+        LEARNED.get_ptr(LearnedKey { high: target.high, low: target.low, start_boot_ns, pid, reserved: 0 })?;
     // SAFETY: a live map value.
     let learned = unsafe { read_volatile(learned) };
     let generation = image::generation(generation).ok()?;

@@ -303,6 +303,7 @@ impl Shared {
         let sockets = SocketRules {
             source_routes: action(settings.network.source_routes),
             raw_sockets: action(settings.network.raw_sockets),
+            unread_names: action(settings.network.unread_names),
         };
         let names = settings.names.clone();
         let names = NameSettings { dns_ports: names.dns, tls_ports: names.tls, http_ports: names.http };

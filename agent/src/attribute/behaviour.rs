@@ -1,4 +1,4 @@
-//! What a record says where no indicator matched, but the settings judge what a program did with a socket.
+//! What a record says where no indicator matched, but the settings judge what a program did.
 
 use super::finding::IndicatorRef;
 use crate::event::{Action, Behaviour};
@@ -11,6 +11,7 @@ pub(super) fn indicator(behaviour: Behaviour, action: &Action) -> IndicatorRef {
         (Behaviour::SourceRoute, _) => "source_route",
         (Behaviour::RawSocket, Action::Socket { family: AF_PACKET, .. }) => "packet_socket",
         (Behaviour::RawSocket, _) => "raw_socket",
+        (Behaviour::UnreadName, _) => "unread_name",
     };
     IndicatorRef {
         id: format!("behaviour:{value}"),
@@ -28,5 +29,6 @@ pub(super) const fn rule(behaviour: Behaviour) -> &'static str {
     match behaviour {
         Behaviour::SourceRoute => "network.source_routes",
         Behaviour::RawSocket => "network.raw_sockets",
+        Behaviour::UnreadName => "network.unread_names",
     }
 }

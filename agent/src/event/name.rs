@@ -3,12 +3,16 @@
 use std::fmt::Write;
 
 /// Labels with their lengths in the presentation form of RFC 1035 §5.1, as they were written, without the root's dot. Where a
-/// pointer stands, or what was kept ends, an ellipsis says that there was more.
+/// pointer stands, or what was kept ends, an ellipsis says that there was more. Empty where nothing was kept.
 pub(super) fn presented(written: &[u8]) -> String {
     let mut text = String::new();
     let mut rest = written;
     loop {
-        let Some((&length, after)) = rest.split_first() else { break text.push('…') };
+        let Some((&length, after)) = rest.split_first() else {
+            break if !written.is_empty() {
+                text.push('…')
+            };
+        };
         if length == 0 {
             if text.is_empty() {
                 text.push('.');
@@ -47,7 +51,7 @@ mod tests {
             (b"\x03www\xc0\x0c", "www.…"),
             (b"\x03www\x05ev", "www.…"),
             (b"\x03www", "www…"),
-            (b"", "…"),
+            (b"", ""),
         ] {
             assert_eq!(presented(written), expected);
         }

@@ -18,11 +18,13 @@ pub struct SocketRules {
     pub source_routes: Action,
     /// The making of raw sockets.
     pub raw_sockets: Action,
+    /// Questions, hellos and requests whose name cannot be read.
+    pub unread_names: Action,
 }
 
 impl Default for SocketRules {
     fn default() -> Self {
-        Self { source_routes: Action::Block, raw_sockets: Action::Allow }
+        Self { source_routes: Action::Block, raw_sockets: Action::Allow, unread_names: Action::Allow }
     }
 }
 

@@ -391,6 +391,7 @@ impl Kernel {
             config.send_execs = u32::from(switches.send_execs);
             config.source_routes = switches.sockets.source_routes as u32;
             config.raw_sockets = switches.sockets.raw_sockets as u32;
+            config.unread_names = switches.sockets.unread_names as u32;
         })
     }
 
@@ -413,6 +414,7 @@ impl Kernel {
             sockets: SocketRules {
                 source_routes: action(config.source_routes),
                 raw_sockets: action(config.raw_sockets),
+                unread_names: action(config.unread_names),
             },
         })
     }

@@ -222,7 +222,7 @@ const TLS: &[&str] = &["cgroup_egress_tls"];
 const HTTP: &[&str] = &["cgroup_egress_http"];
 const OPTIONS: &[&str] = &["cgroup_setsockopt", "cgroup_egress"];
 
-const SPLIT: &str = "each segment is read by itself, and the name is in two";
+const SPLIT: &str = "each segment is read by itself; `network.unread_names` may refuse such a hello";
 const ONLY_READ: Seen = Never("the interpreter only reads it, like any other file");
 
 /// All of them, in the order in which they are tried and printed.

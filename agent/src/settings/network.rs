@@ -26,6 +26,8 @@ pub struct NetworkFile {
     pub source_routes: Option<Rule>,
     /// The making of raw sockets; `allow` unless said otherwise.
     pub raw_sockets: Option<Rule>,
+    /// Questions, hellos and requests whose name cannot be read; `allow` unless said otherwise.
+    pub unread_names: Option<Rule>,
 }
 
 impl NetworkFile {
@@ -35,6 +37,7 @@ impl NetworkFile {
         self.ingress = later.ingress.or(self.ingress);
         self.source_routes = later.source_routes.or(self.source_routes);
         self.raw_sockets = later.raw_sockets.or(self.raw_sockets);
+        self.unread_names = later.unread_names.or(self.unread_names);
     }
 }
 
@@ -49,6 +52,8 @@ pub struct Network {
     pub source_routes: Rule,
     /// The making of raw sockets.
     pub raw_sockets: Rule,
+    /// Questions, hellos and requests whose name cannot be read.
+    pub unread_names: Rule,
 }
 
 impl From<NetworkFile> for Network {
@@ -58,6 +63,7 @@ impl From<NetworkFile> for Network {
             ingress: said.ingress.unwrap_or(true),
             source_routes: said.source_routes.unwrap_or(Rule::Deny),
             raw_sockets: said.raw_sockets.unwrap_or(Rule::Allow),
+            unread_names: said.unread_names.unwrap_or(Rule::Allow),
         }
     }
 }

@@ -182,14 +182,32 @@ fn each_root_has_pins_of_its_own() {
 }
 
 #[test]
-fn source_routes_are_denied_and_raw_sockets_allowed_unless_said_otherwise() {
+fn source_routes_are_denied_and_the_rest_allowed_unless_said_otherwise() {
     use super::network::{Network, Rule};
     let nothing = load(&[]).unwrap().network;
-    assert_eq!(nothing, Network { egress: true, ingress: true, source_routes: Rule::Deny, raw_sockets: Rule::Allow });
+    assert_eq!(
+        nothing,
+        Network {
+            egress: true,
+            ingress: true,
+            source_routes: Rule::Deny,
+            raw_sockets: Rule::Allow,
+            unread_names: Rule::Allow
+        }
+    );
     let main = "[network]\negress = false\nsource_routes = \"report\"\nraw_sockets = \"report\"\n";
-    let over = "[network]\nraw_sockets = \"deny\"\n";
+    let over = "[network]\nraw_sockets = \"deny\"\nunread_names = \"report\"\n";
     let said = load(&[("cordon.toml", main), ("cordon.d/10.toml", over)]).unwrap().network;
-    assert_eq!(said, Network { egress: false, ingress: true, source_routes: Rule::Report, raw_sockets: Rule::Deny });
+    assert_eq!(
+        said,
+        Network {
+            egress: false,
+            ingress: true,
+            source_routes: Rule::Report,
+            raw_sockets: Rule::Deny,
+            unread_names: Rule::Report
+        }
+    );
     let error = load(&[("cordon.toml", "[network]\nraw_sockets = \"never\"\n")]).unwrap_err().to_string();
     assert!(error.contains("cordon.toml:2:15") && error.contains("`deny`"), "{error}");
 }

@@ -76,7 +76,7 @@ fn a_source_route_that_comes_with_one_datagram_is_judged_by_its_first_hop_and_by
         let route = route(&[hop]);
         send(&udp, b"x", Some(receiver.local_addr().unwrap()), Some((IPPROTO_IP, IP_RETOPTS, &route)))
     };
-    running.configure_with(Mode::Enforce, SocketRules { source_routes: Action::Allow, raw_sockets: Action::Allow });
+    running.configure_with(Mode::Enforce, SocketRules { source_routes: Action::Allow, ..SocketRules::default() });
     assert_eq!(refusal(with("127.0.0.9")), REFUSED);
     let event = running.event();
     judged_at_egress(&event, "127.0.0.9", Verdict::Blocked);

@@ -40,7 +40,7 @@ fn behaviour(event: &Event) -> Option<Behaviour> {
 }
 
 fn rules(source_routes: Action, raw_sockets: Action) -> SocketRules {
-    SocketRules { source_routes, raw_sockets }
+    SocketRules { source_routes, raw_sockets, ..SocketRules::default() }
 }
 
 /// As [`start`], or says why the test cannot run: programs at setsockopt may not ask who acts in Linux 5.10.

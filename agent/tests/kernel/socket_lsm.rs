@@ -88,7 +88,10 @@ fn packet_sockets_are_refused_reported_or_let_pass_as_the_settings_say() {
         (Action::Report, None, Some(Verdict::Reported)),
         (Action::Allow, None, None),
     ] {
-        running.configure_with(Mode::Enforce, SocketRules { source_routes: Action::Allow, raw_sockets: rule });
+        running.configure_with(
+            Mode::Enforce,
+            SocketRules { source_routes: Action::Allow, raw_sockets: rule, ..SocketRules::default() },
+        );
         const ETH_P_IP: u16 = 0x0800;
         let made = socket(AF_PACKET, SOCK_RAW, i32::from(ETH_P_IP.to_be()));
         assert_eq!(refusal(made), refused, "{rule:?}");

@@ -4,8 +4,9 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
 
-use agent::event::{Event, Hook, Verdict};
-use agent::kernel::NameSettings;
+use agent::event::{Behaviour, Event, Hook, Verdict};
+use agent::kernel::{NameSettings, SocketRules};
+use agent_common::image::Action;
 use agent_common::wire::{Counter, Mode};
 
 use crate::names::{A, asked, domain, judges, query};
@@ -175,4 +176,59 @@ fn a_listed_http_host_is_stopped_and_told() {
     listen(&running, &pair, Hook::EgressHttp);
     assert!(pair.arrives(&[request("Evil.Example").as_bytes()]));
     assert_eq!(running.event().verdict, Verdict::WouldBlock);
+}
+
+#[test]
+fn what_cannot_be_read_is_judged_by_the_settings() {
+    let sandbox = Sandbox::new();
+    let mut running = sandbox.start(Mode::Enforce, Rules::default().block(domain("evil.example")));
+    if !judges("what_cannot_be_read_is_judged_by_the_settings", &running) {
+        return;
+    }
+    let hello = hello("evil.example", 32, false);
+    let request = b"GET / HTTP/1.1\r\nAccept: */*\r\nHost: evil.example\r\n\r\n";
+    let question = framed(&query(&[("evil.example", A)]));
+    let cases: [(Hook, &[u8], usize); 6] = [
+        (Hook::EgressTls, &hello, 60),
+        (Hook::EgressTls, &hello, 1),
+        (Hook::EgressTls, &hello, hello.len() - 20),
+        (Hook::EgressHttp, request, 30),
+        (Hook::EgressHttp, request, 2),
+        (Hook::EgressDns, &question, 20),
+    ];
+    for (hook, whole, at) in cases {
+        for (rule, verdict) in [(Action::Report, Verdict::Reported), (Action::Block, Verdict::Blocked)] {
+            running.configure_with(Mode::Enforce, SocketRules { unread_names: rule, ..SocketRules::default() });
+            let mut pair = Pair::new("127.0.0.1:0");
+            listen(&running, &pair, hook);
+            let (start, end) = whole.split_at(at);
+            assert_eq!(pair.arrives(&[start, end]), verdict == Verdict::Reported, "{hook:?} in two after {at}");
+            let event = running.event();
+            assert_eq!((event.hook, event.verdict), (hook, verdict), "{hook:?} in two after {at}");
+            assert_eq!(event.matched.unwrap().behaviour(), Some(Behaviour::UnreadName));
+            assert_eq!(asked(&event), ("", None));
+            running.kernel.take_folds().unwrap();
+        }
+    }
+}
+
+#[test]
+fn in_the_midst_of_a_stream_nothing_is_taken_for_the_beginning_of_a_name() {
+    let sandbox = Sandbox::new();
+    let mut running = sandbox.start(Mode::Enforce, Rules::default().block(domain("evil.example")));
+    if !judges("in_the_midst_of_a_stream_nothing_is_taken_for_the_beginning_of_a_name", &running) {
+        return;
+    }
+    running.configure_with(Mode::Enforce, SocketRules { unread_names: Action::Block, ..SocketRules::default() });
+    for (hook, begin, more) in [
+        (Hook::EgressTls, &hello("www.example", 32, false)[..], &b"\x16"[..]),
+        (Hook::EgressHttp, b"POST / HTTP/1.1\r\nHost: www.example\r\n\r\n", b"ABCDEF and so on"),
+    ] {
+        let mut pair = Pair::new("127.0.0.1:0");
+        listen(&running, &pair, hook);
+        assert!(pair.arrives(&[begin]));
+        assert!(pair.arrives(&[more]), "{hook:?}");
+    }
+    assert!(running.events().is_empty());
+    assert_eq!(running.kernel.counters().unwrap().get(Counter::NamesUnread), 0);
 }

@@ -12,18 +12,19 @@ mod stream;
 use core::mem::MaybeUninit;
 use core::ptr::read_volatile;
 
-use agent_common::image::{self, Labels, Octets};
+use agent_common::image::{self, Found, Labels, Octets};
 use agent_common::limits::{NAME_LEN, NAME_PORTS};
-use agent_common::wire::{Counter, DomainRecord, FoldKey, NameForm, Process, RecordKind, Verdict};
+use agent_common::wire::{Behaviour, Counter, DomainRecord, FoldKey, NameForm, Process, RecordKind, Verdict};
 use aya_ebpf::helpers::generated::bpf_get_socket_cookie;
 use aya_ebpf::macros::cgroup_skb;
 use aya_ebpf::programs::SkBuffContext;
 
 use self::name::{NOTHING, UNREAD};
 use self::packet::{Flow, Packet, TCP, UDP, UDP_LITE};
-use super::{PASS, REFUSE, bit, count_verdict, is, verdict};
+use super::destination::{Judged, judge as judge_entry, judge_behaviour};
+use super::{PASS, REFUSE, bit, count_verdict};
 use crate::clock::{Now, switched_on};
-use crate::emit::{ANY, Slot, count, damaged, fold};
+use crate::emit::{ANY, Slot, count, fold};
 use crate::image::Generation;
 use crate::kmem::task::Sender;
 use crate::maps::{NAME_CONFIG, STREAMS};
@@ -63,27 +64,12 @@ fn is_among(ports: &[u16; NAME_PORTS], port: u16) -> bool {
     found != 0 && port != 0
 }
 
-/// A listed name: which entry, and what it comes to.
-struct Hit {
-    generation: u32,
-    entry: u32,
-    verdict: Verdict,
-}
-
-/// What an entry comes to now; `None` if it is an exception or has expired.
+/// What the entry of a name comes to now.
 #[inline(always)]
-fn weigh(generation: Generation, now: &Now, entry: u32) -> Option<Hit> {
-    let number = image::generation(&generation).ok()?;
-    match image::resolve(&generation, Some(entry), now.wall_s) {
-        Ok(Some(hit)) => {
-            let verdict = verdict(hit.action, now, Verdict::Blocked);
-            (!is(verdict, Verdict::Passed)).then_some(Hit { generation: number, entry: hit.entry, verdict })
-        }
-        Ok(None) => None,
-        Err(image::Damaged) => {
-            damaged();
-            None
-        }
+fn weigh(generation: &Generation, now: &Now, entry: u32) -> Judged {
+    match image::generation(generation) {
+        Ok(number) => judge_entry(generation, now, Found { generation: number, entry }),
+        Err(image::Damaged) => Judged::NOTHING,
     }
 }
 
@@ -114,13 +100,36 @@ impl Who for Sender {
 #[inline(never)]
 fn answer(packet: &Packet, generation: Generation, flow: &Flow, name: &Name, entry: u32) -> i32 {
     let Some(now) = Now::read() else { return PASS };
-    let Some(hit) = weigh(generation, &now, entry) else { return PASS };
-    if !(flow.protocol == TCP && is_sent_again(packet, flow, hit.verdict)) {
-        // A datagram leaves within its sender's system call.
-        let sender = if flow.protocol == TCP { Sender::of_stream(packet.skb as u64) } else { Sender::current() };
-        tell(packet, &now, flow, name, &hit, &sender);
+    let judged = weigh(&generation, &now, entry);
+    if !judged.is_hit() {
+        return PASS;
     }
-    if is(hit.verdict, Verdict::Blocked) { REFUSE } else { PASS }
+    tell_once(packet, &now, flow, name, &judged);
+    if judged.blocks() { REFUSE } else { PASS }
+}
+
+/// What a packet comes to in which a name is looked for and cannot be read.
+#[inline(never)]
+fn unread(packet: &Packet, flow: &Flow, name: &Name) -> i32 {
+    count(Counter::NamesUnread);
+    let Some(now) = Now::read() else { return PASS };
+    let judged = judge_behaviour(&now, Behaviour::UnreadName, now.config.unread_names);
+    if !judged.is_hit() {
+        return PASS;
+    }
+    tell_once(packet, &now, flow, &Name { length: 0, query_type: 0, ..*name }, &judged);
+    if judged.blocks() { REFUSE } else { PASS }
+}
+
+/// Tells of a hit as of whoever sends the packet, unless it is a segment that was told of.
+#[inline(always)]
+fn tell_once(packet: &Packet, now: &Now, flow: &Flow, name: &Name, hit: &Judged) {
+    if flow.protocol == TCP && is_sent_again(packet, flow, hit.verdict) {
+        return;
+    }
+    // A datagram leaves within its sender's system call.
+    let sender = if flow.protocol == TCP { Sender::of_stream(packet.skb as u64) } else { Sender::current() };
+    tell(packet, now, flow, name, hit, &sender);
 }
 
 /// Whether a segment with a listed name is one that was told before. It is remembered as that from now on.
@@ -142,7 +151,7 @@ fn is_sent_again(packet: &Packet, flow: &Flow, verdict: Verdict) -> bool {
 
 /// Counts a hit, and sends its record unless it is a repeat.
 #[inline(always)]
-fn tell(packet: &Packet, now: &Now, flow: &Flow, name: &Name, hit: &Hit, who: &impl Who) {
+fn tell(packet: &Packet, now: &Now, flow: &Flow, name: &Name, hit: &Judged, who: &impl Who) {
     count_verdict(hit.generation, hit.entry, hit.verdict);
     let (start_boot_ns, pid) = who.key();
     let key = FoldKey {
@@ -224,8 +233,7 @@ fn judge(mut packet: Packet) -> i32 {
             name::read_text(&packet, name.at, name.length, &mut labels)
         };
         if after == UNREAD {
-            count(Counter::NamesUnread);
-            return PASS;
+            return unread(&packet, &flow, &name);
         }
         let entry = name::find(&packet, generation, &mut labels);
         if entry != NOTHING {
@@ -240,10 +248,7 @@ fn judge(mut packet: Packet) -> i32 {
         name.at = after.wrapping_add(dns::QUESTION);
     }
     // RFC 9619 allows one question; whoever asks more than are read is not to be thought unlisted.
-    if name.count > dns::QUESTIONS {
-        count(Counter::NamesUnread);
-    }
-    PASS
+    if name.count > dns::QUESTIONS { unread(&packet, &flow, &name) } else { PASS }
 }
 
 /// A packet that a process of the cgroup sends.

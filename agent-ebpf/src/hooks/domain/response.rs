@@ -11,7 +11,7 @@ use agent_common::canon::mapped;
 use agent_common::image::{Labels, Octets};
 use agent_common::stream::ResponseWalk;
 use agent_common::stream::response::{A, AAAA, Data};
-use agent_common::wire::{Counter, Hook, Learned, LearnedKey, NameForm, Process, Verdict};
+use agent_common::wire::{Counter, Hook, Learned, LearnedKey, NameForm, Process};
 use aya_ebpf::helpers::generated::{bpf_ktime_get_boot_ns, bpf_loop};
 use aya_ebpf::macros::cgroup_skb;
 use aya_ebpf::programs::SkBuffContext;
@@ -23,7 +23,7 @@ use crate::clock::{Now, switched_on};
 use crate::emit::{ANY, count};
 use crate::hooks::memory::{NOBODY, recall};
 use crate::hooks::packet::socket_of;
-use crate::hooks::{PASS, REFUSE, bit, is};
+use crate::hooks::{PASS, REFUSE, bit};
 use crate::image::Generation;
 use crate::maps::{LEARNED, LEARNED_UNTIL, NAME_CONFIG};
 
@@ -161,17 +161,19 @@ struct Listed {
 #[inline(never)]
 fn answer(packet: &Packet, generation: Generation, flow: &Flow, name: &Name, listed: &mut Listed) -> i32 {
     let Some(now) = Now::read() else { return PASS };
-    let Some(hit) = weigh(generation, &now, listed.entry) else { return PASS };
-    let is_refused = is(hit.verdict, Verdict::Blocked);
-    // A question that was let go was told of when it left.
-    let is_told = name.at == dns::HEADER && !is_refused;
-    if !(is_told || flow.protocol == TCP && is_sent_again(packet, flow, hit.verdict)) {
-        tell(packet, &now, flow, name, &hit, &Asker::of(packet));
+    let judged = weigh(&generation, &now, listed.entry);
+    if !judged.is_hit() {
+        return PASS;
     }
-    if is_refused {
+    // A question that was let go was told of when it left.
+    let is_told = name.at == dns::HEADER && !judged.blocks();
+    if !(is_told || flow.protocol == TCP && is_sent_again(packet, flow, judged.verdict)) {
+        tell(packet, &now, flow, name, &judged, &Asker::of(packet));
+    }
+    if judged.blocks() {
         return REFUSE;
     }
-    *listed = Listed { generation: hit.generation, entry: hit.entry, is_let_through: true };
+    *listed = Listed { generation: judged.generation, entry: judged.entry, is_let_through: true };
     PASS
 }
 
