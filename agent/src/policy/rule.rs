@@ -277,8 +277,12 @@ impl Judge<'_> {
                 let why = "a public suffix: it covers every name that anybody registers below it".to_owned();
                 return Some(Refusal { reason: SkipReason::TooBroad, why });
             }
-            if let Some(site) = self.popular.as_ref().and_then(|popular| popular.below(name)) {
-                return benign(format!("it covers {site}, which everybody uses"));
+            if let Some(site) =
+                self.popular.as_ref().filter(|_| !source.allow_popular).and_then(|popular| popular.below(name))
+            {
+                return benign(format!(
+                    "it covers {site}, which everybody uses; allow_popular is not set for this source"
+                ));
             }
         }
         if is_of_the_empty_file(value) {

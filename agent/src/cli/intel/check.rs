@@ -49,6 +49,9 @@ pub struct Args {
     /// Accept loopback, private, documentation and other reserved addresses
     #[arg(long)]
     pub allow_reserved: bool,
+    /// Accept popular sites and the names above them
+    #[arg(long)]
+    pub allow_popular: bool,
     /// block or report
     #[arg(long, default_value = "block", value_parser = parse_action)]
     pub action: Action,
@@ -222,6 +225,7 @@ fn load(args: &Args, packages: &Packages, now: Timestamp) -> Result<(Load, Rules
         format: args.format,
         action: args.action,
         allow_reserved: args.allow_reserved,
+        allow_popular: args.allow_popular,
         min_confidence: args.min_confidence,
         max_age: args.max_age,
         to_ids: args.to_ids,

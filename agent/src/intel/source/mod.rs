@@ -98,6 +98,9 @@ pub struct Source {
     /// Also use loopback, private, documentation and other reserved addresses.
     #[serde(default)]
     pub allow_reserved: bool,
+    /// Also use popular sites and the names above them.
+    #[serde(default)]
+    pub allow_popular: bool,
     /// Indicators of a lower confidence are skipped; those without one are used. 0..=100.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "confidence")]
     pub min_confidence: Option<u8>,
@@ -162,6 +165,7 @@ impl Source {
             action: Action::Block,
             inbound: None,
             allow_reserved: false,
+            allow_popular: false,
             min_confidence: None,
             max_age: None,
             default_tlp: Tlp::Amber,

@@ -265,6 +265,8 @@ fn names_that_belong_to_everybody_are_refused() {
     }
     let open_minded = Rules { allow_popular_domains: true, ..Rules::default() };
     assert_eq!(reason(&open(), &open_minded, indicator(&[value("github.com")])), None);
+    let trusting = Source { allow_popular: true, ..open() };
+    assert_eq!(reason(&trusting, &Rules::default(), indicator(&[value("github.com")])), None);
     let local = LocalRule {
         name: "1".into(),
         observable: value("github.com"),

@@ -144,7 +144,11 @@ fn each_refusal_is_listed_with_its_reason() {
         listed,
         [
             ("reserved_address", "127.0.0.1", "127.0.0.0/8 is loopback; allow_reserved is not set for this source"),
-            ("benign", "github.com", "it covers github.com, which everybody uses"),
+            (
+                "benign",
+                "github.com",
+                "it covers github.com, which everybody uses; allow_popular is not set for this source"
+            ),
             ("benign", "d41d8cd98f00b204e9800998ecf8427e", "the digest of an empty file"),
             ("benign", "00112233445566778899aabbccddeeff", "a package of this host installed it as /usr/bin/lamp"),
             ("too_broad", "0.0.0.0/0", "/0 is broader than the limit of /8"),
@@ -165,4 +169,22 @@ fn all_that_is_skipped_is_named_if_asked_for() {
         (document["skipped"][0]["count"].clone(), document["skipped"][0]["examples"].as_array().unwrap().len())
     };
     assert_eq!((examples(&[]), examples(&["--all"])), ((19.into(), 5), (19.into(), 19)));
+}
+
+#[test]
+fn the_list_of_encrypted_resolvers_is_whole_and_none_is_left_out() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("encrypted-resolvers.txt");
+    let list = include_str!("../../../../../packaging/encrypted-resolvers.txt");
+    fs::write(&path, list).unwrap();
+    let (exit, output, _) = check(&["--json", "--allow-popular", path.to_str().unwrap()]);
+    let document: Value = serde_json::from_str(&output).unwrap();
+    let lines = list.lines().filter(|line| !line.is_empty() && !line.starts_with('#')).count();
+    assert_eq!(exit, Exit::Done);
+    assert_eq!(document["outcome"], serde_json::json!({"block": lines, "report": 0, "skipped": 0}));
+    assert_eq!(document["values"]["endpoint"].as_u64().unwrap() % 2, 0, "each at both ports");
+    assert_eq!(
+        document["values"]["domain"].as_u64().unwrap() + document["values"]["endpoint"].as_u64().unwrap(),
+        lines as u64
+    );
 }
