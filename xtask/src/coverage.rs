@@ -48,6 +48,9 @@ pub struct Arguments {
     /// Take what the last runs of `cargo xtask vm` said, and boot nothing
     #[arg(long)]
     keep: bool,
+    /// Write nothing; fail when the verifier goes through a tenth more than the page says
+    #[arg(long)]
+    check: bool,
 }
 
 /// Boots each series and writes the page.
@@ -66,6 +69,10 @@ pub fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
         }
     }
     let consoles = arguments.series.iter().map(|series| Console::of(workspace, series)).collect::<Result<Vec<_>>>()?;
+    if arguments.check {
+        let blessed = fs::read_to_string(workspace.path(PAGE)).with_context(|| format!("cannot read {PAGE}"))?;
+        return compare(&blessed, &consoles);
+    }
     fs::write(workspace.path(PAGE), page(&consoles)?).with_context(|| format!("cannot write {PAGE}"))?;
     progress(format_args!("wrote {PAGE}"));
     Ok(())
@@ -119,6 +126,38 @@ fn verified(consoles: &[Console]) -> String {
         table.push_str(&format!("| `{hook}` | {} |\n", cells.join(" | ")));
     }
     table
+}
+
+/// Whether each hook costs the verifier what the page says, or up to a tenth more.
+fn compare(page: &str, consoles: &[Console]) -> Result<()> {
+    let (_, table) = page.split_once(VERIFIER_HEAD).with_context(|| format!("{PAGE} has no counts of the verifier"))?;
+    let rows = || table.lines().filter_map(|line| line.strip_prefix("| ")).map(|line| line.split(" | "));
+    let head: Vec<&str> = rows().next().into_iter().flatten().collect();
+    let mut grown = Vec::new();
+    for console in consoles {
+        let is_column = |name: &&str| series(name.trim_end_matches(" |")) == series(console.kernel());
+        let column = head.iter().position(is_column);
+        let column = column.with_context(|| format!("{PAGE} has no column for {}", console.kernel()))?;
+        for (hook, count) in &console.verified {
+            let mut row = rows().filter(|row| row.clone().next() == Some(&format!("`{hook}`")));
+            let known = row.next().and_then(|mut row| row.nth(column)?.trim_end_matches(" |").parse::<u64>().ok());
+            if known.is_none_or(|known| *count > known + known / 10) {
+                let known = known.map_or_else(|| "nothing".to_owned(), |known| known.to_string());
+                grown.push(format!("{hook} on {}: {count}, where the page says {known}", console.kernel()));
+            }
+        }
+    }
+    ensure!(
+        grown.is_empty(),
+        "what the verifier goes through has grown; if it must, run `cargo xtask coverage`:\n{}",
+        grown.join("\n")
+    );
+    Ok(())
+}
+
+/// Major and minor number of a kernel's name.
+fn series(kernel: &str) -> Vec<&str> {
+    kernel.splitn(3, ['.', '-']).take(2).collect()
 }
 
 fn techniques(consoles: &[Console]) -> Result<String> {
@@ -178,5 +217,21 @@ mod tests {
         assert!(page.contains("| two (`two`) | open [1] | open [1] |"), "{page}");
         assert!(page.contains("\n[1] no hook  \n"), "{page}");
         assert!(page.ends_with("| `hook` | – | 12 |\n"), "{page}");
+    }
+
+    #[test]
+    fn a_program_that_the_verifier_takes_longer_for_fails() {
+        let console = |verified: Value| {
+            let self_test = json!({"kernel": "6.12.1-amd64", "techniques": []});
+            Console::read(&format!("SELFTEST {self_test}\nVERIFIED {verified}\n")).unwrap()
+        };
+        let other = Console::read(&format!("SELFTEST {}\n", json!({"kernel": "6.1.9", "techniques": []}))).unwrap();
+        let page = page(&[other, console(json!({"one": 1000, "two": 50}))]).unwrap();
+        assert!(compare(&page, &[console(json!({"one": 1100, "two": 9}))]).is_ok());
+        let error = compare(&page, &[console(json!({"one": 1101, "new": 5}))]).unwrap_err().to_string();
+        assert!(error.contains("one on 6.12.1-amd64: 1101, where the page says 1000"), "{error}");
+        assert!(error.contains("new on 6.12.1-amd64: 5, where the page says nothing"), "{error}");
+        let strange = Console { self_test: json!({"kernel": "7.3.0"}), verified: BTreeMap::new() };
+        assert!(compare(&page, &[strange]).is_err());
     }
 }
