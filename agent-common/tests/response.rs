@@ -28,7 +28,7 @@ fn walk(octets: &[u8], at: u32, count: u16) -> Read {
 
 /// A record, and where its data begins in it.
 fn record(owner: &[u8], kind: u16, ttl: u32, data: &[u8]) -> Vec<u8> {
-    let length = u16::try_from(data.len()).unwrap();
+    let length = data.len() as u16;
     let head = [owner, &kind.to_be_bytes(), &[0, 1], &ttl.to_be_bytes(), &length.to_be_bytes()].concat();
     [head.as_slice(), data].concat()
 }
