@@ -85,6 +85,13 @@ faults! {
         effect: "Records are in `cordon log` but not in the mirror file, so a log shipper does not see them.",
         fix: "Make the mirror's directory writable; the detail names the path and the error.",
     }
+    /// The journal is shorter than the agent left it.
+    JournalShortened = "C006" {
+        title: "newest records of the journal removed",
+        cause: "Somebody removed the newest records or segments of the journal, or put an older copy in its place.",
+        effect: "What was removed is missing from `cordon log`. New records go to a new segment.",
+        fix: "Find out who did it; `cordon log --verify` names the place. `cordon reload` clears this.",
+    }
     /// A source cannot be read.
     SourceUnreadable = "C010" {
         title: "intelligence source unreadable",

@@ -3,12 +3,16 @@
 //! [`Journal`] writes, one file per segment, so that bounding the disk is deleting the oldest file. [`Writer`] is the stage
 //! that does so on a thread of its own. [`Reader`] reads beside a live writer, or without one.
 
+mod batch;
+mod chain;
+mod head;
 mod mirror;
 mod query;
 mod reader;
 mod row;
 mod segment;
 mod store;
+mod verify;
 mod writer;
 
 #[cfg(test)]
@@ -26,6 +30,7 @@ pub use mirror::MirrorSettings;
 pub use query::{Destination, DestinationParseError, Order, Query};
 pub use reader::{Cursor, Follow, Followed, Reader, Records};
 pub use store::Journal;
+pub use verify::{Break, Breach, Verification};
 pub use writer::{Offered, QUEUE, STAGE, Sink, Writer};
 
 use crate::attribute::Finding;

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::query::{Filter, Order, Query};
 use super::row::timestamp;
 use super::segment;
+use super::verify::{self, Verification};
 use super::{JournalError, Loss, LossReason};
 use crate::attribute::Finding;
 
@@ -143,6 +144,14 @@ impl Reader {
         Ok(follow)
     }
 
+    /// Compares all records with the hash chain.
+    ///
+    /// # Errors
+    /// The directory cannot be read. A segment that cannot be is a break of the chain.
+    pub fn verify(&self) -> Result<Verification, JournalError> {
+        verify::verify(&self.dir, || self.segments())
+    }
+
     fn segments(&self) -> Result<Vec<u64>, JournalError> {
         segment::list(&self.dir).map_err(|source| match source.kind() {
             io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => JournalError::Missing { path: self.dir.clone() },
@@ -188,7 +197,7 @@ pub(super) fn open_read_only(path: &Path) -> rusqlite::Result<Connection> {
 }
 
 /// `None` where the segment is gone (the writer gives up old ones) or was only just begun.
-fn open_if_there(path: &Path) -> Result<Option<Connection>, JournalError> {
+pub(super) fn open_if_there(path: &Path) -> Result<Option<Connection>, JournalError> {
     match open_read_only(path) {
         Ok(connection) => Ok(Some(connection)),
         Err(_) if !path.exists() => Ok(None),
@@ -202,7 +211,7 @@ fn is_unfinished(path: &Path, error: &rusqlite::Error) -> bool {
     error.to_string().contains("no such table") && std::fs::metadata(path).is_ok_and(|metadata| metadata.len() <= 4096)
 }
 
-fn explain(path: &Path, source: rusqlite::Error) -> JournalError {
+pub(super) fn explain(path: &Path, source: rusqlite::Error) -> JournalError {
     if segment::is_damage(&source) {
         return JournalError::Damaged { path: path.to_owned(), detail: source.to_string() };
     }

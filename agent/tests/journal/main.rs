@@ -4,6 +4,7 @@
 
 mod cursor;
 mod process;
+mod verify;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -409,7 +410,8 @@ fn readers_beside_a_writer_see_whole_batches() {
 #[test]
 fn a_torn_segment_is_set_aside_and_the_journal_goes_on() {
     let dir = tempfile::tempdir().unwrap();
-    let (mut journal, _) = open(dir.path(), SMALL);
+    let limits = Limits { total_bytes: 2 << 20, ..SMALL };
+    let (mut journal, _) = open(dir.path(), limits);
     let records: Vec<_> = (0..400).map(finding).collect();
     journal.append(&records).unwrap();
     journal.close();
@@ -425,7 +427,7 @@ fn a_torn_segment_is_set_aside_and_the_journal_goes_on() {
     content[from..to].fill(0xa5);
     fs::write(newest, content).unwrap();
 
-    let (mut journal, health) = open(dir.path(), SMALL);
+    let (mut journal, health) = open(dir.path(), limits);
     let faults = health.faults();
     assert_eq!(faults.len(), 2, "{faults:?}");
     assert!(faults.iter().all(|fault| fault.number == Fault::JournalSegmentDamaged.number()));
