@@ -3,7 +3,6 @@
 //! Distinct hits are written in batches as the writer takes them, each batch synced. Then the newest records of each kind of
 //! query are asked for, in a journal as large as `--records` says.
 
-#[expect(dead_code, reason = "the benches of the kernel half use all of it")]
 #[path = "../kernel/report.rs"]
 mod report;
 #[expect(dead_code, reason = "the benches of the kernel half use all of it")]
@@ -43,9 +42,12 @@ struct Arguments {
     /// Records in the journal that queries are asked of
     #[arg(long, default_value_t = 1_000_000)]
     records: u64,
-    /// Folder for journal.json, and for the journal while the bench runs
+    /// Folder for journal.json, and for the journal while the bench runs: some 4 KiB a record
     #[arg(long, default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/bench"))]
     output: PathBuf,
+    /// A small journal: whether it works, not how fast it is
+    #[arg(long)]
+    quick: bool,
     /// cargo says this to every bench, and not to one that `cargo test` starts
     #[arg(long, hide = true)]
     bench: bool,
@@ -70,8 +72,9 @@ fn run(arguments: &Arguments) -> Result<()> {
         .with_context(|| format!("cannot make {}", arguments.output.display()))?;
     let folder = tempfile::tempdir_in(&arguments.output).context("cannot make a temporary directory")?;
     let mut report = Report::new()?;
-    write(&mut report, folder.path(), arguments.records)?;
-    query(&mut report, folder.path(), arguments.records)?;
+    let records = if arguments.quick { ROUND } else { arguments.records };
+    write(&mut report, folder.path(), records)?;
+    query(&mut report, folder.path(), records)?;
     report.finish(&arguments.output, "journal")
 }
 
@@ -144,7 +147,10 @@ fn query(report: &mut Report, folder: &Path, records: u64) -> Result<()> {
         ("process id", Query { pid: Some(7_777), ..newest() }),
         ("executable's name", Query { exe: Some("worker-7".to_owned()), ..newest() }),
         ("unknown executable", Query { exe: Some("nobody".to_owned()), ..newest() }),
-        ("a second in the middle", Query { since: Some(middle), until: Some(middle + SignedDuration::from_secs(1)), ..newest() }),
+        (
+            "a second in the middle",
+            Query { since: Some(middle), until: Some(middle + SignedDuration::from_secs(1)), ..newest() },
+        ),
     ];
     let reader = Reader::open(folder)?;
     for (name, query) in queries {

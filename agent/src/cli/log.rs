@@ -71,6 +71,9 @@ pub struct Args {
     /// Id or value of an indicator
     #[arg(long, value_name = "ID|VALUE")]
     pub indicator: Option<String>,
+    /// SHA-256 of the file or of the process's executable, or a digest that is an indicator
+    #[arg(long, value_name = "DIGEST")]
+    pub hash: Option<String>,
     /// Threat actor, with * ? […]
     #[arg(long, value_name = "NAME")]
     pub actor: Option<String>,
@@ -81,7 +84,7 @@ pub struct Args {
     #[arg(long, short = 'n', value_name = "N")]
     pub limit: Option<usize>,
     /// Compare all records with the hash chain instead: exit 1 if one was changed, removed or added
-    #[arg(long, conflicts_with_all = ["follow", "since", "until", "verdict", "kind", "pid", "exe", "dest", "indicator", "actor", "source", "limit", "output"])]
+    #[arg(long, conflicts_with_all = ["follow", "since", "until", "verdict", "kind", "pid", "exe", "dest", "indicator", "hash", "actor", "source", "limit", "output"])]
     pub verify: bool,
     /// How to print them
     #[arg(short, long, value_enum, value_name = "FORMAT")]
@@ -125,6 +128,7 @@ impl Args {
             exe: self.exe.clone(),
             destination: self.dest.clone(),
             indicator: self.indicator.clone(),
+            hash: self.hash.clone(),
             actor: self.actor.clone(),
             source: self.source.clone(),
             limit: self.limit(),

@@ -7,6 +7,7 @@ mod batch;
 mod chain;
 mod head;
 mod mirror;
+mod plan;
 mod query;
 mod reader;
 mod row;
@@ -30,7 +31,7 @@ pub use mirror::MirrorSettings;
 pub use query::{Destination, DestinationParseError, Order, Query};
 pub use reader::{Cursor, Follow, Followed, Reader, Records};
 pub use store::Journal;
-pub use verify::{Break, Breach, Verification};
+pub use verify::{Breach, Break, Verification};
 pub use writer::{Offered, QUEUE, STAGE, Sink, Writer};
 
 use crate::attribute::Finding;

@@ -42,14 +42,14 @@ CREATE TABLE record (
   record    TEXT NOT NULL
 );
 CREATE INDEX record_time ON record (time);
-CREATE INDEX record_last_time ON record (last_time);
+CREATE INDEX record_repeated ON record (last_time) WHERE last_time > time;
 CREATE INDEX record_pid ON record (pid, time);
 CREATE INDEX record_exe ON record (exe, time) WHERE exe IS NOT NULL;
 CREATE INDEX record_path ON record (path, time) WHERE path IS NOT NULL;
 CREATE INDEX record_sha256 ON record (sha256, time) WHERE sha256 IS NOT NULL;
 CREATE INDEX record_ip ON record (ip, time) WHERE ip IS NOT NULL;
-CREATE INDEX record_ip_given ON record (ip_given) WHERE ip_given IS NOT NULL;
-CREATE INDEX record_domain ON record (domain) WHERE domain IS NOT NULL;
+CREATE INDEX record_ip_given ON record (ip_given, time) WHERE ip_given IS NOT NULL;
+CREATE INDEX record_domain ON record (domain, time) WHERE domain IS NOT NULL;
 CREATE INDEX record_continues ON record (continues) WHERE continues IS NOT NULL;
 CREATE TABLE indicator (
   row    INTEGER NOT NULL,
@@ -227,8 +227,7 @@ impl Segment {
 
     /// Writes all of `writes` in one transaction, synced to disk when this returns.
     pub(super) fn write(&mut self, writes: &[Write]) -> rusqlite::Result<()> {
-        let mut batch =
-            Batch { transaction: self.connection.transaction()?, revision: self.revision, head: self.head };
+        let mut batch = Batch { transaction: self.connection.transaction()?, revision: self.revision, head: self.head };
         for write in writes {
             batch.apply(write)?;
         }

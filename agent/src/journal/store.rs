@@ -436,7 +436,10 @@ fn lock(dir: &Path) -> Result<File, JournalError> {
 fn newest_of(path: &Path) -> Option<i64> {
     let in_file = || {
         let connection = super::reader::open_read_only(path).ok()?;
-        connection.query_row("SELECT max(last_time) FROM record", [], |row| row.get::<_, Option<i64>>(0)).ok()?
+        // Each by an index: only of records that were repeated the newest time is another.
+        let newest = "SELECT max((SELECT max(time) FROM record),
+                        ifnull((SELECT max(last_time) FROM record WHERE last_time > time), 0))";
+        connection.query_row(newest, [], |row| row.get::<_, Option<i64>>(0)).ok()?
     };
     in_file().or_else(|| {
         let modified = fs::metadata(path).ok()?.modified().ok()?;

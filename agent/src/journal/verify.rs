@@ -254,8 +254,7 @@ impl Reading<'_> {
                     let id: Option<String> = row.get(1)?;
                     let supersedes: Option<i64> = row.get(2)?;
                     let expected = before.filter(|(last, _)| last + 1 == revision).map(|(_, before)| {
-                        bytes(row, 3)
-                            .map(|content| chain::link(&before, revision, id.as_deref(), supersedes, &content))
+                        bytes(row, 3).map(|content| chain::link(&before, revision, id.as_deref(), supersedes, &content))
                     });
                     if expected.transpose()? != Some(hash) {
                         self.breach(Break::Unlinked, revision, id, None);

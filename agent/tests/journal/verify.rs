@@ -111,7 +111,10 @@ fn every_change_of_a_record_or_a_loss_shows_with_its_place() {
     let (id, revision) = middle(&segments(dir.path())[1]);
     let at = |sql: &str| sql.replace("THIS", &format!("'{id}'"));
     let cases = [
-        (Break::Changed, at("UPDATE record SET record = replace(record, '203.0.113.7', '203.0.113.8') WHERE id = THIS")),
+        (
+            Break::Changed,
+            at("UPDATE record SET record = replace(record, '203.0.113.7', '203.0.113.8') WHERE id = THIS"),
+        ),
         (Break::Changed, at("UPDATE record SET verdict = 'reported' WHERE id = THIS")),
         (Break::Changed, at("UPDATE record SET ip = x'00' WHERE id = THIS")),
         (Break::Changed, at("UPDATE record SET count = 2 WHERE id = THIS")),
@@ -128,7 +131,11 @@ fn every_change_of_a_record_or_a_loss_shows_with_its_place() {
     ];
     for (what, sql) in cases {
         let broken = after(dir.path(), 1, run(&sql)).broken.unwrap();
-        assert_eq!((broken.what, broken.revision, broken.id.as_deref()), (what, Some(revision), Some(id.as_str())), "{sql}");
+        assert_eq!(
+            (broken.what, broken.revision, broken.id.as_deref()),
+            (what, Some(revision), Some(id.as_str())),
+            "{sql}"
+        );
         assert_eq!(broken.segment, "hits-0000000002.sqlite");
     }
     for (what, sql) in [
@@ -185,7 +192,8 @@ fn a_segment_taken_away_exchanged_or_cut_shows() {
     let dir = tempfile::tempdir().unwrap();
     journal(dir.path()).close();
     let files = segments(dir.path());
-    let (first, second, third) = (fs::read(&files[0]).unwrap(), fs::read(&files[1]).unwrap(), fs::read(&files[2]).unwrap());
+    let (first, second, third) =
+        (fs::read(&files[0]).unwrap(), fs::read(&files[1]).unwrap(), fs::read(&files[2]).unwrap());
     fs::remove_file(&files[1]).unwrap();
     let found = verify(dir.path());
     let broken = found.broken.unwrap();

@@ -57,7 +57,9 @@ fn text(found: &Verification) -> String {
         ));
     }
     if !found.end_is_known {
-        text.push_str("the file `head` is missing or cannot be read: whether newer records were removed nobody can tell\n");
+        text.push_str(
+            "the file `head` is missing or cannot be read: whether newer records were removed nobody can tell\n",
+        );
     }
     if found.broken.is_none() {
         text.push_str("intact\n");
