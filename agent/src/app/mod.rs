@@ -45,7 +45,7 @@ use fetch::{Fetching, Wanted};
 use generations::GenerationFiles;
 use guard::GuardKeeper;
 use intake::Intake;
-pub use operator::{Off, Operator};
+pub use operator::{Off, Operator, observable};
 use own_files::OwnFiles;
 use share::Sharing;
 use shared::{Shared, read};
