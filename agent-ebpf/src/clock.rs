@@ -28,8 +28,9 @@ pub fn switched_on() -> Option<&'static Config> {
     Some(config)
 }
 
+/// Nanoseconds since boot.
 #[inline(always)]
-fn boot_ns() -> u64 {
+pub fn boot_ns() -> u64 {
     // SAFETY: the helper takes nothing and has no failure.
     unsafe { bpf_ktime_get_boot_ns() }
 }

@@ -42,6 +42,9 @@ struct Arguments {
     /// Records in the journal that queries are asked of
     #[arg(long, default_value_t = 1_000_000)]
     records: u64,
+    /// Bytes of a segment
+    #[arg(long, default_value_t = 32 << 20)]
+    segment_bytes: u64,
     /// Folder for journal.json, and for the journal while the bench runs: some 4 KiB a record
     #[arg(long, default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/bench"))]
     output: PathBuf,
@@ -73,7 +76,7 @@ fn run(arguments: &Arguments) -> Result<()> {
     let folder = tempfile::tempdir_in(&arguments.output).context("cannot make a temporary directory")?;
     let mut report = Report::new()?;
     let records = if arguments.quick { ROUND } else { arguments.records };
-    write(&mut report, folder.path(), records)?;
+    write(&mut report, folder.path(), records, arguments.segment_bytes)?;
     query(&mut report, folder.path(), records)?;
     report.finish(&arguments.output, "journal")
 }
@@ -105,9 +108,9 @@ fn start() -> Timestamp {
     Timestamp::UNIX_EPOCH + SignedDuration::from_hours(24 * 365 * 50)
 }
 
-fn write(report: &mut Report, folder: &Path, records: u64) -> Result<()> {
-    let total_bytes = (records * 6144).max(1 << 30);
-    let limits = Limits { segment_bytes: total_bytes / 8, total_bytes, max_age_hours: 24 * 365 * 100 };
+fn write(report: &mut Report, folder: &Path, records: u64, segment_bytes: u64) -> Result<()> {
+    let total_bytes = (records * 8192).max(8 * segment_bytes);
+    let limits = Limits { segment_bytes, total_bytes, max_age_hours: 24 * 365 * 100 };
     let health = Health::new();
     let mut journal = Journal::open(folder, limits, &health)?;
     let (mut by_clock, mut by_cpu) = (Sample::default(), Sample::default());

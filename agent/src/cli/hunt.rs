@@ -57,6 +57,7 @@ pub fn run(args: &Args, places: &Places) -> anyhow::Result<Exit> {
     hunt.look_at_flows();
     hunt.look_at_processes();
     hunt.look_into_journal(&places.journal);
+    hunt.look_at_contacts(&places.journal);
     // What is there now comes first, then what was, the newest before.
     hunt.found.sort_by(|a, b| (a.place, b.last_seen, &a.value).cmp(&(b.place, a.last_seen, &b.value)));
     for unseen in &hunt.unseen {
@@ -112,6 +113,7 @@ fn text(hunt: &Hunt<'_>, values: usize, terminal: Terminal) -> String {
             Place::Socket => "open now",
             Place::Process => "runs now",
             Place::Journal => "journal",
+            Place::Contact => "met",
         };
         let value = if found.is_host_only { format!("{} (its host)", found.value) } else { found.value.clone() };
         vec![place.to_owned(), outcome(found), value, what(found), process(found), seen(found), found.names.join(", ")]
@@ -123,9 +125,10 @@ fn text(hunt: &Hunt<'_>, values: usize, terminal: Terminal) -> String {
         let heading = ["WHERE", "OUTCOME", "HUNTED", "WHAT", "PROCESS", "SEEN", "NAMES"];
         text.push_str(&terminal.table(&heading, rows));
     }
-    let Looked { records, flows, processes } = hunt.looked;
-    let looked =
-        format!("{values} values hunted in {records} records, {flows} open flows, {processes} running processes");
+    let Looked { records, contacts, flows, processes } = hunt.looked;
+    let looked = format!(
+        "{values} values hunted in {records} records, {contacts} contacts and executables, {flows} open flows, {processes} running processes"
+    );
     text.push_str(&format!("{}\n", terminal.paint(Tone::Faint, &looked)));
     text
 }

@@ -92,6 +92,13 @@ faults! {
         effect: "What was removed is missing from `cordon log`. New records go to a new segment.",
         fix: "Find out who did it; `cordon log --verify` names the place. `cordon reload` clears this.",
     }
+    /// The file of contacts cannot be written.
+    ContactsNotKept = "C007" {
+        title: "contacts not kept",
+        cause: "The file `contacts.sqlite` in the journal's directory cannot be read or written, or the disk is full.",
+        effect: "Blocking goes on. What this host meets meanwhile is missing when intelligence that arrives later is compared with it.",
+        fix: "Make room, or the file readable and writable for the agent; the detail names the error. If it is damaged, remove it.",
+    }
     /// A source cannot be read.
     SourceUnreadable = "C010" {
         title: "intelligence source unreadable",

@@ -5,6 +5,7 @@
 
 mod batch;
 mod chain;
+mod contacts;
 mod head;
 mod mirror;
 mod plan;
@@ -27,6 +28,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+pub use contacts::{Contacts, Met, Seen};
 pub use mirror::MirrorSettings;
 pub use query::{Destination, DestinationParseError, Order, Query};
 pub use reader::{Cursor, Follow, Followed, Reader, Records};

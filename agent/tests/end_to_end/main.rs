@@ -9,6 +9,7 @@ mod disk_full;
 mod exec;
 mod fetch;
 mod flows;
+mod hindsight;
 mod hunt;
 mod intelligence;
 mod lifecycle;

@@ -10,14 +10,14 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::wanted::{Match, Wanted};
-use crate::attribute::Finding;
 use crate::attribute::finding::{Kind, Verdict};
+use crate::attribute::{Finding, protocol_name};
 use crate::host::{
     Algorithms, DigestCache, NetworkNamespace, ProcessSnapshot, network_namespaces, process, running_processes,
     snapshot, socket_holders,
 };
 use crate::intel::Observable;
-use crate::journal::{Order, Query, Reader};
+use crate::journal::{Contacts, Met, Order, Query, Reader, Seen};
 use crate::kernel::sock_diag::{Flow, SockDiag, Transport};
 
 /// Up to so many values are looked up by the journal's indexes; beyond, it is read from end to end.
@@ -35,6 +35,8 @@ pub(super) enum Place {
     Process,
     /// Records of the journal.
     Journal,
+    /// What was met and listed by nobody then.
+    Contact,
 }
 
 /// What was found.
@@ -97,6 +99,7 @@ pub(super) struct Unseen {
 pub(super) struct Looked {
     /// Records of the journal; by an index only those of the values.
     pub(super) records: u64,
+    pub(super) contacts: u64,
     pub(super) flows: u64,
     pub(super) processes: u64,
 }
@@ -181,6 +184,23 @@ impl<'a> Hunt<'a> {
                 Ok(_) => {}
                 Err(error) => self.unseen("journal", error),
             }
+        }
+    }
+
+    /// Looks at what was met, where the agent that writes the journal in `dir` keeps that.
+    pub(super) fn look_at_contacts(&mut self, dir: &Path) {
+        let contacts = match Contacts::read(dir) {
+            Ok(Some(contacts)) => contacts,
+            Ok(None) => return,
+            Err(error) => return self.unseen("contacts", error),
+        };
+        let wanted = self.wanted;
+        let looked = contacts.each(|seen| {
+            self.looked.contacts += 1;
+            self.found.extend(found_contact(wanted, seen));
+        });
+        if let Err(error) = looked {
+            self.unseen("contacts", error);
         }
     }
 
@@ -311,6 +331,32 @@ impl<'a> Hunt<'a> {
 
 fn who(process: &ProcessSnapshot) -> Who {
     Who { pid: process.pid, uid: Some(process.uid), exe: process.exe.clone() }
+}
+
+fn found_contact(wanted: &Wanted, seen: Seen) -> Option<Found> {
+    let (matched, exe, destination, sha256) = match seen.met {
+        Met::Contact { ip, port, protocol, exe } => {
+            let protocol = protocol_name(protocol);
+            (wanted.address(ip, port)?, exe, Some(Destination { ip, port, protocol, domain: None }), String::new())
+        }
+        Met::Executable { sha256, path } => {
+            let digest = crate::intel::normalise::sha256(&sha256).ok();
+            let by_digest = digest.and_then(|digest| wanted.digest(&digest));
+            (by_digest.or_else(|| wanted.path(&path))?, path, None, sha256)
+        }
+    };
+    let path = Some(exe).filter(|exe| !exe.is_empty());
+    Some(Found {
+        attempted: Some(if destination.is_some() { Kind::Connect } else { Kind::Exec }),
+        process: Some(Who { pid: seen.pid, uid: None, exe: path.clone() }),
+        path: path.filter(|_| destination.is_none()),
+        destination,
+        sha256: Some(sha256).filter(|sha256| !sha256.is_empty()),
+        first_seen: Some(seen.first),
+        last_seen: Some(seen.last),
+        count: seen.count,
+        ..Found::new(Place::Contact, matched)
+    })
 }
 
 /// What finds all records of a value by the journal's indexes.
