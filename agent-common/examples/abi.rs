@@ -4,9 +4,9 @@
 
 use agent_common::image::{Action, Block, CHAIN_MAX, DigestKind, Space, layout, table};
 use agent_common::wire::{
-    Attempt, Behaviour, Config, Counter, DomainRecord, ExecRecord, FileDigests, FileKey, FileStamp, Fold, FoldKey,
-    Header, HitKey, Hook, Learned, LearnedKey, Mode, NameConfig, NameForm, NetworkRecord, ObjectKey, ObjectKind,
-    Process, Protection, RecordKind, Refusal, RefusalKey, SocketMemory, TICK_NS, Verdict,
+    Attempt, Behaviour, Config, Contact, ContactKey, Counter, DomainRecord, ExecRecord, FileDigests, FileKey,
+    FileStamp, Fold, FoldKey, Header, HitKey, Hook, Learned, LearnedKey, Mode, NameConfig, NameForm, NetworkRecord,
+    ObjectKey, ObjectKind, Process, Protection, RecordKind, Refusal, RefusalKey, SocketMemory, TICK_NS, Verdict,
 };
 use agent_common::{ABI_VERSION, limits};
 
@@ -56,6 +56,7 @@ fn constants() {
         limits::EXECS_RING_BYTES,
         limits::HIT_COUNTERS,
         limits::FOLDS,
+        limits::CONTACTS,
         limits::FILE_DIGESTS,
         limits::DOMAIN_DEPTH,
         limits::STREAMS,
@@ -143,6 +144,8 @@ fn records() {
             dns_ports: [u16; limits::NAME_PORTS], tls_ports: [u16; limits::NAME_PORTS],
             http_ports: [u16; limits::NAME_PORTS],
         }
+        ContactKey { start_boot_ns: u64, high: u64, low: u64, pid: u32, port: u16, protocol: u16 }
+        Contact { count: u64, first_boot_ns: u64, last_boot_ns: u64 }
         HitKey { generation: u32, entry: u32 }
         FoldKey {
             start_boot_ns: u64, destination: u64, generation: u32, entry: u32, pid: u32, port: u16, hook: u8, verdict: u8,
@@ -173,7 +176,7 @@ fn values() {
         Counter {
             NetworkJudged, ExecJudged, Blocked, Reported, NoImage, HitRingFull, ExecRingFull, HitCounterFull, FoldsFull,
             DigestUnknown, KillFailed, ImageDamaged, NamesJudged, NamesUnread, NamesEncrypted,
-            ProtectionRefused,
+            ProtectionRefused, ContactsFull,
         }
         Action { Allow, Report, Block }
         DigestKind { Md5, Sha1, Sha256 }

@@ -20,6 +20,8 @@ pub const EXECS_RING_BYTES: u32 = 8 << 20;
 pub const HIT_COUNTERS: u32 = 1 << 16;
 /// Distinct hits folded at a time; a hit beyond is sent unfolded.
 pub const FOLDS: u32 = 1 << 14;
+/// Distinct contacts between two looks of user space, which come every second; further ones are only counted.
+pub const CONTACTS: u32 = 1 << 14;
 /// Files whose digests the kernel remembers, least recently used first out.
 pub const FILE_DIGESTS: u32 = 1 << 16;
 /// Most labels of a domain that can be listed: the kernel walks that many of a name, the top-level domain first.

@@ -5,12 +5,13 @@ use core::ptr::{from_ref, null, null_mut};
 
 use agent_common::image::Block;
 use agent_common::limits::{
-    EXECS_RING_BYTES, FILE_DIGESTS as FILES, FOLDS as FOLD_COUNT, HIT_COUNTERS, HITS_RING_BYTES,
-    LEARNED as LEARNED_COUNT, PROTECTED as OBJECTS, REFUSALS as REFUSAL_COUNT, STREAMS as STREAM_COUNT,
+    CONTACTS as CONTACT_COUNT, EXECS_RING_BYTES, FILE_DIGESTS as FILES, FOLDS as FOLD_COUNT, HIT_COUNTERS,
+    HITS_RING_BYTES, LEARNED as LEARNED_COUNT, PROTECTED as OBJECTS, REFUSALS as REFUSAL_COUNT,
+    STREAMS as STREAM_COUNT,
 };
 use agent_common::wire::{
-    Config, Counter, ExecRecord, FileDigests, FileKey, Fold, FoldKey, HitKey, Learned, LearnedKey, NameConfig,
-    ObjectKey, Protection, Refusal, RefusalKey, SocketMemory,
+    Config, Contact, ContactKey, Counter, ExecRecord, FileDigests, FileKey, Fold, FoldKey, HitKey, Learned, LearnedKey,
+    NameConfig, ObjectKey, Protection, Refusal, RefusalKey, SocketMemory,
 };
 use aya_ebpf::bindings::bpf_map_type::BPF_MAP_TYPE_SK_STORAGE;
 use aya_ebpf::bindings::{
@@ -65,6 +66,14 @@ pub static HIT_COUNTS: HashMap<HitKey, u64, { HIT_COUNTERS as usize }, { BPF_F_N
 /// add to it, which is what makes the sum exact.
 #[btf_map]
 pub static FOLDS: ArrayOfMaps<Folds, 1> = ArrayOfMaps::new();
+
+/// A [`Contact`] as [`FoldWords`] is a fold.
+pub type ContactWords = [u64; size_of::<Contact>() / 8];
+
+/// Who reached what since user space last looked, which takes them out.
+#[btf_map]
+pub static CONTACTS: HashMap<ContactKey, ContactWords, { CONTACT_COUNT as usize }, { BPF_F_NO_PREALLOC as usize }> =
+    HashMap::new();
 
 /// Digests by file. User space writes them, and the IMA hook what it had to compute.
 #[btf_map]

@@ -41,6 +41,8 @@ pub struct Settings {
     pub self_protection: bool,
     /// The local log.
     pub journal: Journal,
+    /// What is kept besides hits.
+    pub telemetry: Telemetry,
     /// What is told to others; `None` unless somebody is named.
     pub sightings: Option<Sightings>,
     /// cgroup2 directory that is enforced; `None` for the root of the hierarchy.
@@ -103,6 +105,15 @@ pub struct Journal {
     pub max_age: Option<Duration>,
     /// JSON lines for a log shipper.
     pub mirror: Option<PathBuf>,
+}
+
+/// What is kept besides hits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Telemetry {
+    /// Whether whom programs reach and what is executed is kept, to be compared with intelligence that arrives later.
+    pub contacts: bool,
+    /// Of the file that this is kept in.
+    pub max_bytes: u64,
 }
 
 /// Why settings are refused.
@@ -192,6 +203,7 @@ impl Settings {
         let never = said.never_block.unwrap_or(defaults);
         let exec = said.exec.unwrap_or_default();
         let journal = said.journal.unwrap_or_default();
+        let telemetry = said.telemetry.unwrap_or_default();
         let total_bytes = journal.total_bytes.unwrap_or(256 << 20);
         Ok(Self {
             mode: said.mode.unwrap_or(Mode::Monitor),
@@ -219,6 +231,10 @@ impl Settings {
                 segment_bytes: journal.segment_bytes.unwrap_or(total_bytes / 8).max(1 << 20),
                 max_age: journal.max_age_days.map(|days| Duration::from_secs(u64::from(days) * 86_400)),
                 mirror: journal.mirror,
+            },
+            telemetry: Telemetry {
+                contacts: telemetry.contacts.unwrap_or(false),
+                max_bytes: telemetry.max_bytes.unwrap_or(64 << 20).max(1 << 20),
             },
             sightings,
             cgroup: said.cgroup,

@@ -79,11 +79,13 @@ pub enum Counter {
     NamesEncrypted = 14,
     /// What self-protection refused.
     ProtectionRefused = 15,
+    /// Contacts that are not kept because `CONTACTS` was full.
+    ContactsFull = 16,
 }
 
 impl Counter {
     /// How many there are.
-    pub const COUNT: u32 = 16;
+    pub const COUNT: u32 = 17;
     /// All of them with their names as `cordon status` prints them.
     pub const ALL: [(Self, &'static str); Self::COUNT as usize] = [
         (Self::NetworkJudged, "network_judged"),
@@ -102,5 +104,6 @@ impl Counter {
         (Self::NamesUnread, "names_unread"),
         (Self::NamesEncrypted, "names_encrypted"),
         (Self::ProtectionRefused, "protection_refused"),
+        (Self::ContactsFull, "contacts_full"),
     ];
 }

@@ -4,6 +4,7 @@
 //! `zerocopy` and never transmutes. Enumerations travel as integers: an unknown value is an error in the decoder, not
 //! undefined behaviour.
 
+mod contact;
 mod control;
 mod domain;
 mod exec;
@@ -15,6 +16,7 @@ mod network;
 mod protect;
 mod socket;
 
+pub use contact::{Contact, ContactKey};
 pub use control::{Config, Counter, Mode};
 pub use domain::{DomainRecord, NameConfig, NameForm};
 pub use exec::ExecRecord;

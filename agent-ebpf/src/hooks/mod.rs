@@ -1,5 +1,6 @@
 //! One file per hook family: read → look up → decide → count → emit → return.
 
+mod contact;
 mod destination;
 mod domain;
 mod egress;

@@ -8,6 +8,7 @@ use aya_ebpf::bindings::{bpf_sock, bpf_sock_addr};
 use aya_ebpf::macros::cgroup_sock_addr;
 use aya_ebpf::programs::SockAddrContext;
 
+use super::contact;
 use super::destination::{Act, Actor, Socket, Target, judge, tell};
 use super::learned;
 use super::memory::{note, recall};
@@ -54,7 +55,10 @@ fn decide(context: *const bpf_sock_addr, hook: Hook, target: Target) -> i32 {
             return PASS;
         }
     };
-    let Some(found) = listed.or_else(|| learned::find(&generation, &target)) else { return PASS };
+    let Some(found) = listed.or_else(|| learned::find(&generation, &target)) else {
+        contact::note(&target, socket.protocol);
+        return PASS;
+    };
     let act = Act { target, local_port: 0, socket, hook, actor: Actor::Current };
     answer(&generation, &Now::with(config), &act, found, field!(context, __bindgen_anon_1.sk))
 }

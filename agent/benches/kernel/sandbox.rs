@@ -78,6 +78,7 @@ impl Sandbox {
             ima_max_bytes: 0,
             exec_hooks: false,
             layers: Layers::default(),
+            contacts: false,
             protection: None,
         };
         let guard = self.runtime.enter();

@@ -10,12 +10,14 @@ use lru::LruCache;
 use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval};
 
+use super::hindsight;
 use super::shared::{Shared, read};
 use crate::attribute::{Finding, attribute};
 use crate::enrich::{Enricher, HostView, Surroundings};
 use crate::event::{Action, Event, Hook, Match, ProcessKey, Task, Verdict};
 use crate::health::{Fault, Stage};
-use crate::journal::{Entry, LossReason, Offered, Sink};
+use crate::intel::Observable;
+use crate::journal::{Entry, LossReason, Met, Offered, Seen, Sink};
 use crate::kernel::{Batch, EventRing, clock};
 
 /// Hits whose repeats may still come.
@@ -31,8 +33,12 @@ pub struct Detect {
     pub enricher: Enricher<HostView>,
     /// Where findings go.
     pub sink: Sink,
+    /// Where goes what was met, hit or not, if anybody keeps it.
+    pub met: Option<mpsc::Sender<Vec<Seen>>>,
     /// Processes whose program nobody has hashed yet.
     pub unhashed: mpsc::Sender<ProcessKey>,
+    /// What was executed and is not yet told.
+    pub executed: Vec<Seen>,
     /// Says that it lives.
     pub stage: Stage,
 }
@@ -75,6 +81,7 @@ impl Detect {
                     let batch = hits.drain();
                     self.record(batch, &mut memory);
                     self.record_repeats(folds, &mut memory);
+                    self.tell_met();
                     self.account(&mut memory);
                     self.stage.tick();
                 }
@@ -88,12 +95,53 @@ impl Detect {
         let kinds = self.shared.live().map(|live| live.digest_kinds).unwrap_or_default();
         for event in batch.events {
             self.enricher.learn(&event);
+            self.note_exec(&event);
             if let Action::Exec { sha256, has_sha1, has_md5, .. } = event.action
                 && (sha256.is_none() || (kinds.sha1 && !has_sha1) || (kinds.md5 && !has_md5))
             {
                 // When the queue is full the next scan finds it.
                 let _full = self.unhashed.try_send(event.task.key);
             }
+        }
+    }
+
+    /// Keeps what was executed until the next [`Detect::tell_met`].
+    fn note_exec(&mut self, event: &Event) {
+        let Action::Exec { path, sha256, .. } = &event.action else { return };
+        if self.met.is_none() || event.hook != Hook::SchedProcessExec {
+            return;
+        }
+        let known = self.enricher.program(&event.task, event.boot_ns);
+        let (path, sha256) = known.unwrap_or_else(|| (path.clone(), *sha256));
+        let sha256 = sha256.map(|digest| Observable::Sha256(digest).to_string()).unwrap_or_default();
+        let time = self.wall_time(event.boot_ns);
+        let met = Met::Executable { sha256, path };
+        self.executed.push(Seen { met, pid: event.task.key.pid, first: time, last: time, count: 1 });
+    }
+
+    fn wall_time(&mut self, boot_ns: u64) -> Timestamp {
+        let wall = i128::from(boot_ns) + i128::from(self.enricher.surroundings().wall_minus_boot_ns());
+        Timestamp::from_nanosecond(wall).unwrap_or(Timestamp::MAX)
+    }
+
+    /// Hands on whom programs reached and what was executed since the last call.
+    fn tell_met(&mut self) {
+        let Some(tell) = self.met.clone() else { return };
+        let contacts = read(&self.shared.kernel).take_contacts().unwrap_or_else(|error| {
+            self.shared.health.raise(Fault::ContactsNotKept, "", error.to_string());
+            Vec::new()
+        });
+        let wall_minus_boot_ns = self.enricher.surroundings().wall_minus_boot_ns();
+        let mut met = std::mem::take(&mut self.executed);
+        for (key, contact) in contacts {
+            let task = Task::known_by(ProcessKey { pid: key.pid, start_boot_ns: key.start_boot_ns });
+            let program = self.enricher.program(&task, contact.last_boot_ns);
+            let exe = program.map(|(exe, _)| exe).unwrap_or_default();
+            met.push(hindsight::contact(&key, &contact, exe, wall_minus_boot_ns));
+        }
+        let count = met.len() as u64;
+        if count > 0 && tell.try_send(met).is_err() {
+            self.shared.health.counter("contacts.lost").add(count);
         }
     }
 
@@ -138,8 +186,7 @@ impl Detect {
     /// Repeats become counts of the record that was sent for the first.
     fn record_repeats(&mut self, folds: Vec<(FoldKey, Fold)>, memory: &mut Memory) {
         for (key, fold) in folds.into_iter().filter(|(_, fold)| fold.repeats > 0) {
-            let wall = i128::from(fold.last_boot_ns) + i128::from(self.enricher.surroundings().wall_minus_boot_ns());
-            let last_time = Timestamp::from_nanosecond(wall).unwrap_or(Timestamp::MAX);
+            let last_time = self.wall_time(fold.last_boot_ns);
             let entry = match memory.sent.get(&key) {
                 Some(of) => Entry::Repeat { of: Arc::clone(of), repeats: fold.repeats, last_time },
                 None => match self.reconstruct(&key, &fold, last_time) {

@@ -8,6 +8,7 @@ mod fetch;
 mod flows;
 mod generations;
 pub mod guard;
+mod hindsight;
 mod intake;
 mod operator;
 pub mod own_files;
@@ -34,7 +35,7 @@ use crate::enrich::{Enricher, HostView};
 use crate::event::ProcessKey;
 use crate::health::{Fault, Health};
 use crate::host::{self, CgroupPaths, DigestCache, Users, cgroup, group_id, missing_capabilities, running_processes};
-use crate::journal::{Journal, Limits, MirrorSettings, QUEUE, Sink, Writer};
+use crate::journal::{Contacts, Journal, Limits, MirrorSettings, QUEUE, Seen, Sink, Writer};
 use crate::kernel::probe::{Attempt, Plan};
 use crate::kernel::{Bprm, HookState, Kernel, Layers, Options, OwnProgram, describe_attempt, probe};
 use crate::settings::network::Rule;
@@ -44,8 +45,9 @@ use detect::Detect;
 use fetch::{Fetching, Wanted};
 use generations::GenerationFiles;
 use guard::GuardKeeper;
+use hindsight::Hindsight;
 use intake::Intake;
-pub use operator::{Off, Operator};
+pub use operator::{Off, Operator, observable};
 use own_files::OwnFiles;
 use share::Sharing;
 use shared::{Shared, read};
@@ -243,8 +245,9 @@ async fn stay_on(
     );
     enricher.fill(running_processes()?);
     let stage = health.stage("detect", Duration::from_secs(1));
-    let detect = Detect { shared: Arc::clone(&shared), enricher, sink, unhashed, stage };
     let mut stages: JoinSet<Ended> = JoinSet::new();
+    let met = look_back(&shared, &sink, &mut stages)?;
+    let detect = Detect { shared: Arc::clone(&shared), enricher, sink, met, unhashed, executed: Vec::new(), stage };
     let answers = Arc::new(Answers(Arc::clone(&shared)));
     let renewing = Arc::clone(&shared);
     stages.spawn(async move { ("detect", detect.run(hits, execs, found_here).await) });
@@ -273,6 +276,24 @@ fn look_at_what_is_there(shared: &Arc<Shared>, to_hash: mpsc::Receiver<ProcessKe
     stages.spawn(async move { ("own files", own_files.await) });
 }
 
+/// Starts the stage that keeps what is met, where the settings ask for it; whom to tell what is met.
+fn look_back(
+    shared: &Arc<Shared>,
+    sink: &Sink,
+    stages: &mut JoinSet<Ended>,
+) -> anyhow::Result<Option<mpsc::Sender<Vec<Seen>>>> {
+    let telemetry = read(&shared.settings).telemetry;
+    if !telemetry.contacts {
+        return Ok(None);
+    }
+    let contacts = Contacts::open(&shared.places.journal, telemetry.max_bytes)?;
+    let (tell, met) = mpsc::channel(hindsight::QUEUE);
+    let hindsight = Hindsight { shared: Arc::clone(shared), contacts, sink: sink.clone(), met };
+    let stage = shared.health.stage("hindsight", Duration::from_secs(1));
+    stages.spawn(async move { ("hindsight", hindsight.run(stage).await) });
+    Ok(Some(tell))
+}
+
 /// Starts the stages that talk to servers elsewhere; nothing here waits for them.
 fn talk_to_others(shared: &Arc<Shared>, wanted: mpsc::Receiver<Wanted>, stages: &mut JoinSet<Ended>) {
     let period = Duration::from_secs(1);
@@ -299,6 +320,7 @@ fn load(places: &Places, settings: &Settings, cgroup: &Path, plan: &Plan) -> any
             raw_sockets: settings.network.raw_sockets != Rule::Allow,
             lsm: plan.bprm != Bprm::None,
         },
+        contacts: settings.telemetry.contacts,
         protection: settings.self_protection.then(own_program).transpose()?,
     })?)
 }
@@ -465,6 +487,7 @@ async fn reload(shared: &Arc<Shared>) -> anyhow::Result<u32> {
     };
     shared.health.clear(Fault::SettingsRefused, "");
     shared.health.clear(Fault::Tampered, "");
+    shared.health.clear(Fault::JournalShortened, "");
     shared.health.clear_all(Fault::AttemptRefused);
     shared.intake.lock().await.resettle(Arc::clone(&settings));
     *shared::write(&shared.settings) = settings;

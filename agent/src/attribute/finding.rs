@@ -185,6 +185,9 @@ pub struct Finding {
     pub attribution: Attribution,
     /// By which rule.
     pub policy: PolicyRef,
+    /// Whether it happened before the indicator was there and was found by looking back: nothing could stop it then.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub retro: bool,
     /// How many times: 1 and the repeats folded into it.
     pub count: u64,
     /// The latest repeat; equals `time` when there was none.

@@ -99,6 +99,7 @@ pub fn attribute(observation: &Observation, behind: &Behind<'_>, count: u64) -> 
                 (None, None) => "unknown".to_owned(),
             },
         },
+        retro: false,
         count,
         last_time: observation.time,
     })
@@ -219,7 +220,13 @@ fn process(details: &ProcessDetails) -> Process {
 }
 
 fn to(ip: IpAddr, port: u16, protocol: u16) -> Destination {
-    let protocol = match protocol {
+    Destination { ip, port, protocol: protocol_name(protocol), domain: None, query_type: None }
+}
+
+/// An IP protocol as records name it; one without a name by its number.
+#[must_use]
+pub fn protocol_name(protocol: u16) -> String {
+    match protocol {
         1 => "icmp".to_owned(),
         6 => "tcp".to_owned(),
         17 => "udp".to_owned(),
@@ -228,8 +235,7 @@ fn to(ip: IpAddr, port: u16, protocol: u16) -> Destination {
         136 => "udplite".to_owned(),
         262 => "mptcp".to_owned(),
         other => other.to_string(),
-    };
-    Destination { ip, port, protocol, domain: None, query_type: None }
+    }
 }
 
 /// As the IANA registry of DNS resource record types has it, or as RFC 3597 §5 writes an unknown one.

@@ -1,6 +1,7 @@
 //! `cordon log`: what was hit, as a table for people, as JSON lines, OCSF or ECS for programs.
 
 mod show;
+mod verify;
 mod when;
 
 #[cfg(test)]
@@ -70,6 +71,9 @@ pub struct Args {
     /// Id or value of an indicator
     #[arg(long, value_name = "ID|VALUE")]
     pub indicator: Option<String>,
+    /// SHA-256 of the file or of the process's executable, or a digest that is an indicator
+    #[arg(long, value_name = "DIGEST")]
+    pub hash: Option<String>,
     /// Threat actor, with * ? […]
     #[arg(long, value_name = "NAME")]
     pub actor: Option<String>,
@@ -79,6 +83,9 @@ pub struct Args {
     /// The newest N records; 0 for all [default: 50; with -f: 10, or all with --since]
     #[arg(long, short = 'n', value_name = "N")]
     pub limit: Option<usize>,
+    /// Compare all records with the hash chain instead: exit 1 if one was changed, removed or added
+    #[arg(long, conflicts_with_all = ["follow", "since", "until", "verdict", "kind", "pid", "exe", "dest", "indicator", "hash", "actor", "source", "limit", "output"])]
+    pub verify: bool,
     /// How to print them
     #[arg(short, long, value_enum, value_name = "FORMAT")]
     pub output: Option<Format>,
@@ -121,6 +128,7 @@ impl Args {
             exe: self.exe.clone(),
             destination: self.dest.clone(),
             indicator: self.indicator.clone(),
+            hash: self.hash.clone(),
             actor: self.actor.clone(),
             source: self.source.clone(),
             limit: self.limit(),
@@ -136,6 +144,9 @@ impl Args {
 pub fn run(args: &Args, journal_dir: &Path) -> anyhow::Result<Exit> {
     let show = Show::new(args.format(), Terminal::stdout(), ZonedDateTime::now());
     let mut out = io::BufWriter::new(io::stdout().lock());
+    if args.verify {
+        return Ok(verify::run(journal_dir, args.json, &mut out)?);
+    }
     match print(args, journal_dir, &show, &mut out) {
         Ok(exit) => Ok(exit),
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(Exit::Done),

@@ -3,6 +3,7 @@
 mod doctor;
 mod explain;
 mod guard;
+mod hunt;
 mod intel;
 mod log;
 mod manual;
@@ -77,6 +78,7 @@ enum Verb {
     Log(log::Args),
     /// What would happen to a value, why, and whose intelligence says so
     Explain(explain::Args),
+    Hunt(hunt::Args),
     /// Intelligence: check files, list the sources, read them again
     Intel(intel::Args),
     /// Block a value on this host, whatever the sources say
@@ -117,6 +119,7 @@ pub fn main() -> ExitCode {
         }
         Verb::Log(args) => log::run(&args, &places.journal),
         Verb::Explain(args) => explain::run(&args, &places),
+        Verb::Hunt(args) => hunt::run(&args, &places),
         Verb::Intel(args) => intel::run(&args, &places),
         Verb::Block(args) => rules::block(&args, &places),
         Verb::Allow(args) => rules::allow(&args, &places),

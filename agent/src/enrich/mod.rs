@@ -158,6 +158,14 @@ impl<S: Surroundings> Enricher<S> {
         Observation { time: self.wall_time(event.boot_ns), process, event }
     }
 
+    /// Path of what a process ran at that moment, as far as is known, and its SHA-256.
+    pub fn program(&mut self, task: &Task, boot_ns: u64) -> Option<(String, Option<[u8; 32]>)> {
+        let started = self.locate(task, boot_ns)?;
+        let entry = self.table.get(started)?;
+        let image = entry.image_at(boot_ns).unwrap_or(entry.latest());
+        Some((image.exe.clone()?, image.sha256))
+    }
+
     fn wall_time(&mut self, boot_ns: u64) -> Timestamp {
         let wall = i128::from(boot_ns) + i128::from(self.surroundings.wall_minus_boot_ns());
         Timestamp::from_nanosecond(wall).unwrap_or(Timestamp::MAX)

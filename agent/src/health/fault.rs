@@ -85,6 +85,20 @@ faults! {
         effect: "Records are in `cordon log` but not in the mirror file, so a log shipper does not see them.",
         fix: "Make the mirror's directory writable; the detail names the path and the error.",
     }
+    /// The journal is shorter than the agent left it.
+    JournalShortened = "C006" {
+        title: "newest records of the journal removed",
+        cause: "Somebody removed the newest records or segments of the journal, or put an older copy in its place.",
+        effect: "What was removed is missing from `cordon log`. New records go to a new segment.",
+        fix: "Find out who did it; `cordon log --verify` names the place. `cordon reload` clears this.",
+    }
+    /// The file of contacts cannot be written.
+    ContactsNotKept = "C007" {
+        title: "contacts not kept",
+        cause: "The file `contacts.sqlite` in the journal's directory cannot be read or written, or the disk is full.",
+        effect: "Blocking goes on. What this host meets meanwhile is missing when intelligence that arrives later is compared with it.",
+        fix: "Make room, or the file readable and writable for the agent; the detail names the error. If it is damaged, remove it.",
+    }
     /// A source cannot be read.
     SourceUnreadable = "C010" {
         title: "intelligence source unreadable",

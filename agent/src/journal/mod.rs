@@ -3,12 +3,18 @@
 //! [`Journal`] writes, one file per segment, so that bounding the disk is deleting the oldest file. [`Writer`] is the stage
 //! that does so on a thread of its own. [`Reader`] reads beside a live writer, or without one.
 
+mod batch;
+mod chain;
+mod contacts;
+mod head;
 mod mirror;
+mod plan;
 mod query;
 mod reader;
 mod row;
 mod segment;
 mod store;
+mod verify;
 mod writer;
 
 #[cfg(test)]
@@ -22,10 +28,12 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+pub use contacts::{Contacts, Met, Seen};
 pub use mirror::MirrorSettings;
 pub use query::{Destination, DestinationParseError, Order, Query};
 pub use reader::{Cursor, Follow, Followed, Reader, Records};
 pub use store::Journal;
+pub use verify::{Breach, Break, Verification};
 pub use writer::{Offered, QUEUE, STAGE, Sink, Writer};
 
 use crate::attribute::Finding;

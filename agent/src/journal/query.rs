@@ -41,6 +41,8 @@ pub struct Query {
     pub destination: Option<Destination>,
     /// Id or canonical value of an indicator.
     pub indicator: Option<String>,
+    /// SHA-256 of a file or of the process's executable, or any digest that is an indicator's value; hexadecimal.
+    pub hash: Option<String>,
     /// Name or glob of an actor, without regard to case.
     pub actor: Option<String>,
     /// A source's name in the settings.
@@ -131,6 +133,11 @@ impl Filter {
         self.clauses.push(clause);
     }
 
+    /// With this clause, which has the others in it, in their place.
+    pub(super) fn only(self, clause: String) -> Self {
+        Self { clauses: vec![clause], ..self }
+    }
+
     /// The clauses joined, or what is always true.
     pub(super) fn sql(&self) -> String {
         if self.clauses.is_empty() { "1".to_owned() } else { self.clauses.join(" AND ") }
@@ -165,21 +172,21 @@ impl Query {
         }
         if let Some(exe) = &self.exe {
             let number = filter.parameter(exe.clone());
-            // A bare name is also what an exec of a relative path was given.
-            let glob = if exe.contains('/') { format!("?{number}") } else { format!("'*/' || ?{number}") };
-            filter.clause(format!(
-                "(exe GLOB {glob} OR path GLOB {glob} OR exe = ?{number} OR path = ?{number} OR path GLOB ?{number} AND instr(path, '/') = 0)"
-            ));
+            filter.clause(format!("({} OR {})", exe_clause("exe", exe, number), path_clause(exe, number)));
         }
         if let Some(destination) = &self.destination {
             destination.filter(&mut filter);
         }
         if let Some(indicator) = &self.indicator {
-            let canonical = net(indicator).map_or_else(|| indicator.to_lowercase(), canonical_value);
-            let (given, canonical) = (filter.parameter(indicator.clone()), filter.parameter(canonical));
+            let (given, canonical) = (filter.parameter(indicator.clone()), filter.parameter(canonical_text(indicator)));
             filter.clause(format!(
                 "row IN (SELECT row FROM indicator WHERE id = ?{given} UNION SELECT row FROM indicator WHERE value IN (?{given}, ?{canonical}))"
             ));
+        }
+        if let Some(hash) = &self.hash {
+            let number = filter.parameter(hash.to_lowercase());
+            filter
+                .clause(format!("(sha256 = ?{number} OR row IN (SELECT row FROM indicator WHERE value = ?{number}))"));
         }
         if let Some(actor) = &self.actor {
             let number = filter.parameter(folded(actor));
@@ -193,6 +200,22 @@ impl Query {
     }
 }
 
+/// That a column holds a path that the glob or name in that parameter is of.
+pub(super) fn exe_clause(column: &str, exe: &str, number: usize) -> String {
+    let glob = if exe.contains('/') { format!("?{number}") } else { format!("'*/' || ?{number}") };
+    format!("({column} GLOB {glob} OR {column} = ?{number})")
+}
+
+/// The same of what an exec was given: a bare name is also what one of a relative path was.
+pub(super) fn path_clause(exe: &str, number: usize) -> String {
+    format!("({} OR path GLOB ?{number} AND instr(path, '/') = 0)", exe_clause("path", exe, number))
+}
+
+/// What an operator wrote, as an indicator's value is spelled.
+pub(super) fn canonical_text(indicator: &str) -> String {
+    net(indicator).map_or_else(|| indicator.to_lowercase(), canonical_value)
+}
+
 /// An address or prefix as an indicator's value is spelled.
 fn canonical_value(net: IpNet) -> String {
     if net.prefix_len() == net.max_prefix_len() { canonical(net.addr()).to_string() } else { net.trunc().to_string() }
@@ -200,21 +223,35 @@ fn canonical_value(net: IpNet) -> String {
 
 impl Destination {
     fn filter(&self, filter: &mut Filter) {
-        if let Some(net) = self.net {
-            let single = net.prefix_len() == net.max_prefix_len();
-            let (low, high) =
-                if single { (canonical(net.addr()), canonical(net.addr())) } else { (net.network(), net.broadcast()) };
-            let low = filter.parameter(address_bytes(low).to_vec());
-            let high = filter.parameter(address_bytes(high).to_vec());
-            filter.clause(format!("(ip BETWEEN ?{low} AND ?{high} OR ip_given BETWEEN ?{low} AND ?{high})"));
+        match self.net {
+            // `ip_given` is never canonical.
+            Some(net) if net.prefix_len() == net.max_prefix_len() => {
+                let number = filter.parameter(address_bytes(canonical(net.addr())).to_vec());
+                filter.clause(format!("ip = ?{number}"));
+            }
+            Some(net) => {
+                let (low, high) = bounds(net, filter);
+                filter.clause(format!("(ip BETWEEN ?{low} AND ?{high} OR ip_given BETWEEN ?{low} AND ?{high})"));
+            }
+            None => {}
         }
         if let Some(domain) = &self.domain {
             let number = filter.parameter(domain.clone());
-            filter.clause(format!("(domain = ?{number} OR substr(domain, -length(?{number}) - 1) = '.' || ?{number})"));
+            filter.clause(domain_clause(number));
         }
         if let Some(port) = self.port {
             let number = filter.parameter(port);
             filter.clause(format!("port = ?{number}"));
         }
     }
+}
+
+/// The parameters of the first and the last address of a prefix.
+pub(super) fn bounds(net: IpNet, filter: &mut Filter) -> (usize, usize) {
+    let [low, high] = [net.network(), net.broadcast()].map(|address| filter.parameter(address_bytes(address).to_vec()));
+    (low, high)
+}
+
+pub(super) fn domain_clause(number: usize) -> String {
+    format!("(domain = ?{number} OR substr(domain, -length(?{number}) - 1) = '.' || ?{number})")
 }

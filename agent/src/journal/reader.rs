@@ -8,9 +8,11 @@ use jiff::Timestamp;
 use rusqlite::{Connection, ErrorCode, OpenFlags, params_from_iter};
 use serde::{Deserialize, Serialize};
 
+use super::plan::{self, Plan};
 use super::query::{Filter, Order, Query};
 use super::row::timestamp;
 use super::segment;
+use super::verify::{self, Verification};
 use super::{JournalError, Loss, LossReason};
 use crate::attribute::Finding;
 
@@ -143,6 +145,14 @@ impl Reader {
         Ok(follow)
     }
 
+    /// Compares all records with the hash chain.
+    ///
+    /// # Errors
+    /// The directory cannot be read. A segment that cannot be is a break of the chain.
+    pub fn verify(&self) -> Result<Verification, JournalError> {
+        verify::verify(&self.dir, || self.segments())
+    }
+
     fn segments(&self) -> Result<Vec<u64>, JournalError> {
         segment::list(&self.dir).map_err(|source| match source.kind() {
             io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => JournalError::Missing { path: self.dir.clone() },
@@ -188,7 +198,7 @@ pub(super) fn open_read_only(path: &Path) -> rusqlite::Result<Connection> {
 }
 
 /// `None` where the segment is gone (the writer gives up old ones) or was only just begun.
-fn open_if_there(path: &Path) -> Result<Option<Connection>, JournalError> {
+pub(super) fn open_if_there(path: &Path) -> Result<Option<Connection>, JournalError> {
     match open_read_only(path) {
         Ok(connection) => Ok(Some(connection)),
         Err(_) if !path.exists() => Ok(None),
@@ -202,7 +212,7 @@ fn is_unfinished(path: &Path, error: &rusqlite::Error) -> bool {
     error.to_string().contains("no such table") && std::fs::metadata(path).is_ok_and(|metadata| metadata.len() <= 4096)
 }
 
-fn explain(path: &Path, source: rusqlite::Error) -> JournalError {
+pub(super) fn explain(path: &Path, source: rusqlite::Error) -> JournalError {
     if segment::is_damage(&source) {
         return JournalError::Damaged { path: path.to_owned(), detail: source.to_string() };
     }
@@ -277,8 +287,19 @@ fn fetch_losses(connection: &Connection, path: &Path, after: i64) -> Result<Vec<
 struct OpenSegment {
     path: PathBuf,
     connection: Connection,
+    /// `None` for one from before there were the indexes.
+    plan: Option<Plan>,
     /// Time and row of the last record fetched.
     after: Option<(i64, i64)>,
+}
+
+impl OpenSegment {
+    fn new(path: PathBuf, connection: Connection, query: &Query) -> Result<Self, JournalError> {
+        let plan = plan::is_indexed(&connection)
+            .and_then(|is_indexed| is_indexed.then(|| Plan::new(query, &connection)).transpose())
+            .map_err(|source| explain(&path, source))?;
+        Ok(Self { path, connection, plan, after: None })
+    }
 }
 
 /// The records that a query finds; made by [`Reader::records`].
@@ -296,17 +317,27 @@ impl Records {
     /// Fetches the next page of the open segment; an empty page closes it.
     fn fetch(&mut self) -> Result<(), JournalError> {
         let Some(open) = &mut self.open else { return Ok(()) };
-        let mut filter = self.query.filter();
+        let limit = PAGE.min(self.left);
         let (comparison, direction) = match self.query.order {
             Order::NewestFirst => ("<", "DESC"),
             Order::OldestFirst => (">", "ASC"),
         };
-        if let Some((time, row)) = open.after {
-            let (time, row) = (filter.parameter(time), filter.parameter(row));
-            filter.clause(format!("(time, row) {comparison} (?{time}, ?{row})"));
-        }
+        let filter = match (&open.plan, open.after) {
+            (Some(plan), _) if plan.is_empty() => {
+                self.open = None;
+                return Ok(());
+            }
+            (Some(plan), after) => plan.filter(self.query.order, after, limit),
+            (None, None) => self.query.filter(),
+            (None, Some((time, row))) => {
+                let mut filter = self.query.filter();
+                let (time, row) = (filter.parameter(time), filter.parameter(row));
+                filter.clause(format!("(time, row) {comparison} (?{time}, ?{row})"));
+                filter
+            }
+        };
         let order = format!("time {direction}, row {direction}");
-        let found = fetch(&open.connection, &open.path, &filter, &order, PAGE.min(self.left))?;
+        let found = fetch(&open.connection, &open.path, &filter, &order, limit)?;
         match found.last() {
             Some(last) => open.after = Some((last.time, last.row)),
             None => self.open = None,
@@ -340,7 +371,10 @@ impl Iterator for Records {
             }
             let path = segment::path_of(&self.dir, self.segments.pop_front()?);
             match open_if_there(&path) {
-                Ok(Some(connection)) => self.open = Some(OpenSegment { path, connection, after: None }),
+                Ok(Some(connection)) => match OpenSegment::new(path, connection, &self.query) {
+                    Ok(open) => self.open = Some(open),
+                    Err(error) => self.failed = Some(error),
+                },
                 Ok(None) => {}
                 Err(error) => self.failed = Some(error),
             }

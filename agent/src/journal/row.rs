@@ -4,8 +4,10 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 
 use jiff::Timestamp;
+use rusqlite::types::ValueRef;
 
 use super::JournalError;
+use super::chain::WIDTH;
 use crate::attribute::Finding;
 
 /// What goes into the tables for one record.
@@ -111,6 +113,37 @@ impl Row {
         })
     }
 
+    /// The columns of `record`, in the order of [`super::chain::COLUMNS`].
+    pub(super) fn values(&self) -> [ValueRef<'_>; WIDTH] {
+        fn text(text: &str) -> ValueRef<'_> {
+            ValueRef::Text(text.as_bytes())
+        }
+        fn optional(value: &Option<String>) -> ValueRef<'_> {
+            value.as_deref().map_or(ValueRef::Null, text)
+        }
+        fn address(bytes: &Option<[u8; 16]>) -> ValueRef<'_> {
+            bytes.as_ref().map_or(ValueRef::Null, |bytes| ValueRef::Blob(bytes))
+        }
+        [
+            text(&self.id),
+            optional(&self.continues),
+            ValueRef::Integer(self.time),
+            ValueRef::Integer(self.last_time),
+            ValueRef::Integer(self.count),
+            text(&self.kind),
+            text(&self.verdict),
+            ValueRef::Integer(self.pid.into()),
+            optional(&self.exe),
+            optional(&self.path),
+            optional(&self.sha256),
+            address(&self.ip),
+            address(&self.ip_given),
+            self.port.map_or(ValueRef::Null, |port| ValueRef::Integer(port.into())),
+            optional(&self.domain),
+            text(&self.json),
+        ]
+    }
+
     /// Bytes that the row will take, indexes included, estimated high.
     pub(super) fn estimate(&self) -> u64 {
         let names = self.actors.iter().map(String::len).sum::<usize>()
@@ -119,6 +152,6 @@ impl Row {
                 .iter()
                 .map(|(id, value, source)| 2 * (id.len() + value.len()) + source.len())
                 .sum::<usize>();
-        (self.json.len() + names + 512) as u64
+        (self.json.len() + names + 768) as u64
     }
 }

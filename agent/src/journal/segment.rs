@@ -5,15 +5,18 @@ use std::io::{self, Read as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
-use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension as _, Transaction, params};
+use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension as _};
 
-use super::row::{Row, nanoseconds};
-use super::{JournalError, Loss};
+use super::JournalError;
+use super::batch::{Batch, Write};
+use super::chain::Hash;
 
 /// `PRAGMA application_id` of a segment: "Cord".
 const APPLICATION_ID: i64 = 0x436f_7264;
 /// `PRAGMA user_version` of a segment.
-pub(super) const SCHEMA: i64 = 1;
+pub(super) const SCHEMA: i64 = 2;
+/// The first whose records are chained.
+pub(super) const CHAINED: i64 = 2;
 const PAGE_BYTES: u64 = 4096;
 
 /// The tables. docs/journal.md explains them and a test holds the two together.
@@ -39,23 +42,31 @@ CREATE TABLE record (
   record    TEXT NOT NULL
 );
 CREATE INDEX record_time ON record (time);
-CREATE INDEX record_last_time ON record (last_time);
-CREATE INDEX record_ip ON record (ip) WHERE ip IS NOT NULL;
+CREATE INDEX record_repeated ON record (last_time) WHERE last_time > time;
+CREATE INDEX record_pid ON record (pid, time);
+CREATE INDEX record_exe ON record (exe, time) WHERE exe IS NOT NULL;
+CREATE INDEX record_path ON record (path, time) WHERE path IS NOT NULL;
+CREATE INDEX record_sha256 ON record (sha256, time) WHERE sha256 IS NOT NULL;
+CREATE INDEX record_ip ON record (ip, time) WHERE ip IS NOT NULL;
+CREATE INDEX record_ip_given ON record (ip_given, time) WHERE ip_given IS NOT NULL;
+CREATE INDEX record_domain ON record (domain, time) WHERE domain IS NOT NULL;
 CREATE INDEX record_continues ON record (continues) WHERE continues IS NOT NULL;
 CREATE TABLE indicator (
   row    INTEGER NOT NULL,
+  time   INTEGER NOT NULL,
   id     TEXT NOT NULL,
   value  TEXT NOT NULL,
   source TEXT NOT NULL
 );
-CREATE INDEX indicator_id ON indicator (id);
-CREATE INDEX indicator_value ON indicator (value);
+CREATE INDEX indicator_id ON indicator (id, time, row);
+CREATE INDEX indicator_value ON indicator (value, time, row);
 CREATE INDEX indicator_row ON indicator (row);
 CREATE TABLE actor (
   row  INTEGER NOT NULL,
   name TEXT NOT NULL
 );
 CREATE INDEX actor_name ON actor (name);
+CREATE INDEX actor_row ON actor (row);
 CREATE TABLE loss (
   row       INTEGER PRIMARY KEY,
   reason    TEXT NOT NULL,
@@ -63,11 +74,31 @@ CREATE TABLE loss (
   from_time INTEGER NOT NULL,
   to_time   INTEGER NOT NULL
 );
+CREATE TABLE chain (
+  revision   INTEGER PRIMARY KEY,
+  id         TEXT,
+  supersedes INTEGER,
+  content    BLOB NOT NULL,
+  hash       BLOB NOT NULL
+);
 ";
+
+/// The file name of the segment with that number.
+pub(super) fn name_of(sequence: u64) -> String {
+    format!("hits-{sequence:010}.sqlite")
+}
 
 /// The file of the segment with that number.
 pub(super) fn path_of(dir: &Path, sequence: u64) -> PathBuf {
-    dir.join(format!("hits-{sequence:010}.sqlite"))
+    dir.join(name_of(sequence))
+}
+
+/// Begins the name of a segment that could not be read as what it should be.
+pub(super) const SET_ASIDE: &str = "damaged-";
+
+/// The name under which the segment with that number is set aside.
+pub(super) fn set_aside_path(dir: &Path, sequence: u64) -> PathBuf {
+    dir.join(format!("{SET_ASIDE}{}", name_of(sequence)))
 }
 
 /// The segments in `dir`, oldest first.
@@ -97,6 +128,12 @@ pub(super) fn bytes_on_disk(path: &Path) -> u64 {
         .filter_map(|file| fs::metadata(file).ok())
         .map(|metadata| metadata.len())
         .sum()
+}
+
+/// `PRAGMA user_version` of a file that is there: 0 for one without tables.
+pub(super) fn schema_of(path: &Path) -> rusqlite::Result<i64> {
+    let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+    connection.query_row("PRAGMA user_version", [], |row| row.get(0))
 }
 
 /// Whether an error says that the file is not the database that it should be.
@@ -134,12 +171,16 @@ pub(super) struct Segment {
     pub(super) sequence: u64,
     pub(super) path: PathBuf,
     connection: Connection,
-    revision: i64,
+    /// Of the newest change.
+    pub(super) revision: i64,
+    /// Hash of the newest entry of the chain.
+    pub(super) head: Hash,
 }
 
 impl Segment {
-    /// Opens the segment with that number for writing, and makes it if it is not there.
-    pub(super) fn open(dir: &Path, sequence: u64) -> Result<Self, JournalError> {
+    /// Opens the segment with that number for writing, and makes it if it is not there; `before` is the hash of the last entry
+    /// of the segment before it.
+    pub(super) fn open(dir: &Path, sequence: u64, before: &Hash) -> Result<Self, JournalError> {
         let path = path_of(dir, sequence);
         // SQLite gives -wal and -shm the mode of the database, so the mode has to be right from the start.
         OpenOptions::new()
@@ -160,15 +201,17 @@ impl Segment {
         if found > SCHEMA {
             return Err(JournalError::Newer { path, found, known: SCHEMA });
         }
-        prepare(&mut connection).map_err(sqlite)?;
+        prepare(&mut connection, before).map_err(sqlite)?;
         let verdict: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)).map_err(sqlite)?;
         if verdict != "ok" {
             return Err(JournalError::Damaged { path, detail: verdict });
         }
-        let revision = connection
-            .query_row("SELECT ifnull(max(revision), 0) FROM record", [], |row| row.get(0))
+        let (revision, head) = connection
+            .query_row("SELECT revision, hash FROM chain ORDER BY revision DESC LIMIT 1", [], |row| {
+                Ok((row.get(0)?, row.get(1)?))
+            })
             .map_err(|source| JournalError::Damaged { path: path.clone(), detail: source.to_string() })?;
-        Ok(Self { sequence, path, connection, revision })
+        Ok(Self { sequence, path, connection, revision, head })
     }
 
     /// Bytes of the database itself, pages that are still in the WAL included.
@@ -184,18 +227,22 @@ impl Segment {
 
     /// Writes all of `writes` in one transaction, synced to disk when this returns.
     pub(super) fn write(&mut self, writes: &[Write]) -> rusqlite::Result<()> {
-        let mut revision = self.revision;
-        let transaction = self.connection.transaction()?;
+        let mut batch = Batch { transaction: self.connection.transaction()?, revision: self.revision, head: self.head };
         for write in writes {
-            match write {
-                Write::Insert(row) => insert(&transaction, row, &mut revision)?,
-                Write::Fold { row, repeats } => fold(&transaction, row, *repeats, &mut revision)?,
-                Write::Loss(loss) => insert_loss(&transaction, loss)?,
-            }
+            batch.apply(write)?;
         }
+        let Batch { transaction, revision, head } = batch;
         transaction.commit()?;
-        self.revision = revision;
+        (self.revision, self.head) = (revision, head);
         Ok(())
+    }
+
+    /// Whether the chain has that entry.
+    pub(super) fn has(&self, revision: i64, hash: &Hash) -> rusqlite::Result<bool> {
+        self.connection
+            .query_row("SELECT hash = ?2 FROM chain WHERE revision = ?1", (revision, hash), |row| row.get(0))
+            .optional()
+            .map(|is_same| is_same == Some(true))
     }
 
     /// Makes the segment a single file that can be read without write permission. A reader may prevent it; it is then tried
@@ -217,32 +264,7 @@ pub(super) fn close_later(path: &Path) -> rusqlite::Result<()> {
     connection.pragma_update_and_check(None, "journal_mode", "DELETE", |_| Ok(()))
 }
 
-/// One change to a segment.
-pub(super) enum Write {
-    /// A new record.
-    Insert(Row),
-    /// Repeats of a record: added to it, or to the one that continues it, or else `row` is inserted to continue it.
-    Fold {
-        /// The record that would continue it; its `count` and `last_time` are those of the repeats.
-        row: Row,
-        /// How many.
-        repeats: i64,
-    },
-    /// Records known to be missing.
-    Loss(Loss),
-}
-
-impl Write {
-    /// Bytes that it will take, estimated high.
-    pub(super) fn estimate(&self) -> u64 {
-        match self {
-            Self::Insert(row) | Self::Fold { row, .. } => row.estimate(),
-            Self::Loss(_) => 64,
-        }
-    }
-}
-
-fn prepare(connection: &mut Connection) -> rusqlite::Result<()> {
+fn prepare(connection: &mut Connection, before: &Hash) -> rusqlite::Result<()> {
     connection.pragma_update(None, "page_size", PAGE_BYTES as i64)?;
     connection.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(()))?;
     // In WAL mode FULL syncs at every commit: what was acknowledged survives a power cut, not only a crash.
@@ -253,87 +275,9 @@ fn prepare(connection: &mut Connection) -> rusqlite::Result<()> {
     let tables: i64 = transaction.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
     if tables == 0 {
         transaction.execute_batch(TABLES)?;
+        transaction.execute("INSERT INTO chain (revision, content, hash) VALUES (0, x'', ?1)", [before])?;
         transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
         transaction.pragma_update(None, "user_version", SCHEMA)?;
     }
     transaction.commit()
-}
-
-fn insert(transaction: &Transaction<'_>, row: &Row, revision: &mut i64) -> rusqlite::Result<()> {
-    let inserted = transaction
-        .prepare_cached(
-            "INSERT INTO record (id, continues, revision, time, last_time, count, kind, verdict, pid, exe, path, sha256,
-               ip, ip_given, port, domain, record)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)
-             ON CONFLICT (id) DO NOTHING",
-        )?
-        .execute(params![
-            row.id,
-            row.continues,
-            *revision + 1,
-            row.time,
-            row.last_time,
-            row.count,
-            row.kind,
-            row.verdict,
-            row.pid,
-            row.exe,
-            row.path,
-            row.sha256,
-            row.ip.as_ref().map(<[u8; 16]>::as_slice),
-            row.ip_given.as_ref().map(<[u8; 16]>::as_slice),
-            row.port,
-            row.domain,
-            row.json
-        ])?;
-    if inserted == 0 {
-        // The same record again: a batch is retried as a whole.
-        return Ok(());
-    }
-    *revision += 1;
-    let number = transaction.last_insert_rowid();
-    let mut indicators =
-        transaction.prepare_cached("INSERT INTO indicator (row, id, value, source) VALUES (?1, ?2, ?3, ?4)")?;
-    for (id, value, source) in &row.indicators {
-        indicators.execute(params![number, id, value, source])?;
-    }
-    let mut actors = transaction.prepare_cached("INSERT INTO actor (row, name) VALUES (?1, ?2)")?;
-    for actor in &row.actors {
-        actors.execute(params![number, actor])?;
-    }
-    Ok(())
-}
-
-fn fold(transaction: &Transaction<'_>, row: &Row, repeats: i64, revision: &mut i64) -> rusqlite::Result<()> {
-    let of = row.continues.as_deref().unwrap_or(&row.id);
-    let found: Option<(i64, i64, i64)> = transaction
-        .prepare_cached("SELECT row, count, last_time FROM record WHERE id = ?1 OR continues = ?1")?
-        .query_row([of], |found| Ok((found.get(0)?, found.get(1)?, found.get(2)?)))
-        .optional()?;
-    let Some((number, count, last_time)) = found else {
-        return insert(transaction, row, revision);
-    };
-    let count = count.saturating_add(repeats);
-    let last_time = last_time.max(row.last_time);
-    *revision += 1;
-    transaction
-        .prepare_cached(
-            "UPDATE record SET count = ?2, last_time = ?3, revision = ?4,
-               record = json_set(record, '$.count', ?2, '$.last_time', ?5)
-             WHERE row = ?1",
-        )?
-        .execute(params![number, count, last_time, *revision, super::row::timestamp(last_time).to_string()])?;
-    Ok(())
-}
-
-fn insert_loss(transaction: &Transaction<'_>, loss: &Loss) -> rusqlite::Result<()> {
-    transaction
-        .prepare_cached("INSERT INTO loss (reason, count, from_time, to_time) VALUES (?1, ?2, ?3, ?4)")?
-        .execute(params![
-            loss.reason.name(),
-            i64::try_from(loss.count).unwrap_or(i64::MAX),
-            nanoseconds(loss.from),
-            nanoseconds(loss.to)
-        ])?;
-    Ok(())
 }

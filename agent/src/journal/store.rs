@@ -1,5 +1,6 @@
 //! The journal as a whole: which segment is written, which are given up, what is done when a file is not what it should be.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io;
@@ -10,8 +11,11 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::batch::Write;
+use super::chain::START;
+use super::head::Head;
 use super::row::{Row, nanoseconds, timestamp};
-use super::segment::{self, Segment, Write};
+use super::segment::{self, Segment};
 use super::{Entry, JournalError, Limits, WriteError};
 use crate::attribute::Finding;
 use crate::health::{Counter, Fault, Health};
@@ -25,6 +29,10 @@ pub struct Journal {
     live: Option<Segment>,
     /// Bytes of each closed segment.
     closed: BTreeMap<u64, u64>,
+    /// Where the chain ends.
+    head: Head,
+    /// Whether the file says so; told once, not with every batch.
+    head_is_kept: bool,
     written: Counter,
     folded: Counter,
     deleted: Counter,
@@ -46,18 +54,25 @@ impl Journal {
             .create(dir)
             .map_err(|source| JournalError::file(dir, "create the directory", source))?;
         let lock = lock(dir)?;
+        let sequences = segment::list(dir).map_err(|source| JournalError::file(dir, "list the directory", source))?;
+        let first = sequences.first().copied().unwrap_or(1);
+        let head = Head::read(dir).unwrap_or_else(|error| {
+            tracing::warn!(%error, path = %dir.display(), "it is not known where the journal ended");
+            None
+        });
         let mut journal = Self {
             dir: dir.to_owned(),
             limits,
             health: health.clone(),
             live: None,
             closed: BTreeMap::new(),
+            head: head.unwrap_or(Head { oldest: first, sequence: 0, revision: 0, hash: START }),
+            head_is_kept: true,
             written: health.counter("journal.written"),
             folded: health.counter("journal.folded"),
             deleted: health.counter("journal.segments_deleted"),
             _lock: lock,
         };
-        let sequences = segment::list(dir).map_err(|source| JournalError::file(dir, "list the directory", source))?;
         if let Some((newest, older)) = sequences.split_last() {
             for sequence in older {
                 journal.adopt_closed(*sequence)?;
@@ -68,6 +83,7 @@ impl Journal {
         if journal.live.is_none() {
             journal.begin()?;
         }
+        journal.keep_head();
         Ok(journal)
     }
 
@@ -194,6 +210,7 @@ impl Journal {
                 return Err(JournalError::Sqlite { path, source: error });
             }
         }
+        self.keep_head();
         for write in writes {
             match write {
                 Write::Insert(_) => self.written.add(1),
@@ -244,15 +261,42 @@ impl Journal {
             .last()
             .copied()
             .max(self.closed.last_key_value().map(|(sequence, _)| *sequence));
-        self.begin_at(newest.map_or(1, |newest| newest + 1))
+        let is_gone = newest.is_none_or(|newest| newest < self.head.sequence);
+        if is_gone && !segment::set_aside_path(&self.dir, self.head.sequence).exists() {
+            self.tell_shortened("its newest segments are gone");
+        }
+        self.begin_at(newest.unwrap_or(0).max(self.head.sequence) + 1)
+    }
+
+    /// Says where the chain ends. A file that cannot be written stays behind, which is no break of the chain.
+    fn keep_head(&mut self) {
+        if let Some(live) = &self.live {
+            self.head = Head { sequence: live.sequence, revision: live.revision, hash: live.head, ..self.head };
+        }
+        let kept = self.head.write(&self.dir);
+        if let Err(error) = &kept
+            && self.head_is_kept
+        {
+            tracing::warn!(%error, path = %self.dir.display(), "it cannot be kept where the journal ends");
+        }
+        self.head_is_kept = kept.is_ok();
+    }
+
+    fn tell_shortened(&self, how: &str) {
+        if self.head.sequence > 0 {
+            let name = segment::path_of(&self.dir, self.head.sequence);
+            let detail = format!("{how}; it ended in {} at change {}", name.display(), self.head.revision);
+            self.health.raise(Fault::JournalShortened, "", detail);
+        }
     }
 
     fn begin_at(&mut self, sequence: u64) -> Result<(), JournalError> {
         self.make_room(64 << 10)?;
         loop {
-            match Segment::open(&self.dir, sequence) {
+            match Segment::open(&self.dir, sequence, &self.head.hash) {
                 Ok(segment) => {
                     self.live = Some(segment);
+                    self.keep_head();
                     return Ok(());
                 }
                 Err(JournalError::DiskFull { .. }) if self.delete_oldest()? => {}
@@ -264,8 +308,19 @@ impl Journal {
     /// Goes on with the segment that was being written when the agent last ended.
     fn resume(&mut self, sequence: u64) -> Result<(), JournalError> {
         let path = segment::path_of(&self.dir, sequence);
-        match Segment::open(&self.dir, sequence) {
-            Ok(segment) => self.live = Some(segment),
+        if segment::schema_of(&path).is_ok_and(|schema| (1..segment::CHAINED).contains(&schema)) {
+            self.adopt_closed(sequence)?;
+            return self.begin();
+        }
+        match Segment::open(&self.dir, sequence, &self.head.hash) {
+            Ok(segment) if self.follows(&segment) => self.live = Some(segment),
+            Ok(segment) => {
+                self.tell_shortened("its newest records are gone");
+                let _still_read = segment.close();
+                self.closed.insert(sequence, segment::bytes_on_disk(&path));
+                // It begins with the hash that was there, so that the break shows for as long as both are kept.
+                self.begin_at(sequence.max(self.head.sequence) + 1)?;
+            }
             Err(JournalError::Damaged { detail, .. }) => {
                 self.set_aside(&path, &detail)?;
                 self.begin_at(sequence + 1)?;
@@ -277,6 +332,15 @@ impl Journal {
             Err(error) => return Err(error),
         }
         Ok(())
+    }
+
+    /// Whether the segment, the newest, holds all that was written.
+    fn follows(&self, segment: &Segment) -> bool {
+        match segment.sequence.cmp(&self.head.sequence) {
+            Ordering::Less => false,
+            Ordering::Equal => segment.has(self.head.revision, &self.head.hash).unwrap_or(false),
+            Ordering::Greater => true,
+        }
     }
 
     fn adopt_closed(&mut self, sequence: u64) -> Result<(), JournalError> {
@@ -295,9 +359,9 @@ impl Journal {
     fn set_aside(&self, path: &Path, detail: &str) -> Result<(), JournalError> {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let stamp = nanoseconds(Timestamp::now());
-        let mut aside = self.dir.join(format!("damaged-{name}"));
+        let mut aside = path.with_file_name(format!("{}{name}", segment::SET_ASIDE));
         if aside.exists() {
-            aside = self.dir.join(format!("damaged-{stamp}-{name}"));
+            aside = self.dir.join(format!("{}{stamp}-{name}", segment::SET_ASIDE));
         }
         fs::rename(path, &aside).map_err(|source| JournalError::file(path, "set the damaged segment aside", source))?;
         for suffix in ["-wal", "-shm"] {
@@ -332,6 +396,9 @@ impl Journal {
     fn delete(&mut self, sequence: u64) -> Result<(), JournalError> {
         let path = segment::path_of(&self.dir, sequence);
         self.closed.remove(&sequence);
+        // Before it goes: what is older than this the journal itself gave up.
+        self.head.oldest = self.head.oldest.max(sequence + 1);
+        self.keep_head();
         for file in [segment::beside(&path, "-wal"), segment::beside(&path, "-shm"), path] {
             match fs::remove_file(&file) {
                 Err(source) if source.kind() != io::ErrorKind::NotFound => {
@@ -369,7 +436,10 @@ fn lock(dir: &Path) -> Result<File, JournalError> {
 fn newest_of(path: &Path) -> Option<i64> {
     let in_file = || {
         let connection = super::reader::open_read_only(path).ok()?;
-        connection.query_row("SELECT max(last_time) FROM record", [], |row| row.get::<_, Option<i64>>(0)).ok()?
+        // Each by an index: only of records that were repeated the newest time is another.
+        let newest = "SELECT max((SELECT max(time) FROM record),
+                        ifnull((SELECT max(last_time) FROM record WHERE last_time > time), 0))";
+        connection.query_row(newest, [], |row| row.get::<_, Option<i64>>(0)).ok()?
     };
     in_file().or_else(|| {
         let modified = fs::metadata(path).ok()?.modified().ok()?;

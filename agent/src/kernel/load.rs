@@ -8,8 +8,8 @@ use std::sync::{Mutex, PoisonError};
 
 use agent_common::image::Action;
 use agent_common::wire::{
-    Config, Counter, FileDigests, FileKey, FileStamp, Fold, FoldKey, HitKey, Mode, NameConfig, ObjectKey, Protection,
-    Refusal, RefusalKey, SocketMemory,
+    Config, Contact, ContactKey, Counter, FileDigests, FileKey, FileStamp, Fold, FoldKey, HitKey, Mode, NameConfig,
+    ObjectKey, Protection, Refusal, RefusalKey, SocketMemory,
 };
 use aya::maps::{Map, MapData, PerCpuArray};
 use aya::{Ebpf, EbpfLoader};
@@ -37,13 +37,14 @@ pub(super) const VMLINUX: &str = "/sys/kernel/btf/vmlinux";
 const MISSING: u64 = u64::MAX;
 
 /// Maps that outlive the daemon. `AYA_LOGS` and `.rodata` belong to one load.
-const PINNED: [&str; 15] = [
+const PINNED: [&str; 16] = [
     "GENERATIONS",
     "CONFIG",
     "NAME_CONFIG",
     "COUNTERS",
     "HIT_COUNTS",
     "FOLDS",
+    "CONTACTS",
     "FILE_DIGESTS",
     "SOCKETS",
     "LEARNED",
@@ -81,6 +82,8 @@ pub struct Options {
     pub exec_hooks: bool,
     /// The network hooks behind connect and sendmsg.
     pub layers: Layers,
+    /// Count who reaches what, see [`Kernel::take_contacts`].
+    pub contacts: bool,
     /// Who may change any of this, when self-protection is asked for.
     pub protection: Option<OwnProgram>,
 }
@@ -252,6 +255,7 @@ pub struct Kernel {
     pub(super) name_config: Table<u32, NameConfig>,
     pub(super) generations: Generations,
     folds: Folds,
+    pub(super) contacts: Table<ContactKey, Contact>,
     pub(super) hit_counts: Table<HitKey, u64>,
     pub(super) file_digests: Table<FileKey, FileDigests>,
     /// By a descriptor of the socket.
@@ -323,6 +327,8 @@ impl Kernel {
         loader.override_global(aya_log::LEVEL, &level, false);
         let egress = u64::from(options.layers.egress);
         loader.override_global("EGRESS", &egress, true);
+        let keep_contacts = u64::from(options.contacts);
+        loader.override_global("KEEP_CONTACTS", &keep_contacts, true);
         loader.override_global("IMA_MAX_BYTES", &options.ima_max_bytes, true);
         for name in PINNED {
             loader.map_pin_path(name, maps.join(name));
@@ -343,6 +349,7 @@ impl Kernel {
             name_config: table(&ebpf, "NAME_CONFIG")?,
             generations: Generations::new(table(&ebpf, "GENERATIONS")?, &maps),
             folds: Folds::open(table(&ebpf, "FOLDS")?, &maps)?,
+            contacts: table(&ebpf, "CONTACTS")?,
             hit_counts: table(&ebpf, "HIT_COUNTS")?,
             file_digests: table(&ebpf, "FILE_DIGESTS")?,
             sockets: table(&ebpf, "SOCKETS")?,

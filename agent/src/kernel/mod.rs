@@ -9,6 +9,7 @@ pub mod attempt;
 mod bpf;
 mod btf;
 pub mod clock;
+mod contacts;
 pub mod fanotify;
 mod folds;
 mod integrity;

@@ -63,6 +63,7 @@ pub fn ecs(finding: &Finding) -> Value {
         "cordon": {
             "verdict": name(&finding.verdict),
             "count": finding.count,
+            "retro": finding.retro.then_some(true),
             "enforced_by": finding.enforced_by,
             "actors": attribution.actors,
             "campaigns": attribution.campaigns,

@@ -56,6 +56,8 @@ pub fn ocsf(finding: &Finding) -> Value {
         "start_time": finding.time.as_millisecond(),
         "end_time": finding.last_time.as_millisecond(),
         "count": finding.count,
+        // Not of the schema, which keeps such things here.
+        "unmapped": {"retro": finding.retro.then_some(true)},
         "severity_id": severity(finding.verdict).0,
         "severity": severity(finding.verdict).1,
         "status_id": 1,

@@ -79,6 +79,18 @@ fn a_record_reads_back_as_it_was_and_begins_with_its_schema() {
 }
 
 #[test]
+fn what_was_found_by_looking_back_says_so_and_nothing_else_does() {
+    let plain = record("connect");
+    let retro = Finding { retro: true, ..plain.clone() };
+    assert_eq!(ocsf(&retro).pointer("/unmapped/retro"), Some(&true.into()));
+    assert_eq!(ecs(&retro).pointer("/cordon/retro"), Some(&true.into()));
+    assert_eq!(serde_json::to_value(&retro).unwrap()["retro"], true);
+    for document in [ocsf(&plain), ecs(&plain), serde_json::to_value(&plain).unwrap()] {
+        assert!(!document.to_string().contains("retro"));
+    }
+}
+
+#[test]
 fn what_is_not_known_is_not_there() {
     fn has_unknown(value: &Value) -> bool {
         match value {

@@ -55,6 +55,8 @@ pub struct SettingsFile {
     pub self_protection: Option<SelfProtectionFile>,
     /// `[journal]`.
     pub journal: Option<JournalFile>,
+    /// `[telemetry]`.
+    pub telemetry: Option<TelemetryFile>,
     /// `[sightings]`.
     pub sightings: Option<SightingsFile>,
     /// cgroup2 directory to enforce.
@@ -127,6 +129,16 @@ pub struct JournalFile {
     pub mirror: Option<PathBuf>,
 }
 
+/// `[telemetry]`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TelemetryFile {
+    /// Keep whom programs reach and what is executed; false unless said otherwise. Taken at the start of the agent.
+    pub contacts: Option<bool>,
+    /// Bytes of the file that this is kept in, at least 1 MiB; 64 MiB unless said otherwise.
+    pub max_bytes: Option<u64>,
+}
+
 impl SettingsFile {
     /// Parses one file.
     ///
@@ -187,6 +199,11 @@ impl SettingsFile {
         }
         if let Some(over) = later.sightings {
             self.sightings.get_or_insert_default().merge(over);
+        }
+        if let Some(over) = later.telemetry {
+            let under = self.telemetry.get_or_insert_default();
+            lay(&mut under.contacts, over.contacts);
+            lay(&mut under.max_bytes, over.max_bytes);
         }
         if let Some(over) = later.journal {
             let under = self.journal.get_or_insert_default();

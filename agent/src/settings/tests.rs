@@ -38,6 +38,14 @@ fn a_drop_in_overrides_keys_and_adds_sources() {
 }
 
 #[test]
+fn contacts_are_kept_only_where_somebody_says_so() {
+    assert_eq!(load(&[]).unwrap().telemetry, Telemetry { contacts: false, max_bytes: 64 << 20 });
+    let said =
+        load(&[("cordon.toml", "[telemetry]\ncontacts = true\n"), ("cordon.d/1.toml", "[telemetry]\nmax_bytes = 7\n")]);
+    assert_eq!(said.unwrap().telemetry, Telemetry { contacts: true, max_bytes: 1 << 20 });
+}
+
+#[test]
 fn an_unknown_key_names_its_place_and_the_nearest_known_one() {
     let error = load(&[("cordon.toml", "\n  mood = \"enforce\"\n")]).unwrap_err().to_string();
     assert!(

@@ -5,9 +5,12 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod bad_input;
+mod disk_full;
 mod exec;
 mod fetch;
 mod flows;
+mod hindsight;
+mod hunt;
 mod intelligence;
 mod lifecycle;
 mod names;

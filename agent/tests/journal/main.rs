@@ -4,6 +4,7 @@
 
 mod cursor;
 mod process;
+mod verify;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -305,6 +306,10 @@ fn every_filter_finds_what_it_names_and_nothing_else() {
         ("indicator value", indicator(&"AB".repeat(32)), &[2]),
         ("indicator spelled otherwise", indicator("::ffff:203.0.113.7"), &[0, 1, 3, 4, 5, 6, 7]),
         ("second indicator", indicator("indicator--9"), &[7]),
+        ("hash", Query { hash: Some("AB".repeat(32)), ..everything() }, &[2]),
+        ("hash and pid", Query { hash: Some("ab".repeat(32)), pid: Some(1), ..everything() }, &[]),
+        ("prefix since", Query { since: at(4), ..dest("203.0.113.0/24") }, &[4, 5, 7]),
+        ("indicator since until", Query { since: at(3), until: at(6), ..indicator("203.0.113.7") }, &[3, 4, 5, 6]),
         ("actor", actor("example bear"), &[0, 1, 2, 4, 5, 6, 7]),
         ("actor beyond ASCII", actor("fictional ÁRVÍZTŰRŐ"), &[3]),
         ("actor glob", actor("*second*"), &[3]),
@@ -409,7 +414,8 @@ fn readers_beside_a_writer_see_whole_batches() {
 #[test]
 fn a_torn_segment_is_set_aside_and_the_journal_goes_on() {
     let dir = tempfile::tempdir().unwrap();
-    let (mut journal, _) = open(dir.path(), SMALL);
+    let limits = Limits { total_bytes: 2 << 20, ..SMALL };
+    let (mut journal, _) = open(dir.path(), limits);
     let records: Vec<_> = (0..400).map(finding).collect();
     journal.append(&records).unwrap();
     journal.close();
@@ -425,7 +431,7 @@ fn a_torn_segment_is_set_aside_and_the_journal_goes_on() {
     content[from..to].fill(0xa5);
     fs::write(newest, content).unwrap();
 
-    let (mut journal, health) = open(dir.path(), SMALL);
+    let (mut journal, health) = open(dir.path(), limits);
     let faults = health.faults();
     assert_eq!(faults.len(), 2, "{faults:?}");
     assert!(faults.iter().all(|fault| fault.number == Fault::JournalSegmentDamaged.number()));

@@ -67,6 +67,8 @@ fn killing_the_writer_loses_nothing_that_was_acknowledged() {
         for id in &acknowledged {
             assert!(found.contains_key(id), "round {round}: {id} was acknowledged and is gone");
         }
+        let verified = Reader::open(&dir.path().join("log")).unwrap().verify().unwrap();
+        assert_eq!((verified.broken, verified.end_is_known), (None, true), "round {round}");
     }
     assert_eq!(kills, 12, "in every round something was written before the kill");
 }

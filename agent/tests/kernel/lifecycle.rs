@@ -34,8 +34,8 @@ fn hooks_outlive_the_daemon_and_unpinning_ends_them() {
     assert!(blocked(), "the links are pinned");
     let removed = unpin_all(&sandbox.pins).unwrap();
     assert!(
-        removed.links >= CGROUP_HOOKS.len() && removed.maps == 16,
-        "thirteen maps of the object, two tables of folds and the image: {removed:?}"
+        removed.links >= CGROUP_HOOKS.len() && removed.maps == 19,
+        "sixteen maps of the object, two tables of folds and the image: {removed:?}"
     );
     let until = std::time::Instant::now() + std::time::Duration::from_secs(5);
     while blocked() && std::time::Instant::now() < until {

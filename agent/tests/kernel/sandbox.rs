@@ -104,6 +104,7 @@ impl Sandbox {
             ima_max_bytes: 0,
             exec_hooks: true,
             layers: Layers::default(),
+            contacts: false,
             protection: None,
         }
     }

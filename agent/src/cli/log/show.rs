@@ -150,7 +150,8 @@ fn verdict(finding: &Finding) -> String {
         Verdict::Reported => "reported",
         Verdict::WouldBlock => "would_block",
     };
-    if finding.count > 1 { format!("{name} ×{}", finding.count) } else { name.to_owned() }
+    let name = if finding.retro { format!("{name} retro") } else { name.to_owned() };
+    if finding.count > 1 { format!("{name} ×{}", finding.count) } else { name }
 }
 
 fn what(finding: &Finding) -> String {

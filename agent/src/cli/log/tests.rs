@@ -77,7 +77,7 @@ fn times_mean_what_people_mean() {
 fn all_that_can_be_asked_reaches_the_query() {
     let asked = args(
         "--since 2026-11-23T10:00:00Z --until 2026-11-23T11:00:00Z --verdict blocked,would-block --kind connect --kind exec --pid 7 \
-         --exe curl --dest 203.0.113.0/24:443 --indicator i1 --actor bear --source talos --limit 5 -o ecs",
+         --exe curl --dest 203.0.113.0/24:443 --indicator i1 --hash abc --actor bear --source talos --limit 5 -o ecs",
     )
     .unwrap();
     assert_eq!(asked.format(), Format::Ecs);
@@ -89,7 +89,7 @@ fn all_that_can_be_asked_reaches_the_query() {
     assert_eq!((query.pid, query.exe.as_deref(), query.limit), (Some(7), Some("curl"), Some(5)));
     assert_eq!(query.destination.unwrap().to_string(), "203.0.113.0/24:443");
     assert_eq!((query.indicator.as_deref(), query.actor.as_deref()), (Some("i1"), Some("bear")));
-    assert_eq!(query.source.as_deref(), Some("talos"));
+    assert_eq!((query.hash.as_deref(), query.source.as_deref()), (Some("abc"), Some("talos")));
     assert_eq!(args("").unwrap().limit(), Some(50));
     assert_eq!(args("--limit 0").unwrap().limit(), None);
     assert_eq!(args("-f").unwrap().limit(), Some(10));
