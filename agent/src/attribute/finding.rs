@@ -41,6 +41,19 @@ pub enum Verdict {
     WouldBlock,
 }
 
+impl Verdict {
+    /// As in a record.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Blocked => "blocked",
+            Self::Killed => "killed",
+            Self::Reported => "reported",
+            Self::WouldBlock => "would_block",
+        }
+    }
+}
+
 /// An ancestor of the process, nearest first.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ancestor {

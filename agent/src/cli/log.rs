@@ -87,7 +87,7 @@ pub struct Args {
     pub json: bool,
 }
 
-fn parse_time(text: &str) -> Result<Timestamp, String> {
+pub(super) fn parse_time(text: &str) -> Result<Timestamp, String> {
     when::parse(text, &ZonedDateTime::now())
 }
 
@@ -143,9 +143,9 @@ pub fn run(args: &Args, journal_dir: &Path) -> anyhow::Result<Exit> {
     }
 }
 
-/// What a journal that cannot be read means to the caller.
-fn explain(error: &JournalError) -> Exit {
-    eprintln!("cordon log: {error}");
+/// Says why `verb` cannot read the journal; what that means to the caller.
+pub(super) fn explain(verb: &str, error: &JournalError) -> Exit {
+    eprintln!("cordon {verb}: {error}");
     match error {
         JournalError::NotPermitted { .. } => Exit::NotPossible,
         _ => Exit::Failed,
@@ -161,7 +161,7 @@ fn print(args: &Args, journal_dir: &Path, show: &Show, out: &mut impl Write) -> 
     });
     let (reader, follow) = match opened {
         Ok(opened) => opened,
-        Err(error) => return Ok(explain(&error)),
+        Err(error) => return Ok(explain("log", &error)),
     };
     let mut exit = Exit::Done;
     let mut shown = HashMap::new();
@@ -183,7 +183,7 @@ fn print(args: &Args, journal_dir: &Path, show: &Show, out: &mut impl Write) -> 
     loop {
         let followed = match follow.poll() {
             Ok(followed) => followed,
-            Err(error) => return Ok(explain(&error)),
+            Err(error) => return Ok(explain("log", &error)),
         };
         for item in followed {
             match item {
@@ -209,7 +209,7 @@ fn stream(reader: &Reader, query: &Query, show: &Show, out: &mut impl Write) -> 
                 }
                 show.record(out, &finding)?;
             }
-            Err(error) => exit = explain(&error),
+            Err(error) => exit = explain("log", &error),
         }
     }
     losses.try_for_each(|loss| show.loss(out, &loss))?;
@@ -223,7 +223,7 @@ fn newest(reader: &Reader, query: &Query, exit: &mut Exit) -> (Vec<Finding>, boo
     for finding in reader.records(&one_more) {
         match finding {
             Ok(finding) => findings.push(finding),
-            Err(error) => *exit = explain(&error),
+            Err(error) => *exit = explain("log", &error),
         }
     }
     let has_more = query.limit.is_some_and(|limit| findings.len() > limit);
@@ -238,7 +238,7 @@ fn newest(reader: &Reader, query: &Query, exit: &mut Exit) -> (Vec<Finding>, boo
 fn losses(reader: &Reader, query: &Query, findings: &[Finding], exit: &mut Exit) -> Vec<Loss> {
     let since = query.since.or_else(|| findings.first().map(|finding| finding.time));
     let mut losses = reader.losses(since, query.until).unwrap_or_else(|error| {
-        *exit = explain(&error);
+        *exit = explain("log", &error);
         Vec::new()
     });
     losses.sort_by_key(|loss| loss.from);

@@ -7,6 +7,7 @@ mod intel;
 mod log;
 mod manual;
 mod off;
+mod report;
 mod rules;
 mod run;
 mod selftest;
@@ -75,6 +76,8 @@ enum Verb {
     Selftest(selftest::Args),
     /// The hits
     Log(log::Args),
+    /// Write what was hit to one HTML file with pictures, which needs no network
+    Report(report::Args),
     /// What would happen to a value, why, and whose intelligence says so
     Explain(explain::Args),
     /// Intelligence: check files, list the sources, read them again
@@ -116,6 +119,7 @@ pub fn main() -> ExitCode {
             selftest::run(&args, &places)
         }
         Verb::Log(args) => log::run(&args, &places.journal),
+        Verb::Report(args) => report::run(&args, &places.journal),
         Verb::Explain(args) => explain::run(&args, &places),
         Verb::Intel(args) => intel::run(&args, &places),
         Verb::Block(args) => rules::block(&args, &places),

@@ -1,10 +1,11 @@
 //! What a terminal gets: width, colour, and text that cannot steer it.
 
 use std::borrow::Cow;
-use std::fmt::Write as _;
 use std::io::IsTerminal;
 
 use comfy_table::{ContentArrangement, Table};
+
+pub use crate::report::printable;
 
 /// How text stands out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,28 +99,6 @@ impl Terminal {
         }
         text
     }
-}
-
-/// Text from outside, with what could steer a terminal or turn its direction spelled out: a path or an argument is chosen by
-/// whoever is being watched.
-#[must_use]
-pub fn printable(text: &str) -> Cow<'_, str> {
-    let steers = |c: char| {
-        c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-    };
-    if !text.contains(steers) {
-        return Cow::Borrowed(text);
-    }
-    let mut safe = String::with_capacity(text.len() + 8);
-    for c in text.chars() {
-        if steers(c) {
-            // Writing to a string cannot fail.
-            let _infallible = write!(safe, "\\u{{{:x}}}", u32::from(c));
-        } else {
-            safe.push(c);
-        }
-    }
-    Cow::Owned(safe)
 }
 
 /// Where text that is too long is cut.

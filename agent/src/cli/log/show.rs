@@ -8,7 +8,7 @@ use super::Format;
 use crate::attribute::Finding;
 use crate::attribute::finding::{Kind, Process, Verdict};
 use crate::cli::table::{Cut, Terminal, Tone, fit, printable};
-use crate::journal::{Loss, LossReason};
+use crate::journal::Loss;
 use crate::report;
 
 /// From this width on a record is one line.
@@ -58,13 +58,7 @@ impl Show {
     }
 
     pub(super) fn loss(&self, out: &mut impl Write, loss: &Loss) -> io::Result<()> {
-        let why = match loss.reason {
-            LossReason::RingFull => "the kernel's ring was full",
-            LossReason::QueueFull => "the journal's queue was full",
-            LossReason::DiskFull => "the disk was full",
-            LossReason::WriteFailed => "the journal could not be written",
-            LossReason::Undecodable => "the kernel's records could not be decoded",
-        };
+        let why = loss.reason.words();
         let (from, to) = (self.time(loss.from), self.time(loss.to));
         let when = if from == to { format!("at {from}") } else { format!("from {from} to {to}") };
         self.note(out, &format!("{} hits are not recorded {when}: {why}", loss.count))
@@ -144,12 +138,7 @@ impl Show {
 }
 
 fn verdict(finding: &Finding) -> String {
-    let name = match finding.verdict {
-        Verdict::Blocked => "blocked",
-        Verdict::Killed => "killed",
-        Verdict::Reported => "reported",
-        Verdict::WouldBlock => "would_block",
-    };
+    let name = finding.verdict.name();
     if finding.count > 1 { format!("{name} ×{}", finding.count) } else { name.to_owned() }
 }
 
