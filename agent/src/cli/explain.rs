@@ -37,7 +37,7 @@ pub fn run(args: &Args, places: &Places) -> anyhow::Result<Exit> {
     if args.json {
         println!("{document}");
     } else {
-        print(&document);
+        lines(&document).iter().for_each(|line| println!("{line}"));
     }
     Ok(Exit::Done)
 }
@@ -51,36 +51,38 @@ fn text(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), |text| printable(text).into_owned())
 }
 
-fn print(document: &Value) {
-    println!(
+/// The answer for people.
+pub(super) fn lines(document: &Value) -> Vec<String> {
+    let mut lines = vec![format!(
         "{} ({}): {}, because {}",
         text(&document["value"]),
         text(&document["type"]),
         text(&document["outcome"]),
         text(&document["why"])
-    );
+    )];
     for indicator in document["indicators"].as_array().into_iter().flatten() {
-        println!(
+        lines.push(format!(
             "  {} by {}, {}, rule {}",
             text(&indicator["value"]),
             text(&indicator["source"]),
             text(&indicator["action"]),
             text(&indicator["rule"])
-        );
-        println!("    read at {}", text(&indicator["origin"]));
+        ));
+        lines.push(format!("    read at {}", text(&indicator["origin"])));
         for kind in ["actors", "campaigns", "malware", "techniques", "reports", "references"] {
             let names = list(&indicator["attribution"][kind]);
             if !names.is_empty() {
-                println!("    {kind}: {names}");
+                lines.push(format!("    {kind}: {names}"));
             }
         }
     }
     for skipped in document["skipped"].as_array().into_iter().flatten() {
-        println!(
+        lines.push(format!(
             "  not used from {}: {} ({})",
             text(&skipped["origin"]),
             text(&skipped["reason"]),
             text(&skipped["why"])
-        );
+        ));
     }
+    lines
 }

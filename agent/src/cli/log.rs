@@ -1,23 +1,26 @@
 //! `cordon log`: what was hit, as a table for people, as JSON lines, OCSF or ECS for programs.
 
-mod show;
+mod filters;
+pub(super) mod show;
+mod stats;
 mod when;
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 
 use std::collections::HashMap;
 use std::io::{self, Write};
 use std::path::Path;
 use std::time::Duration;
 
-use jiff::{Timestamp, ZonedDateTime};
+use jiff::ZonedDateTime;
 
 use super::Exit;
 use super::table::Terminal;
 use crate::attribute::Finding;
-use crate::attribute::finding::{Kind, Verdict};
-use crate::journal::{Destination, Followed, JournalError, Loss, Order, Query, Reader};
+use crate::journal::{Followed, JournalError, Loss, Order, Query, Reader};
+use filters::Filters;
+pub(super) use filters::parse_time;
 use show::Show;
 
 /// How often `-f` looks for more.
@@ -42,59 +45,32 @@ pub enum Format {
 
 /// Show what was blocked, killed or reported, oldest first.
 #[derive(Clone, Debug, Default, clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct Args {
+    /// Another look at the records than one by one.
+    #[command(subcommand)]
+    view: Option<View>,
+    /// Which records.
+    #[command(flatten)]
+    filters: Filters,
     /// Go on with what comes; a record shows again when repeats were folded into it
     #[arg(short, long, conflicts_with = "until")]
-    pub follow: bool,
-    /// Not before TIME: 10m, 2h, today, yesterday, 2026-11-23, 2026-11-23T10:00, RFC 3339
-    #[arg(long, value_name = "TIME", value_parser = parse_time)]
-    pub since: Option<Timestamp>,
-    /// Not after TIME
-    #[arg(long, value_name = "TIME", value_parser = parse_time)]
-    pub until: Option<Timestamp>,
-    /// blocked, killed, reported, would_block; several with commas
-    #[arg(long, value_delimiter = ',', value_parser = parse_name::<Verdict>)]
-    pub verdict: Vec<Verdict>,
-    /// connect, send, accept, dns, tls, http, socket, exec; several with commas
-    #[arg(long, value_delimiter = ',', value_parser = parse_name::<Kind>)]
-    pub kind: Vec<Kind>,
-    /// Process id
-    #[arg(long)]
-    pub pid: Option<u32>,
-    /// Executable: a path or a name, with * ? […]
-    #[arg(long, value_name = "GLOB")]
-    pub exe: Option<String>,
-    /// Destination: an address, a prefix or a host name, with or without :PORT
-    #[arg(long, value_name = "DEST")]
-    pub dest: Option<Destination>,
-    /// Id or value of an indicator
-    #[arg(long, value_name = "ID|VALUE")]
-    pub indicator: Option<String>,
-    /// Threat actor, with * ? […]
-    #[arg(long, value_name = "NAME")]
-    pub actor: Option<String>,
-    /// Source of the intelligence, as the settings name it
-    #[arg(long, value_name = "NAME")]
-    pub source: Option<String>,
+    follow: bool,
     /// The newest N records; 0 for all [default: 50; with -f: 10, or all with --since]
     #[arg(long, short = 'n', value_name = "N")]
-    pub limit: Option<usize>,
+    limit: Option<usize>,
     /// How to print them
     #[arg(short, long, value_enum, value_name = "FORMAT")]
-    pub output: Option<Format>,
+    output: Option<Format>,
     /// The same as -o json
     #[arg(long, conflicts_with = "output")]
-    pub json: bool,
+    json: bool,
 }
 
-pub(super) fn parse_time(text: &str) -> Result<Timestamp, String> {
-    when::parse(text, &ZonedDateTime::now())
-}
-
-/// A unit variant by the name that serde gives it.
-fn parse_name<T: serde::de::DeserializeOwned>(text: &str) -> Result<T, String> {
-    let name = text.trim().to_lowercase().replace('-', "_");
-    serde_json::from_value(serde_json::Value::String(name)).map_err(|error| error.to_string())
+#[derive(Clone, Debug, clap::Subcommand)]
+enum View {
+    /// Count hits by what they have in common, most first, with their trend
+    Stats(stats::Args),
 }
 
 impl Args {
@@ -106,26 +82,14 @@ impl Args {
         match self.limit {
             Some(0) => None,
             Some(limit) => Some(limit),
-            None if self.follow => self.since.is_none().then_some(LIMIT_BEFORE_FOLLOWING),
+            None if self.follow => self.filters.since.is_none().then_some(LIMIT_BEFORE_FOLLOWING),
             None => Some(LIMIT),
         }
     }
 
     fn query(&self) -> Query {
-        Query {
-            since: self.since,
-            until: self.until,
-            verdicts: self.verdict.clone(),
-            kinds: self.kind.clone(),
-            pid: self.pid,
-            exe: self.exe.clone(),
-            destination: self.dest.clone(),
-            indicator: self.indicator.clone(),
-            actor: self.actor.clone(),
-            source: self.source.clone(),
-            limit: self.limit(),
-            order: if self.limit().is_some() { Order::NewestFirst } else { Order::OldestFirst },
-        }
+        let order = if self.limit().is_some() { Order::NewestFirst } else { Order::OldestFirst };
+        self.filters.query(self.limit(), order)
     }
 }
 
@@ -134,9 +98,14 @@ impl Args {
 /// # Errors
 /// Standard output cannot be written, other than by its reader going away.
 pub fn run(args: &Args, journal_dir: &Path) -> anyhow::Result<Exit> {
-    let show = Show::new(args.format(), Terminal::stdout(), ZonedDateTime::now());
-    let mut out = io::BufWriter::new(io::stdout().lock());
-    match print(args, journal_dir, &show, &mut out) {
+    let done = match &args.view {
+        Some(View::Stats(args)) => stats::run(args, journal_dir),
+        None => {
+            let show = Show::new(args.format(), Terminal::stdout(), ZonedDateTime::now());
+            print(args, journal_dir, &show, &mut io::BufWriter::new(io::stdout().lock()))
+        }
+    };
+    match done {
         Ok(exit) => Ok(exit),
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(Exit::Done),
         Err(error) => Err(anyhow::Error::new(error).context("cannot write to standard output")),

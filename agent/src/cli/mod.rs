@@ -13,6 +13,7 @@ mod run;
 mod selftest;
 mod status;
 mod table;
+mod top;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -76,6 +77,8 @@ enum Verb {
     Selftest(selftest::Args),
     /// The hits
     Log(log::Args),
+    /// Watch hits, and who causes them, as they come
+    Top(top::Args),
     /// Write what was hit to one HTML file with pictures, which needs no network
     Report(report::Args),
     /// What would happen to a value, why, and whose intelligence says so
@@ -119,6 +122,7 @@ pub fn main() -> ExitCode {
             selftest::run(&args, &places)
         }
         Verb::Log(args) => log::run(&args, &places.journal),
+        Verb::Top(args) => top::run(&args, &places),
         Verb::Report(args) => report::run(&args, &places.journal),
         Verb::Explain(args) => explain::run(&args, &places),
         Verb::Intel(args) => intel::run(&args, &places),

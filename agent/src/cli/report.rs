@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use jiff::{SignedDuration, Timestamp};
-use serde_json::json;
 
 use super::Exit;
 use super::log::parse_time;
@@ -16,7 +15,7 @@ use crate::journal::{Order, Query, Reader};
 use crate::policy::Popular;
 use crate::report;
 use crate::report::overview::{Overview, Survey};
-use crate::report::summary::Window;
+use crate::report::summary::{Outcomes, Window};
 
 /// Bars of the timeline: two hours each in a week.
 const BUCKETS: usize = 84;
@@ -66,7 +65,7 @@ pub fn run(args: &Args, journal_dir: &Path) -> anyhow::Result<Exit> {
         io::stdout().lock().write_all(page.as_bytes()).context("cannot write to standard output")?;
     } else {
         write(&args.output, page.as_bytes()).with_context(|| format!("cannot write {}", args.output.display()))?;
-        say(args, &overview);
+        say(args, &overview)?;
     }
     for unread in &overview.unread {
         eprintln!("cordon report: {unread}");
@@ -106,15 +105,25 @@ fn write(path: &Path, page: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
-fn say(args: &Args, overview: &Overview) {
-    let file = args.output.display().to_string();
+/// What `--json` prints; a struct, so that the schema comes first.
+#[derive(serde::Serialize)]
+struct Document<'a> {
+    schema: u32,
+    file: &'a Path,
+    since: Timestamp,
+    until: Timestamp,
+    records: u64,
+    hits: Outcomes,
+}
+
+fn say(args: &Args, overview: &Overview) -> anyhow::Result<()> {
+    let file = &args.output;
     if args.json {
         let (since, until) = (overview.window.since(), overview.window.until());
-        let document = json!({
-            "schema": 1, "file": file, "since": since, "until": until, "records": overview.records, "hits": overview.total,
-        });
-        println!("{document}");
+        let (records, hits) = (overview.records, overview.total);
+        println!("{}", serde_json::to_string(&Document { schema: 1, file, since, until, records, hits })?);
     } else {
-        println!("{file}: {} hits in {} records", overview.total.total(), overview.records);
+        println!("{}: {} hits in {} records", file.display(), overview.total.total(), overview.records);
     }
+    Ok(())
 }

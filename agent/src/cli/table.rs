@@ -125,6 +125,19 @@ pub fn fit(text: &str, width: usize, cut: Cut) -> String {
     text.chars().take(width - 1 - tail).chain(['…']).chain(text.chars().skip(length - tail)).collect()
 }
 
+/// One character a number, as high as its share of the largest; a space for none.
+#[must_use]
+pub fn sparkline(numbers: &[u64]) -> String {
+    const STEPS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
+    let most = numbers.iter().copied().max().unwrap_or(0);
+    let step = |number: u64| match number {
+        0 => ' ',
+        // Rounded up, so that the largest alone reaches the last but for equals.
+        _ => STEPS[(u128::from(number) * 8).div_ceil(u128::from(most)) as usize - 1],
+    };
+    numbers.iter().map(|number| step(*number)).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -149,6 +162,14 @@ mod tests {
                 assert_eq!(fit("abcdéfghij", width, cut).chars().count(), width);
             }
         }
+    }
+
+    #[test]
+    fn a_sparkline_is_as_long_as_its_numbers_and_as_high_as_their_share() {
+        assert_eq!(sparkline(&[0, 1, 2, 3, 4, 5, 6, 7, 8]), " ▁▂▃▄▅▆▇█");
+        assert_eq!(sparkline(&[0, 1, 1_000_000, u64::MAX]), " ▁▁█");
+        assert_eq!(sparkline(&[0, 0]), "  ");
+        assert_eq!(sparkline(&[]), "");
     }
 
     #[test]

@@ -77,8 +77,8 @@ fn full(overview: &Overview) -> Markup {
         (sections::timeline(overview))
         (sections::indicators(overview))
         div.pair {
-            (sections::names("Actors", "who the indicators stand for, as their publishers say", &overview.actors))
-            (sections::names("Malware and tools", "what the indicators stand for", &overview.malware))
+            (sections::names("Actors", "Who the indicators stand for, as their publishers say.", &overview.actors))
+            (sections::names("Malware and tools", "What the indicators stand for.", &overview.malware))
         }
         (sections::programs(overview))
         (sections::techniques(overview))

@@ -65,10 +65,10 @@ const PROGRAMS: [(&str, &str, Option<&str>); 6] = [
 ];
 
 /// Number `n` of the week's records.
-fn finding(n: u64) -> Finding {
+pub fn finding(n: u64) -> Finding {
     // Some indicators are met more often than others, and in bursts.
     let listed = LISTED[(n * n + n / 3) as usize % LISTED.len()];
-    let (exe, user, unit) = PROGRAMS[(n * 7 + n / 5) as usize % if listed.2 == "open-list" { 6 } else { 3 }];
+    let (exe, user, unit) = PROGRAMS[(n / 11) as usize % if listed.2 == "open-list" { 6 } else { 3 }];
     let until: Timestamp = UNTIL.parse().unwrap();
     let burst = SignedDuration::from_hours(((n / 9) * 31 % 166) as i64);
     let time = until - burst - SignedDuration::from_secs((n * 397 % 3500) as i64 + 60);

@@ -4,6 +4,7 @@
 
 mod chromium;
 mod example;
+mod terminal;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;

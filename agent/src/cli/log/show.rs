@@ -65,7 +65,7 @@ impl Show {
     }
 
     fn time(&self, time: Timestamp) -> String {
-        time.to_zoned_datetime(self.now.time_zone().clone()).strftime("%Y-%m-%d %H:%M:%S").to_string()
+        seconds(time, &self.now)
     }
 
     fn row(&self, out: &mut impl Write, finding: &Finding) -> io::Result<()> {
@@ -137,12 +137,17 @@ impl Show {
     }
 }
 
-fn verdict(finding: &Finding) -> String {
+/// `time` in the zone of `now`.
+pub(super) fn seconds(time: Timestamp, now: &ZonedDateTime) -> String {
+    time.to_zoned_datetime(now.time_zone().clone()).strftime("%Y-%m-%d %H:%M:%S").to_string()
+}
+
+pub(in crate::cli) fn verdict(finding: &Finding) -> String {
     let name = finding.verdict.name();
     if finding.count > 1 { format!("{name} ×{}", finding.count) } else { name.to_owned() }
 }
 
-fn what(finding: &Finding) -> String {
+pub(in crate::cli) fn what(finding: &Finding) -> String {
     if let Some(destination) = &finding.destination {
         let address = std::net::SocketAddr::new(destination.ip, destination.port);
         return format!("{address}/{}", destination.protocol);
@@ -155,7 +160,7 @@ fn what(finding: &Finding) -> String {
     format!("{verb}{}", file.unwrap_or("?"))
 }
 
-fn process(process: &Process) -> String {
+pub(in crate::cli) fn process(process: &Process) -> String {
     let name = process.exe.as_deref().map(|exe| exe.rsplit('/').next().unwrap_or(exe)).or(process.comm.as_deref());
     let user =
         process.user.clone().or_else(|| process.uid.map(|uid| uid.to_string())).unwrap_or_else(|| "?".to_owned());

@@ -115,9 +115,11 @@ pub(super) fn indicators(overview: &Overview) -> Markup {
                         tr {
                             th scope="row" {
                                 code { (row.indicator.value) }
-                                small { (row.indicator.kind) " from " (some_of(&row.sources)) }
-                                @if !row.stands_for.is_empty() { small { (some_of(&row.stands_for)) } }
-                                @if let Some(last) = row.tally.last { small { "last " (date_and_time(last)) } }
+                                small {
+                                    (row.indicator.kind) " from " (some_of(&row.sources))
+                                    @if !row.stands_for.is_empty() { " · " (some_of(&row.stands_for)) }
+                                    @if let Some(last) = row.tally.last { " · last " (date_and_time(last)) }
+                                }
                             }
                             td.wide { (trend(&row.tally.buckets)) }
                             td.share { (bar(&row.tally.outcomes, most)) }
@@ -138,7 +140,7 @@ pub(super) fn names(title: &str, note: &str, rows: &[Row]) -> Markup {
     html! {
         section aria-label=(title) {
             h2 { (title) }
-            p.note { (note) "." }
+            p.note { (note) }
             table {
                 caption { (title) " by hits" }
                 thead { tr { th scope="col" { "Name" } th.share scope="col" { "By verdict" } th.number scope="col" { "Hits" } } }
