@@ -4,6 +4,7 @@
 mod answers;
 mod detect;
 mod examine;
+mod explain;
 mod fetch;
 mod flows;
 mod generations;

@@ -107,7 +107,7 @@ pub(super) fn indicators(overview: &Overview) -> Markup {
                 thead { tr {
                     th scope="col" { "Indicator" }
                     th.wide scope="col" { "Trend" }
-                    th.share scope="col" { "By verdict" }
+                    th.share scope="col" { "Verdicts" }
                     th.number scope="col" { "Hits" }
                 } }
                 tbody {
@@ -143,11 +143,11 @@ pub(super) fn names(title: &str, note: &str, rows: &[Row]) -> Markup {
             p.note { (note) }
             table {
                 caption { (title) " by hits" }
-                thead { tr { th scope="col" { "Name" } th.share scope="col" { "By verdict" } th.number scope="col" { "Hits" } } }
+                thead { tr { th scope="col" { "Name" } th.share scope="col" { "Verdicts" } th.number scope="col" { "Hits" } } }
                 tbody {
                     @for row in rows.iter().filter(|row| row.name.is_some()).take(ROWS).chain(rows.iter().filter(|row| row.name.is_none())) {
                         tr {
-                            th scope="row" { @match &row.name { Some(name) => (name), None => small { "nobody is named" } } }
+                            th scope="row" { @match &row.name { Some(name) => (name), None => small { "none is named" } } }
                             td.share { (bar(&row.tally.outcomes, most)) }
                             td.number { (grouped(row.tally.hits())) }
                         }
@@ -170,7 +170,7 @@ pub(super) fn programs(overview: &Overview) -> Markup {
                 thead { tr {
                     th scope="col" { "Program" }
                     th.wide scope="col" { "Trend" }
-                    th.share scope="col" { "By verdict" }
+                    th.share scope="col" { "Verdicts" }
                     th.number scope="col" { "Hits" }
                 } }
                 tbody {
@@ -243,7 +243,7 @@ pub(super) fn sources(overview: &Overview) -> Markup {
                 caption { "Sources by hits" }
                 thead { tr {
                     th scope="col" { "Source" }
-                    th.share scope="col" { "By verdict" }
+                    th.share scope="col" { "Verdicts" }
                     th.number scope="col" { "Hits" }
                     th.number scope="col" { "Would block" }
                     th.number.wide scope="col" { "It alone" }
