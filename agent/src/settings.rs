@@ -103,6 +103,8 @@ pub struct Journal {
     pub max_age: Option<Duration>,
     /// JSON lines for a log shipper.
     pub mirror: Option<PathBuf>,
+    /// Whether each hit is handed on to journald.
+    pub journald: bool,
 }
 
 /// Why settings are refused.
@@ -219,6 +221,7 @@ impl Settings {
                 segment_bytes: journal.segment_bytes.unwrap_or(total_bytes / 8).max(1 << 20),
                 max_age: journal.max_age_days.map(|days| Duration::from_secs(u64::from(days) * 86_400)),
                 mirror: journal.mirror,
+                journald: journal.journald.unwrap_or(false),
             },
             sightings,
             cgroup: said.cgroup,

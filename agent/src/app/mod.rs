@@ -10,6 +10,7 @@ mod flows;
 mod generations;
 pub mod guard;
 mod intake;
+mod journald;
 mod operator;
 pub mod own_files;
 mod share;
@@ -46,6 +47,7 @@ use fetch::{Fetching, Wanted};
 use generations::GenerationFiles;
 use guard::GuardKeeper;
 use intake::Intake;
+use journald::ToJournald;
 pub use operator::{Off, Operator};
 use own_files::OwnFiles;
 use share::Sharing;
@@ -274,13 +276,15 @@ fn look_at_what_is_there(shared: &Arc<Shared>, to_hash: mpsc::Receiver<ProcessKe
     stages.spawn(async move { ("own files", own_files.await) });
 }
 
-/// Starts the stages that talk to servers elsewhere; nothing here waits for them.
+/// Starts the stages that talk to others; nothing here waits for them.
 fn talk_to_others(shared: &Arc<Shared>, wanted: mpsc::Receiver<Wanted>, stages: &mut JoinSet<Ended>) {
     let period = Duration::from_secs(1);
     let fetching = Fetching::new(Arc::clone(shared), wanted).run(shared.health.stage("fetch", period));
     stages.spawn(async move { ("fetch", fetching.await) });
     let sharing = Sharing::new(Arc::clone(shared)).run(shared.health.stage("share", period));
     stages.spawn(async move { ("share", sharing.await) });
+    let handing_on = ToJournald::new(Arc::clone(shared)).run(shared.health.stage("journald", period));
+    stages.spawn(async move { ("journald", handing_on.await) });
 }
 
 /// Loads the kernel half as this kernel allows it.

@@ -16,6 +16,7 @@ use std::time::Duration;
 use jiff::ZonedDateTime;
 
 use super::Exit;
+use super::pager::Paged;
 use super::table::Terminal;
 use crate::attribute::Finding;
 use crate::journal::{Followed, JournalError, Loss, Order, Query, Reader};
@@ -65,6 +66,9 @@ pub struct Args {
     /// The same as -o json
     #[arg(long, conflicts_with = "output")]
     json: bool,
+    /// Not through $PAGER, even if it is longer than the screen
+    #[arg(long)]
+    no_pager: bool,
 }
 
 #[derive(Clone, Debug, clap::Subcommand)]
@@ -87,6 +91,11 @@ impl Args {
         }
     }
 
+    /// Whether somebody may want to page through it.
+    fn is_for_a_person(&self) -> bool {
+        self.format() == Format::Table && !self.follow && !self.no_pager
+    }
+
     fn query(&self) -> Query {
         let order = if self.limit().is_some() { Order::NewestFirst } else { Order::OldestFirst };
         self.filters.query(self.limit(), order)
@@ -102,7 +111,13 @@ pub fn run(args: &Args, journal_dir: &Path) -> anyhow::Result<Exit> {
         Some(View::Stats(args)) => stats::run(args, journal_dir),
         None => {
             let show = Show::new(args.format(), Terminal::stdout(), ZonedDateTime::now());
-            print(args, journal_dir, &show, &mut io::BufWriter::new(io::stdout().lock()))
+            if args.is_for_a_person() {
+                let mut out = Paged::new();
+                let done = print(args, journal_dir, &show, &mut out);
+                out.finish().and(done)
+            } else {
+                print(args, journal_dir, &show, &mut io::BufWriter::new(io::stdout().lock()))
+            }
         }
     };
     match done {

@@ -7,6 +7,7 @@ mod intel;
 mod log;
 mod manual;
 mod off;
+mod pager;
 mod report;
 mod rules;
 mod run;
@@ -76,7 +77,7 @@ enum Verb {
     /// Try the known ways around Cordon in a sandbox of its own, and say which are closed here
     Selftest(selftest::Args),
     /// The hits
-    Log(log::Args),
+    Log(Box<log::Args>),
     /// Watch hits, and who causes them, as they come
     Top(top::Args),
     /// Write what was hit to one HTML file with pictures, which needs no network

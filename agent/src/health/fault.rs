@@ -85,6 +85,13 @@ faults! {
         effect: "Records are in `cordon log` but not in the mirror file, so a log shipper does not see them.",
         fix: "Make the mirror's directory writable; the detail names the path and the error.",
     }
+    /// Hits cannot be handed on to journald.
+    JournaldFailed = "C009" {
+        title: "journald takes no hits",
+        cause: "`journal.journald` is set, and journald does not listen, or its socket may not be reached.",
+        effect: "Records are in `cordon log` but not in `journalctl`, which gets them once journald takes them again.",
+        fix: "Start systemd-journald, or set `journal.journald = false`; the detail names the socket and the error.",
+    }
     /// A source cannot be read.
     SourceUnreadable = "C010" {
         title: "intelligence source unreadable",

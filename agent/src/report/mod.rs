@@ -1,7 +1,9 @@
-//! Findings in the words of others: OCSF and ECS, sums and a page for people (pure), and sightings for those who may know.
+//! Findings in the words of others: OCSF and ECS, sums and a page for people (pure); hits for journald, and sightings for those
+//! who may know.
 
 mod attack;
 mod ecs;
+pub mod journald;
 mod ocsf;
 pub mod overview;
 mod page;

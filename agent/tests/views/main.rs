@@ -4,6 +4,9 @@
 
 mod chromium;
 mod example;
+#[path = "../python/mod.rs"]
+mod packages;
+mod schema;
 mod terminal;
 
 use std::fs;

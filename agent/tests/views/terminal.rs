@@ -186,3 +186,39 @@ fn top_says_what_it_needs() {
     assert_eq!(status.code(), Some(5), "{shown}");
     assert!(shown.contains("no agent is running") && !shown.contains(ENTER), "{shown}");
 }
+
+#[test]
+fn a_log_longer_than_the_screen_is_paged_unless_told_not_to() {
+    let root = tempfile::tempdir().unwrap();
+    example::journal(root.path());
+    // Numbers lines, so that what went through it is seen.
+    let pager = [("PAGER", "cat -n")];
+    let shown = |arguments: &[&str]| {
+        let (status, shown) = Screen::start(root.path(), arguments, &pager).end();
+        assert_eq!(status.code(), Some(0), "{shown}");
+        shown
+    };
+    let is_paged = |shown: &str| shown.contains("     1\t") && shown.contains("    30\t");
+    assert!(is_paged(&shown(&["log"])), "fifty records of two lines");
+    assert!(!shown(&["log", "-n", "3"]).contains("     1\t"), "it fits");
+    for arguments in [&["log", "--no-pager"][..], &["log", "-o", "json"]] {
+        assert!(!shown(arguments).contains("     1\t"), "{arguments:?}");
+    }
+    let (_, plain) = Screen::start(root.path(), &["log", "--no-pager"], &[("NO_COLOR", "1")]).end();
+    assert!(!plain.contains('\u{1b}'), "no colour");
+    assert!(plain.lines().all(|line| line.trim_end_matches('\r').chars().count() <= 80), "{plain}");
+}
+
+#[test]
+fn statistics_fit_the_terminal() {
+    let root = tempfile::tempdir().unwrap();
+    example::journal(root.path());
+    for by in ["indicator", "dest", "exe", "actor", "source", "verdict"] {
+        let arguments = ["log", "stats", "--by", by, "--since", "2026-11-16T20:00:00Z", "--until", example::UNTIL];
+        let (status, shown) = Screen::start(root.path(), &arguments, &[("NO_COLOR", "1")]).end();
+        assert_eq!(status.code(), Some(0), "{shown}");
+        assert!(shown.contains("3588 hits") && shown.contains('█'), "{by}:\n{shown}");
+        assert!(shown.lines().all(|line| line.trim_end_matches('\r').chars().count() <= 80), "{by}:\n{shown}");
+        assert!(!shown.contains('\u{1b}'), "a name cannot steer the terminal");
+    }
+}

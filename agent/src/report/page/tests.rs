@@ -43,15 +43,11 @@ fn unclosed(html: &str) -> Vec<String> {
 fn the_page_is_well_formed_and_asks_nobody_for_anything() {
     let html = page(&overview(&records()), "server.example");
     assert_eq!(unclosed(&html), Vec::<String>::new());
-    for forbidden in ["<script", "<link", "<img", "<iframe", "src=", "url(", "@import", "javascript:", " on"] {
-        let tags: String = html.split('<').skip(1).filter_map(|tag| tag.split_once('>')).map(|(tag, _)| tag).collect();
-        let searched = if forbidden == " on" {
-            regex::Regex::new(" on[a-z]+=").unwrap().is_match(&tags)
-        } else {
-            html.contains(forbidden)
-        };
-        assert!(!searched, "{forbidden}");
+    for forbidden in ["<script", "<link", "<img", "<iframe", "src=", "url(", "@import", "javascript:"] {
+        assert!(!html.contains(forbidden), "{forbidden}");
     }
+    let tags: String = html.split('<').skip(1).filter_map(|tag| tag.split_once('>')).map(|(tag, _)| tag).collect();
+    assert!(!regex::Regex::new(" on[a-z]+=").unwrap().is_match(&tags), "no handler of events");
     let addresses: Vec<&str> = html.split("href=\"").skip(1).map(|rest| rest.split('"').next().unwrap()).collect();
     assert!(!addresses.is_empty());
     assert!(
