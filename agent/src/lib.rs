@@ -13,7 +13,7 @@
 //! - [`enrich`]: event and host → [`enrich::Observation`]
 //! - [`attribute`]: observation and provenance → [`attribute::Finding`]
 //! - [`journal`]: the local log
-//! - [`report`]: journal → JSON, OCSF, ECS
+//! - [`report`]: journal → JSON, OCSF, ECS, a page for people; journald and sightings out
 //! - [`health`]: counters, faults, liveness; a leaf that all may use
 //! - [`control`]: the Unix socket between the daemon and the CLI
 //! - [`selftest`]: the known ways around, each tried in a sandbox

@@ -105,6 +105,8 @@ pub struct Journal {
     pub max_age: Option<Duration>,
     /// JSON lines for a log shipper.
     pub mirror: Option<PathBuf>,
+    /// Whether each hit is handed on to journald.
+    pub journald: bool,
 }
 
 /// What is kept besides hits.
@@ -231,6 +233,7 @@ impl Settings {
                 segment_bytes: journal.segment_bytes.unwrap_or(total_bytes / 8).max(1 << 20),
                 max_age: journal.max_age_days.map(|days| Duration::from_secs(u64::from(days) * 86_400)),
                 mirror: journal.mirror,
+                journald: journal.journald.unwrap_or(false),
             },
             telemetry: Telemetry {
                 contacts: telemetry.contacts.unwrap_or(false),

@@ -5,25 +5,22 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use agent_common::wire::{Counter, Hook};
+use agent_common::wire::Counter;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use tokio::sync::{Notify, oneshot};
 use tokio::time::timeout;
 
+use super::explain::explain;
 use super::fetch::Wanted;
 use super::operator::{Off, Operator, observable};
 use super::reload;
-use super::shared::{Live, Shared, lock, look_up, read};
-use crate::attribute::{attribution, hook_name, indicator};
+use super::shared::{Live, Shared, lock, read};
+use crate::attribute::hook_name;
 use crate::control::{Answer, Failure, Handler, LocalRule, Request};
-use crate::health::Fault;
-use crate::intel::packed::HeldSkips;
-use crate::intel::{Observable, Skipped};
 use crate::kernel::probe::ExecPath;
 use crate::kernel::{self, HookState};
-use crate::policy::{Action, Ruled};
-use crate::settings::{self, Mode, Places};
+use crate::settings::{self, Places};
 
 /// A little less than whoever asks waits for the answer.
 const FETCH_PATIENCE: Duration = Duration::from_secs(110);
@@ -253,7 +250,8 @@ fn sightings(shared: &Shared) -> Value {
     json!({ "identity": sightings.identity.id, "name": sightings.identity.name, "destinations": destinations })
 }
 
-async fn sources(shared: &Shared) -> Value {
+/// The sources, how old they are and what became of what they gave.
+pub async fn sources(shared: &Shared) -> Value {
     let intake = shared.intake.lock().await;
     let now = Timestamp::now();
     let sources: Vec<Value> = intake
@@ -291,84 +289,4 @@ async fn sources(shared: &Shared) -> Value {
         })
         .collect();
     json!({ "schema": 1, "sources": sources })
-}
-
-async fn explain(shared: &Shared, text: &str) -> Answer {
-    let Some(value) = observable(text) else {
-        let message = format!("`{text}` is no address, endpoint, prefix, domain, URL, hash or absolute path");
-        return Answer::failed(Failure::Failed, message);
-    };
-    let Some((image, live)) = shared.deciding() else {
-        return Answer::failed(Failure::Failed, "no generation is live");
-    };
-    let mode = read(&shared.settings).mode;
-    let hit = look_up(&image, &value);
-    let matched = hit.and_then(|hit| shared.known(&live, hit.entry));
-    let behind: Vec<Ruled> = matched
-        .iter()
-        .flat_map(|matched| std::iter::once(matched.primary()).chain(matched.others()))
-        .cloned()
-        .collect();
-    let is_seen = match value {
-        Observable::Domain(_) => read(&shared.report).is_attached(Hook::EgressDns),
-        _ => !matches!(value, Observable::Url(_) | Observable::FileName(_)),
-    };
-    let listed: Vec<Ruled> = if behind.is_empty() { shared.listed(&live, &value) } else { behind };
-    let (outcome, why) = match (hit.map(|hit| hit.action), mode) {
-        (Some(agent_common::image::Action::Allow), _) => ("passed", "it is never blocked".to_owned()),
-        (Some(_), _) if !is_seen => {
-            ("passed", format!("it is listed, but no hook sees a {} here; `cordon doctor` says why", value.type_name()))
-        }
-        (Some(agent_common::image::Action::Report), _) => {
-            ("reported", "its source or its type asks for a report".to_owned())
-        }
-        (Some(agent_common::image::Action::Block), Mode::Monitor) => ("would_block", "the mode is monitor".to_owned()),
-        (Some(agent_common::image::Action::Block), Mode::Enforce) => ("blocked", "an indicator is in force".to_owned()),
-        (None, _) if !listed.is_empty() => {
-            ("passed", "it is listed, but not enforced: expired, excepted, or of a type that no hook sees".to_owned())
-        }
-        (None, _) => ("passed", "no indicator in force matches it".to_owned()),
-    };
-    let indicators: Vec<Value> = listed.iter().map(describe).collect();
-    let skipped = skipped(shared, &value).await;
-    Answer::Done(json!({
-        "schema": 1, "value": value.to_string(), "type": value.type_name(), "outcome": outcome, "why": why,
-        "generation": live.generation, "indicators": indicators, "skipped": skipped,
-    }))
-}
-
-fn describe(ruled: &Ruled) -> Value {
-    let mut document = json!(indicator(ruled));
-    document["action"] = json!(match ruled.action {
-        Action::Block => "block",
-        Action::Report => "report",
-    });
-    document["rule"] = json!(ruled.rule);
-    document["origin"] = json!(ruled.indicator.origin.to_string());
-    document["name"] = json!(ruled.indicator.name);
-    document["attribution"] = json!(attribution(ruled));
-    document["paths"] = json!(ruled.indicator.attribution.as_ref());
-    document
-}
-
-/// Where the value was read and not used, and why.
-async fn skipped(shared: &Shared, value: &Observable) -> Vec<Value> {
-    let text = value.to_string();
-    let intake = shared.intake.lock().await;
-    let of = |source: &str, skipped: Skipped| json!({ "source": source, "origin": skipped.origin.to_string(), "reason": skipped.reason, "why": skipped.why });
-    let is_same = |skipped: &Skipped| skipped.value.split(", ").any(|part| part == text);
-    let mut found = Vec::new();
-    for supplier in intake.suppliers() {
-        let parsed = supplier.good.as_ref().map(|good| &good.skipped);
-        let resident = |held: &'_ HeldSkips| match held.resident() {
-            Ok(skips) => skips.iter().filter(is_same).take(32).collect(),
-            Err(error) => {
-                shared.health.raise(Fault::GenerationNotKept, &supplier.source.name, error.to_string());
-                Vec::new()
-            }
-        };
-        let same = parsed.into_iter().chain([&supplier.skipped]).flat_map(resident);
-        found.extend(same.take(32).map(|skipped| of(&supplier.source.name, skipped)));
-    }
-    found
 }

@@ -4,12 +4,14 @@
 mod answers;
 mod detect;
 mod examine;
+mod explain;
 mod fetch;
 mod flows;
 mod generations;
 pub mod guard;
 mod hindsight;
 mod intake;
+mod journald;
 mod operator;
 pub mod own_files;
 mod share;
@@ -47,6 +49,7 @@ use generations::GenerationFiles;
 use guard::GuardKeeper;
 use hindsight::Hindsight;
 use intake::Intake;
+use journald::ToJournald;
 pub use operator::{Off, Operator, observable};
 use own_files::OwnFiles;
 use share::Sharing;
@@ -294,13 +297,15 @@ fn look_back(
     Ok(Some(tell))
 }
 
-/// Starts the stages that talk to servers elsewhere; nothing here waits for them.
+/// Starts the stages that talk to others; nothing here waits for them.
 fn talk_to_others(shared: &Arc<Shared>, wanted: mpsc::Receiver<Wanted>, stages: &mut JoinSet<Ended>) {
     let period = Duration::from_secs(1);
     let fetching = Fetching::new(Arc::clone(shared), wanted).run(shared.health.stage("fetch", period));
     stages.spawn(async move { ("fetch", fetching.await) });
     let sharing = Sharing::new(Arc::clone(shared)).run(shared.health.stage("share", period));
     stages.spawn(async move { ("share", sharing.await) });
+    let handing_on = ToJournald::new(Arc::clone(shared)).run(shared.health.stage("journald", period));
+    stages.spawn(async move { ("journald", handing_on.await) });
 }
 
 /// Loads the kernel half as this kernel allows it.

@@ -27,6 +27,23 @@ pub enum Kind {
     Exec,
 }
 
+impl Kind {
+    /// As in a record.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Connect => "connect",
+            Self::Send => "send",
+            Self::Accept => "accept",
+            Self::Dns => "dns",
+            Self::Tls => "tls",
+            Self::Http => "http",
+            Self::Socket => "socket",
+            Self::Exec => "exec",
+        }
+    }
+}
+
 /// What was done about it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -39,6 +56,19 @@ pub enum Verdict {
     Reported,
     /// Let pass, because the mode is monitor.
     WouldBlock,
+}
+
+impl Verdict {
+    /// As in a record.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Blocked => "blocked",
+            Self::Killed => "killed",
+            Self::Reported => "reported",
+            Self::WouldBlock => "would_block",
+        }
+    }
 }
 
 /// An ancestor of the process, nearest first.

@@ -8,6 +8,9 @@ use crate::control::Request;
 use crate::journal::Reader;
 use crate::settings::Places;
 
+/// Columns that the name of a step takes.
+const STEP: usize = 10;
+
 /// `cordon explain`
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -37,50 +40,164 @@ pub fn run(args: &Args, places: &Places) -> anyhow::Result<Exit> {
     if args.json {
         println!("{document}");
     } else {
-        print(&document);
+        lines(&document).iter().for_each(|line| println!("{line}"));
     }
     Ok(Exit::Done)
 }
 
+/// The answer for people: the outcome, then each step that leads there, from the source to the hooks.
+pub(super) fn lines(document: &Value) -> Vec<String> {
+    let mut lines = vec![format!(
+        "{} ({}): {}, because {}",
+        text(&document["value"]),
+        text(&document["type"]),
+        text(&document["outcome"]),
+        text(&document["why"])
+    )];
+    for rule in items(&document["local_rules"]) {
+        let until = or_none(&rule["until"], |until| format!(" until {until}"));
+        let reason = or_none(&rule["reason"], |reason| format!(": {reason}"));
+        lines.push(step("local", &format!("{} {}{until}{reason}", text(&rule["effect"]), text(&rule["value"]))));
+    }
+    for indicator in items(&document["indicators"]) {
+        lines.extend(chain(indicator, &document["sources"]));
+    }
+    if !document["table"].is_null() {
+        let table = &document["table"];
+        let ends = or_none(&table["expires"], |ends| format!(", ends {ends}"));
+        let (kind, entry, generation) = (text(&table["type"]), text(&table["entry"]), text(&table["generation"]));
+        lines.push(step("table", &format!("{kind} {entry}, generation {generation}{ends}")));
+    }
+    lines.extend(judges(document));
+    for skipped in items(&document["skipped"]) {
+        let (origin, reason, why) = (text(&skipped["origin"]), text(&skipped["reason"]), text(&skipped["why"]));
+        lines.push(step("not used", &format!("{reason}: {why}; read at {origin}")));
+    }
+    lines
+}
+
+/// From the source to the rule, for one indicator.
+fn chain(indicator: &Value, sources: &Value) -> Vec<String> {
+    let mut lines = Vec::new();
+    let name = &indicator["source"];
+    let source = items(sources).find(|source| source["name"] == *name).unwrap_or(&Value::Null);
+    let from = [&source["fetch"]["url"], &source["path"]].into_iter().find(|place| !place.is_null());
+    let from = from.map(|place| format!(", {}", text(place))).unwrap_or_default();
+    let age = source["age_seconds"].as_i64().map(|age| format!(", {age} s old")).unwrap_or_default();
+    let error = or_none(&source["error"], |error| format!("; its latest reading failed: {error}"));
+    lines.push(step("source", &format!("{}{from}{age}{error}", text(name))));
+    let title = or_none(&indicator["name"], |name| format!(" “{name}”"));
+    let confidence = or_none(&indicator["confidence"], |confidence| format!(", confidence {confidence}"));
+    let tlp = or_none(&indicator["tlp"], |tlp| format!(", TLP {tlp}"));
+    lines.push(step("object", &format!("{}{title}{confidence}{tlp}", text(&indicator["id"]))));
+    lines.push(step("", &format!("read at {}", text(&indicator["origin"]))));
+    for kind in ["actors", "campaigns", "malware", "techniques", "reports", "references"] {
+        let names = list(&indicator["attribution"][kind]);
+        if !names.is_empty() {
+            lines.push(step("", &format!("{kind}: {names}")));
+        }
+    }
+    let until = or_none(&indicator["expires"], |expires| format!(" until {expires}"));
+    let why_not = or_none(&indicator["why_not"], |why| format!("; not in force: {why}"));
+    let (rule, action, value) = (text(&indicator["rule"]), text(&indicator["action"]), text(&indicator["value"]));
+    lines.push(step("rule", &format!("{rule}: {action} {value}{until}{why_not}")));
+    lines
+}
+
+/// What would look the value up here, and what of that is not there.
+fn judges(document: &Value) -> Vec<String> {
+    let mut lines = Vec::new();
+    let attached: Vec<String> =
+        items(&document["hooks"]).filter(|hook| hook["state"] == "attached").map(|hook| text(&hook["hook"])).collect();
+    let mode = or_none(&document["mode"], |mode| format!("{mode}; "));
+    let exec = or_none(&document["exec"], |exec| format!("; execs: {exec}"));
+    let judging = if attached.is_empty() {
+        "no hook of the kernel looks it up".to_owned()
+    } else {
+        format!("looked up by {}", attached.join(", "))
+    };
+    if !mode.is_empty() {
+        lines.push(step("here", &format!("{mode}{judging}{exec}")));
+    }
+    for hook in items(&document["hooks"]).filter(|hook| hook["state"] != "attached") {
+        let (hook, state, why) = (text(&hook["hook"]), text(&hook["state"]), text(&hook["why"]));
+        lines.push(step("", &format!("{hook} is {state}: {why}")));
+    }
+    lines
+}
+
+fn step(name: &str, words: &str) -> String {
+    format!("  {name:<STEP$}{words}")
+}
+
+fn items(value: &Value) -> impl Iterator<Item = &Value> {
+    value.as_array().into_iter().flatten()
+}
+
+/// `words` about a value that is there.
+fn or_none(value: &Value, words: impl FnOnce(String) -> String) -> String {
+    let is_there = !value.is_null() && value.as_str() != Some("");
+    if is_there { words(text(value)) } else { String::new() }
+}
+
 fn list(value: &Value) -> String {
-    let names: Vec<&str> = value.as_array().into_iter().flatten().filter_map(Value::as_str).collect();
-    printable(&names.join(", ")).into_owned()
+    items(value).map(text).collect::<Vec<_>>().join(", ")
 }
 
 fn text(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), |text| printable(text).into_owned())
 }
 
-fn print(document: &Value) {
-    println!(
-        "{} ({}): {}, because {}",
-        text(&document["value"]),
-        text(&document["type"]),
-        text(&document["outcome"]),
-        text(&document["why"])
-    );
-    for indicator in document["indicators"].as_array().into_iter().flatten() {
-        println!(
-            "  {} by {}, {}, rule {}",
-            text(&indicator["value"]),
-            text(&indicator["source"]),
-            text(&indicator["action"]),
-            text(&indicator["rule"])
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn the_whole_way_is_said_from_the_source_to_the_hooks() {
+        let document = json!({
+            "schema": 1, "value": "203.0.113.7", "type": "ipv4", "outcome": "would_block", "why": "the mode is monitor", "mode": "monitor",
+            "generation": 12, "exec": null, "local_rules": [],
+            "sources": [{"name": "talos", "path": "/etc/cordon/intel.d/talos", "age_seconds": 7, "error": "feed.json:3: broken", "fetch": null}],
+            "indicators": [{
+                "id": "indicator--1", "name": "C2 of\u{1b}[2J", "value": "203.0.113.0/24", "source": "talos", "confidence": 85, "tlp": "green",
+                "action": "block", "rule": "feeds.talos", "expires": "2027-01-01T00:00:00Z", "why_not": null, "origin": "feed.json#1",
+                "attribution": {"actors": ["Example Bear"], "malware": []},
+            }],
+            "table": {"type": "ipv4_prefix", "entry": "203.0.113.0/24", "generation": 12, "expires": null},
+            "hooks": [{"hook": "cgroup_connect4", "state": "attached"}, {"hook": "lsm_socket_connect", "state": "unavailable", "why": "no BPF LSM"}],
+            "skipped": [{"source": "second", "origin": "list:7", "reason": "expired", "why": "valid_until 2019"}],
+        });
+        assert_eq!(
+            lines(&document),
+            [
+                "203.0.113.7 (ipv4): would_block, because the mode is monitor",
+                "  source    talos, /etc/cordon/intel.d/talos, 7 s old; its latest reading failed: feed.json:3: broken",
+                "  object    indicator--1 “C2 of\\u{1b}[2J”, confidence 85, TLP green",
+                "            read at feed.json#1",
+                "            actors: Example Bear",
+                "  rule      feeds.talos: block 203.0.113.0/24 until 2027-01-01T00:00:00Z",
+                "  table     ipv4_prefix 203.0.113.0/24, generation 12",
+                "  here      monitor; looked up by cgroup_connect4",
+                "            lsm_socket_connect is unavailable: no BPF LSM",
+                "  not used  expired: valid_until 2019; read at list:7",
+            ]
         );
-        println!("    read at {}", text(&indicator["origin"]));
-        for kind in ["actors", "campaigns", "malware", "techniques", "reports", "references"] {
-            let names = list(&indicator["attribution"][kind]);
-            if !names.is_empty() {
-                println!("    {kind}: {names}");
-            }
-        }
     }
-    for skipped in document["skipped"].as_array().into_iter().flatten() {
-        println!(
-            "  not used from {}: {} ({})",
-            text(&skipped["origin"]),
-            text(&skipped["reason"]),
-            text(&skipped["why"])
+
+    #[test]
+    fn a_value_that_nobody_lists_is_said_to_pass() {
+        let document = json!({"value": "192.0.2.1", "type": "ipv4", "outcome": "passed", "why": "no indicator in force matches it", "mode": "enforce",
+            "hooks": [], "exec": null, "table": null, "indicators": [], "skipped": [],
+            "local_rules": [{"value": "192.0.2.1", "effect": "allow", "until": null, "reason": ""}]});
+        assert_eq!(
+            lines(&document),
+            [
+                "192.0.2.1 (ipv4): passed, because no indicator in force matches it",
+                "  local     allow 192.0.2.1",
+                "  here      enforce; no hook of the kernel looks it up",
+            ]
         );
     }
 }

@@ -1,24 +1,28 @@
 //! `cordon log`: what was hit, as a table for people, as JSON lines, OCSF or ECS for programs.
 
-mod show;
+mod filters;
+pub(super) mod show;
+mod stats;
 mod verify;
 mod when;
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 
 use std::collections::HashMap;
 use std::io::{self, Write};
 use std::path::Path;
 use std::time::Duration;
 
-use jiff::{Timestamp, ZonedDateTime};
+use jiff::ZonedDateTime;
 
 use super::Exit;
+use super::pager::Paged;
 use super::table::Terminal;
 use crate::attribute::Finding;
-use crate::attribute::finding::{Kind, Verdict};
-use crate::journal::{Destination, Followed, JournalError, Loss, Order, Query, Reader};
+use crate::journal::{Followed, JournalError, Loss, Order, Query, Reader};
+use filters::Filters;
+pub(super) use filters::parse_time;
 use show::Show;
 
 /// How often `-f` looks for more.
@@ -43,65 +47,38 @@ pub enum Format {
 
 /// Show what was blocked, killed or reported, oldest first.
 #[derive(Clone, Debug, Default, clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct Args {
+    /// Another look at the records than one by one.
+    #[command(subcommand)]
+    view: Option<View>,
+    /// Which records.
+    #[command(flatten)]
+    filters: Filters,
     /// Go on with what comes; a record shows again when repeats were folded into it
     #[arg(short, long, conflicts_with = "until")]
-    pub follow: bool,
-    /// Not before TIME: 10m, 2h, today, yesterday, 2026-11-23, 2026-11-23T10:00, RFC 3339
-    #[arg(long, value_name = "TIME", value_parser = parse_time)]
-    pub since: Option<Timestamp>,
-    /// Not after TIME
-    #[arg(long, value_name = "TIME", value_parser = parse_time)]
-    pub until: Option<Timestamp>,
-    /// blocked, killed, reported, would_block; several with commas
-    #[arg(long, value_delimiter = ',', value_parser = parse_name::<Verdict>)]
-    pub verdict: Vec<Verdict>,
-    /// connect, send, accept, dns, tls, http, socket, exec; several with commas
-    #[arg(long, value_delimiter = ',', value_parser = parse_name::<Kind>)]
-    pub kind: Vec<Kind>,
-    /// Process id
-    #[arg(long)]
-    pub pid: Option<u32>,
-    /// Executable: a path or a name, with * ? […]
-    #[arg(long, value_name = "GLOB")]
-    pub exe: Option<String>,
-    /// Destination: an address, a prefix or a host name, with or without :PORT
-    #[arg(long, value_name = "DEST")]
-    pub dest: Option<Destination>,
-    /// Id or value of an indicator
-    #[arg(long, value_name = "ID|VALUE")]
-    pub indicator: Option<String>,
-    /// SHA-256 of the file or of the process's executable, or a digest that is an indicator
-    #[arg(long, value_name = "DIGEST")]
-    pub hash: Option<String>,
-    /// Threat actor, with * ? […]
-    #[arg(long, value_name = "NAME")]
-    pub actor: Option<String>,
-    /// Source of the intelligence, as the settings name it
-    #[arg(long, value_name = "NAME")]
-    pub source: Option<String>,
+    follow: bool,
     /// The newest N records; 0 for all [default: 50; with -f: 10, or all with --since]
     #[arg(long, short = 'n', value_name = "N")]
-    pub limit: Option<usize>,
+    limit: Option<usize>,
     /// Compare all records with the hash chain instead: exit 1 if one was changed, removed or added
-    #[arg(long, conflicts_with_all = ["follow", "since", "until", "verdict", "kind", "pid", "exe", "dest", "indicator", "hash", "actor", "source", "limit", "output"])]
-    pub verify: bool,
+    #[arg(long, conflicts_with_all = ["follow", "Filters", "limit", "output", "no_pager"])]
+    verify: bool,
     /// How to print them
     #[arg(short, long, value_enum, value_name = "FORMAT")]
-    pub output: Option<Format>,
+    output: Option<Format>,
     /// The same as -o json
     #[arg(long, conflicts_with = "output")]
-    pub json: bool,
+    json: bool,
+    /// Not through $PAGER, even if it is longer than the screen
+    #[arg(long)]
+    no_pager: bool,
 }
 
-fn parse_time(text: &str) -> Result<Timestamp, String> {
-    when::parse(text, &ZonedDateTime::now())
-}
-
-/// A unit variant by the name that serde gives it.
-fn parse_name<T: serde::de::DeserializeOwned>(text: &str) -> Result<T, String> {
-    let name = text.trim().to_lowercase().replace('-', "_");
-    serde_json::from_value(serde_json::Value::String(name)).map_err(|error| error.to_string())
+#[derive(Clone, Debug, clap::Subcommand)]
+enum View {
+    /// Count hits by what they have in common, most first, with their trend
+    Stats(stats::Args),
 }
 
 impl Args {
@@ -113,27 +90,19 @@ impl Args {
         match self.limit {
             Some(0) => None,
             Some(limit) => Some(limit),
-            None if self.follow => self.since.is_none().then_some(LIMIT_BEFORE_FOLLOWING),
+            None if self.follow => self.filters.since.is_none().then_some(LIMIT_BEFORE_FOLLOWING),
             None => Some(LIMIT),
         }
     }
 
+    /// Whether somebody may want to page through it.
+    fn is_for_a_person(&self) -> bool {
+        self.format() == Format::Table && !self.follow && !self.no_pager
+    }
+
     fn query(&self) -> Query {
-        Query {
-            since: self.since,
-            until: self.until,
-            verdicts: self.verdict.clone(),
-            kinds: self.kind.clone(),
-            pid: self.pid,
-            exe: self.exe.clone(),
-            destination: self.dest.clone(),
-            indicator: self.indicator.clone(),
-            hash: self.hash.clone(),
-            actor: self.actor.clone(),
-            source: self.source.clone(),
-            limit: self.limit(),
-            order: if self.limit().is_some() { Order::NewestFirst } else { Order::OldestFirst },
-        }
+        let order = if self.limit().is_some() { Order::NewestFirst } else { Order::OldestFirst };
+        self.filters.query(self.limit(), order)
     }
 }
 
@@ -142,21 +111,30 @@ impl Args {
 /// # Errors
 /// Standard output cannot be written, other than by its reader going away.
 pub fn run(args: &Args, journal_dir: &Path) -> anyhow::Result<Exit> {
-    let show = Show::new(args.format(), Terminal::stdout(), ZonedDateTime::now());
-    let mut out = io::BufWriter::new(io::stdout().lock());
-    if args.verify {
-        return Ok(verify::run(journal_dir, args.json, &mut out)?);
-    }
-    match print(args, journal_dir, &show, &mut out) {
+    let done = match &args.view {
+        Some(View::Stats(args)) => stats::run(args, journal_dir),
+        None if args.verify => verify::run(journal_dir, args.json, &mut io::BufWriter::new(io::stdout().lock())),
+        None => {
+            let show = Show::new(args.format(), Terminal::stdout(), ZonedDateTime::now());
+            if args.is_for_a_person() {
+                let mut out = Paged::new();
+                let done = print(args, journal_dir, &show, &mut out);
+                out.finish().and(done)
+            } else {
+                print(args, journal_dir, &show, &mut io::BufWriter::new(io::stdout().lock()))
+            }
+        }
+    };
+    match done {
         Ok(exit) => Ok(exit),
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(Exit::Done),
         Err(error) => Err(anyhow::Error::new(error).context("cannot write to standard output")),
     }
 }
 
-/// What a journal that cannot be read means to the caller.
-fn explain(error: &JournalError) -> Exit {
-    eprintln!("cordon log: {error}");
+/// Says why `verb` cannot read the journal; what that means to the caller.
+pub(super) fn explain(verb: &str, error: &JournalError) -> Exit {
+    eprintln!("cordon {verb}: {error}");
     match error {
         JournalError::NotPermitted { .. } => Exit::NotPossible,
         _ => Exit::Failed,
@@ -172,7 +150,7 @@ fn print(args: &Args, journal_dir: &Path, show: &Show, out: &mut impl Write) -> 
     });
     let (reader, follow) = match opened {
         Ok(opened) => opened,
-        Err(error) => return Ok(explain(&error)),
+        Err(error) => return Ok(explain("log", &error)),
     };
     let mut exit = Exit::Done;
     let mut shown = HashMap::new();
@@ -194,7 +172,7 @@ fn print(args: &Args, journal_dir: &Path, show: &Show, out: &mut impl Write) -> 
     loop {
         let followed = match follow.poll() {
             Ok(followed) => followed,
-            Err(error) => return Ok(explain(&error)),
+            Err(error) => return Ok(explain("log", &error)),
         };
         for item in followed {
             match item {
@@ -220,7 +198,7 @@ fn stream(reader: &Reader, query: &Query, show: &Show, out: &mut impl Write) -> 
                 }
                 show.record(out, &finding)?;
             }
-            Err(error) => exit = explain(&error),
+            Err(error) => exit = explain("log", &error),
         }
     }
     losses.try_for_each(|loss| show.loss(out, &loss))?;
@@ -234,7 +212,7 @@ fn newest(reader: &Reader, query: &Query, exit: &mut Exit) -> (Vec<Finding>, boo
     for finding in reader.records(&one_more) {
         match finding {
             Ok(finding) => findings.push(finding),
-            Err(error) => *exit = explain(&error),
+            Err(error) => *exit = explain("log", &error),
         }
     }
     let has_more = query.limit.is_some_and(|limit| findings.len() > limit);
@@ -249,7 +227,7 @@ fn newest(reader: &Reader, query: &Query, exit: &mut Exit) -> (Vec<Finding>, boo
 fn losses(reader: &Reader, query: &Query, findings: &[Finding], exit: &mut Exit) -> Vec<Loss> {
     let since = query.since.or_else(|| findings.first().map(|finding| finding.time));
     let mut losses = reader.losses(since, query.until).unwrap_or_else(|error| {
-        *exit = explain(&error);
+        *exit = explain("log", &error);
         Vec::new()
     });
     losses.sort_by_key(|loss| loss.from);

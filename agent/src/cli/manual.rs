@@ -17,7 +17,11 @@ pub fn run() -> anyhow::Result<Exit> {
     page.render(&mut output)?;
     for verb in command.get_subcommands().filter(|verb| !verb.is_hide_set()) {
         let title = format!("cordon-{}", verb.get_name());
-        clap_mangen::Man::new(verb.clone()).title(title).render(&mut output)?;
+        clap_mangen::Man::new(verb.clone()).title(&title).render(&mut output)?;
+        for part in verb.get_subcommands() {
+            let title = format!("{title}-{}", part.get_name());
+            clap_mangen::Man::new(part.clone()).title(title).render(&mut output)?;
+        }
     }
     Ok(Exit::Done)
 }

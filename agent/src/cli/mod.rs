@@ -8,11 +8,14 @@ mod intel;
 mod log;
 mod manual;
 mod off;
+mod pager;
+mod report;
 mod rules;
 mod run;
 mod selftest;
 mod status;
 mod table;
+mod top;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -75,7 +78,11 @@ enum Verb {
     /// Try the known ways around Cordon in a sandbox of its own, and say which are closed here
     Selftest(selftest::Args),
     /// The hits
-    Log(log::Args),
+    Log(Box<log::Args>),
+    /// Watch hits, and who causes them, as they come
+    Top(top::Args),
+    /// Write what was hit to one HTML file with pictures, which needs no network
+    Report(report::Args),
     /// What would happen to a value, why, and whose intelligence says so
     Explain(explain::Args),
     Hunt(hunt::Args),
@@ -118,6 +125,8 @@ pub fn main() -> ExitCode {
             selftest::run(&args, &places)
         }
         Verb::Log(args) => log::run(&args, &places.journal),
+        Verb::Top(args) => top::run(&args, &places),
+        Verb::Report(args) => report::run(&args, &places.journal),
         Verb::Explain(args) => explain::run(&args, &places),
         Verb::Hunt(args) => hunt::run(&args, &places),
         Verb::Intel(args) => intel::run(&args, &places),

@@ -1,10 +1,11 @@
 //! What a terminal gets: width, colour, and text that cannot steer it.
 
 use std::borrow::Cow;
-use std::fmt::Write as _;
 use std::io::IsTerminal;
 
 use comfy_table::{ContentArrangement, Table};
+
+pub use crate::report::printable;
 
 /// How text stands out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,28 +101,6 @@ impl Terminal {
     }
 }
 
-/// Text from outside, with what could steer a terminal or turn its direction spelled out: a path or an argument is chosen by
-/// whoever is being watched.
-#[must_use]
-pub fn printable(text: &str) -> Cow<'_, str> {
-    let steers = |c: char| {
-        c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-    };
-    if !text.contains(steers) {
-        return Cow::Borrowed(text);
-    }
-    let mut safe = String::with_capacity(text.len() + 8);
-    for c in text.chars() {
-        if steers(c) {
-            // Writing to a string cannot fail.
-            let _infallible = write!(safe, "\\u{{{:x}}}", u32::from(c));
-        } else {
-            safe.push(c);
-        }
-    }
-    Cow::Owned(safe)
-}
-
 /// Where text that is too long is cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cut {
@@ -144,6 +123,19 @@ pub fn fit(text: &str, width: usize, cut: Cut) -> String {
     }
     let tail = if cut == Cut::Middle { (width - 1) / 2 } else { 0 };
     text.chars().take(width - 1 - tail).chain(['…']).chain(text.chars().skip(length - tail)).collect()
+}
+
+/// One character a number, as high as its share of the largest; a space for none.
+#[must_use]
+pub fn sparkline(numbers: &[u64]) -> String {
+    const STEPS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
+    let most = numbers.iter().copied().max().unwrap_or(0);
+    let step = |number: u64| match number {
+        0 => ' ',
+        // Rounded up, so that the largest alone reaches the last but for equals.
+        _ => STEPS[(u128::from(number) * 8).div_ceil(u128::from(most)) as usize - 1],
+    };
+    numbers.iter().map(|number| step(*number)).collect()
 }
 
 #[cfg(test)]
@@ -170,6 +162,14 @@ mod tests {
                 assert_eq!(fit("abcdéfghij", width, cut).chars().count(), width);
             }
         }
+    }
+
+    #[test]
+    fn a_sparkline_is_as_long_as_its_numbers_and_as_high_as_their_share() {
+        assert_eq!(sparkline(&[0, 1, 2, 3, 4, 5, 6, 7, 8]), " ▁▂▃▄▅▆▇█");
+        assert_eq!(sparkline(&[0, 1, 1_000_000, u64::MAX]), " ▁▁█");
+        assert_eq!(sparkline(&[0, 0]), "  ");
+        assert_eq!(sparkline(&[]), "");
     }
 
     #[test]

@@ -99,6 +99,13 @@ faults! {
         effect: "Blocking goes on. What this host meets meanwhile is missing when intelligence that arrives later is compared with it.",
         fix: "Make room, or the file readable and writable for the agent; the detail names the error. If it is damaged, remove it.",
     }
+    /// Hits cannot be handed on to journald.
+    JournaldFailed = "C009" {
+        title: "journald takes no hits",
+        cause: "`journal.journald` is set, and journald does not listen, or its socket may not be reached.",
+        effect: "Records are in `cordon log` but not in `journalctl`, which gets them once journald takes them again.",
+        fix: "Start systemd-journald, or set `journal.journald = false`; the detail names the socket and the error.",
+    }
     /// A source cannot be read.
     SourceUnreadable = "C010" {
         title: "intelligence source unreadable",

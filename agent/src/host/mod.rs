@@ -27,6 +27,12 @@ pub use privilege::missing_capabilities;
 pub use process::{ProcessSnapshot, StartTick, running_processes, snapshot};
 pub use users::{Users, group_id};
 
+/// What the host calls itself, uname(2).
+#[must_use]
+pub fn name() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
 /// What of the host could not be read.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {

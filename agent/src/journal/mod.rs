@@ -114,6 +114,18 @@ impl LossReason {
         }
     }
 
+    /// What happened, for people.
+    #[must_use]
+    pub const fn words(self) -> &'static str {
+        match self {
+            Self::RingFull => "the kernel's ring was full",
+            Self::QueueFull => "the journal's queue was full",
+            Self::DiskFull => "the disk was full",
+            Self::WriteFailed => "the journal could not be written",
+            Self::Undecodable => "the kernel's records could not be decoded",
+        }
+    }
+
     fn from_name(name: &str) -> Option<Self> {
         [Self::RingFull, Self::QueueFull, Self::DiskFull, Self::WriteFailed, Self::Undecodable]
             .into_iter()

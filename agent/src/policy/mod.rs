@@ -15,6 +15,7 @@ pub mod rules;
 
 pub use benign::{NeverBlock, WarningList, WarningListError, observable};
 pub use files::OwnFiles;
+pub use names::Popular;
 pub use rule::{Supply, rule};
 pub use ruled::{Ruled, RuledValues, Terms};
 pub use rules::{LocalAction, LocalRule, Rules};

@@ -6,19 +6,34 @@ const POPULAR: &str = include_str!("popular.txt");
 
 /// Popular sites, and the names above them: whoever blocks one of these blocks a popular site.
 #[derive(Debug)]
-pub(super) struct Popular(HashMap<&'static str, &'static str>);
+pub struct Popular(HashMap<&'static str, &'static str>);
 
 impl Popular {
-    pub(super) fn new() -> Self {
+    /// The list that this version came with.
+    #[must_use]
+    pub fn new() -> Self {
         let mut sites: Vec<&str> = POPULAR.lines().filter(|line| !line.is_empty() && !line.starts_with('#')).collect();
         // The last for a name is kept: the name itself, or the shortest below it.
         sites.sort_by_key(|site| std::cmp::Reverse(site.len()));
         Self(sites.into_iter().flat_map(|site| super::benign::suffixes(site).map(move |above| (above, site))).collect())
     }
 
+    /// The popular site that `name` is; a name below one is somebody else's.
+    #[must_use]
+    pub fn site(&self, name: &str) -> Option<&'static str> {
+        let name = name.strip_prefix("www.").unwrap_or(name);
+        self.0.get(name).copied().filter(|site| site.strip_prefix("www.").unwrap_or(site) == name)
+    }
+
     /// A popular site that is `name` or lies below it.
     pub(super) fn below(&self, name: &str) -> Option<&'static str> {
         self.0.get(name.strip_prefix("www.").unwrap_or(name)).copied()
+    }
+}
+
+impl Default for Popular {
+    fn default() -> Self {
+        Self::new()
     }
 }
 
@@ -78,6 +93,16 @@ mod tests {
         ] {
             let found = popular.below(name);
             assert_eq!(found.is_some(), site.is_some(), "{name}: {found:?}");
+        }
+    }
+
+    #[test]
+    fn a_popular_site_is_told_from_the_names_above_and_below_it() {
+        let popular = Popular::new();
+        assert_eq!(popular.site("github.com"), Some("github.com"));
+        assert_eq!(popular.site("www.github.com"), Some("github.com"));
+        for name in ["com", "githubusercontent.com", "evil.github.com", "notgithub.com"] {
+            assert_eq!(popular.site(name), None, "{name}");
         }
     }
 

@@ -1,14 +1,23 @@
-//! Findings in the words of others: OCSF and ECS (pure), and sightings for those who may know.
+//! Findings in the words of others: OCSF and ECS, sums and a page for people (pure); hits for journald, and sightings for those
+//! who may know.
 
 mod ecs;
+pub mod journald;
 mod ocsf;
+pub mod overview;
+mod page;
+mod printable;
 pub mod sightings;
+pub mod summary;
+pub mod suspects;
 
 #[cfg(test)]
 mod tests;
 
 pub use ecs::ecs;
 pub use ocsf::ocsf;
+pub use page::page;
+pub use printable::{printable, printable_lines};
 
 use serde_json::{Map, Value};
 

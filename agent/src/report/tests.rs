@@ -9,7 +9,7 @@ fn path(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/records").join(name)
 }
 
-fn record(name: &str) -> Finding {
+pub(super) fn record(name: &str) -> Finding {
     serde_json::from_str(&std::fs::read_to_string(path(&format!("{name}.json"))).unwrap()).unwrap()
 }
 

@@ -127,6 +127,8 @@ pub struct JournalFile {
     pub max_age_days: Option<u32>,
     /// File for JSON lines.
     pub mirror: Option<PathBuf>,
+    /// Hand each hit on to journald; false unless said otherwise.
+    pub journald: Option<bool>,
 }
 
 /// `[telemetry]`.
@@ -211,6 +213,7 @@ impl SettingsFile {
             lay(&mut under.segment_bytes, over.segment_bytes);
             lay(&mut under.max_age_days, over.max_age_days);
             lay(&mut under.mirror, over.mirror);
+            lay(&mut under.journald, over.journald);
         }
     }
 }

@@ -46,6 +46,24 @@ fn a_record_names_indicator_actor_malware_and_report() {
     assert_eq!(explained["schema"], 1);
     assert_eq!(explained["outcome"], "blocked");
     assert_eq!(explained["indicators"][0]["id"], record["indicator"]["id"]);
+    // The whole way: source, rule, table, hooks.
+    let source = &explained["sources"][0];
+    assert_eq!(source["name"], explained["indicators"][0]["source"]);
+    assert!(source["path"].as_str().unwrap().contains("intel.d") && source["age_seconds"].is_i64(), "{source}");
+    assert_eq!(explained["indicators"][0]["in_force"], true);
+    assert_eq!((&explained["table"]["type"], &explained["table"]["entry"]), (&"ipv4".into(), &"127.5.5.5".into()));
+    assert_eq!(explained["hooks"][0], serde_json::json!({"hook": "cgroup_connect4", "state": "attached"}));
+    assert_eq!(explained["mode"], "enforce");
+    let said = String::from_utf8(sandbox.cordon(&["explain", "127.5.5.5"]).stdout).unwrap();
+    for step in [
+        "  source    ",
+        "  object    ",
+        "  rule      ",
+        "  table     ipv4 127.5.5.5, generation ",
+        "  here      enforce; looked up by cgroup_connect4",
+    ] {
+        assert!(said.contains(step), "{step}:\n{said}");
+    }
     let harmless = sandbox.json(&["explain", "127.5.5.6", "--json"]);
     assert_eq!(harmless["outcome"], "passed");
     assert_eq!(sandbox.log(&["--actor", "paper heron"]).len(), 1);
@@ -149,6 +167,8 @@ fn what_is_never_blocked_wins_over_every_indicator() {
     assert!(is_blocked(&connect("127.8.8.9:0")));
     let explained = sandbox.json(&["explain", "127.8.8.8", "--json"]);
     assert_eq!(explained["outcome"], "passed");
+    let because = format!("{} {}", explained["indicators"], explained["skipped"]);
+    assert!(because.contains("never") || because.contains("benign"), "{explained}");
 }
 
 #[test]

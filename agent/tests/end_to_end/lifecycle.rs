@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::net::TcpStream;
+use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -205,4 +206,41 @@ fn what_somebody_tears_out_of_the_kernel_is_put_back_and_said() {
     assert!(is_blocked(&connect("127.7.7.7:0")), "put back");
     assert!(sandbox.cordon(&["reload"]).status.success());
     assert_eq!(sandbox.json(&["status", "--json"])["faults"], serde_json::json!([]));
+}
+
+#[test]
+fn hits_go_to_journald_when_the_settings_ask_for_it() {
+    let socket = Path::new("/run/systemd/journal/socket");
+    if socket.exists() {
+        println!("NOT RUN hits_go_to_journald_when_the_settings_ask_for_it: this host's own journald listens here");
+        return;
+    }
+    fs::create_dir_all(socket.parent().unwrap()).unwrap();
+    let journald = UnixDatagram::bind(socket).unwrap();
+    let goes_in_any_case = tempfile::TempPath::try_from_path(socket).unwrap();
+    journald.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    let mut sandbox = Sandbox::new(&format!("{}\n[journal]\njournald = true\n", settings("enforce", "block")));
+    sandbox.intel("lab.txt", "127.9.9.9\n");
+    sandbox.start();
+    assert!(is_blocked(&connect("127.9.9.9:0")));
+    let mut entry = vec![0; 1 << 16];
+    let received = journald.recv(&mut entry);
+    goes_in_any_case.close().unwrap();
+    // Only if it was made for this.
+    fs::remove_dir(socket.parent().unwrap()).ok();
+    let entry = String::from_utf8_lossy(&entry[..received.unwrap()]).into_owned();
+    for field in [
+        "SYSLOG_IDENTIFIER=cordon\n",
+        "CORDON_VERDICT=blocked\n",
+        "CORDON_IP=127.9.9.9\n",
+        "CORDON_INDICATOR=127.9.9.9\n",
+    ] {
+        assert!(entry.contains(field), "{field}{entry}");
+    }
+    // With nobody listening that is a fault, and nothing else.
+    drop(journald);
+    assert!(is_blocked(&connect("127.9.9.9:1")));
+    sandbox.wait_for("the fault", |sandbox| {
+        sandbox.json(&["status", "--json"])["faults"].to_string().contains("C009").then_some(())
+    });
 }

@@ -15,6 +15,8 @@ mod intelligence;
 mod lifecycle;
 mod names;
 mod network;
+#[path = "../python/mod.rs"]
+mod packages;
 mod protect;
 #[path = "../taxii/python.rs"]
 mod python;

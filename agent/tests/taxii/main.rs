@@ -4,5 +4,7 @@
 
 mod client;
 mod opentaxii;
+#[path = "../python/mod.rs"]
+mod packages;
 mod python;
 mod sightings;

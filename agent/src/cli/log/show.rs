@@ -8,7 +8,7 @@ use super::Format;
 use crate::attribute::Finding;
 use crate::attribute::finding::{Kind, Process, Verdict};
 use crate::cli::table::{Cut, Terminal, Tone, fit, printable};
-use crate::journal::{Loss, LossReason};
+use crate::journal::Loss;
 use crate::report;
 
 /// From this width on a record is one line.
@@ -58,20 +58,14 @@ impl Show {
     }
 
     pub(super) fn loss(&self, out: &mut impl Write, loss: &Loss) -> io::Result<()> {
-        let why = match loss.reason {
-            LossReason::RingFull => "the kernel's ring was full",
-            LossReason::QueueFull => "the journal's queue was full",
-            LossReason::DiskFull => "the disk was full",
-            LossReason::WriteFailed => "the journal could not be written",
-            LossReason::Undecodable => "the kernel's records could not be decoded",
-        };
+        let why = loss.reason.words();
         let (from, to) = (self.time(loss.from), self.time(loss.to));
         let when = if from == to { format!("at {from}") } else { format!("from {from} to {to}") };
         self.note(out, &format!("{} hits are not recorded {when}: {why}", loss.count))
     }
 
     fn time(&self, time: Timestamp) -> String {
-        time.to_zoned_datetime(self.now.time_zone().clone()).strftime("%Y-%m-%d %H:%M:%S").to_string()
+        seconds(time, &self.now)
     }
 
     fn row(&self, out: &mut impl Write, finding: &Finding) -> io::Result<()> {
@@ -143,18 +137,18 @@ impl Show {
     }
 }
 
-fn verdict(finding: &Finding) -> String {
-    let name = match finding.verdict {
-        Verdict::Blocked => "blocked",
-        Verdict::Killed => "killed",
-        Verdict::Reported => "reported",
-        Verdict::WouldBlock => "would_block",
-    };
+/// `time` in the zone of `now`.
+pub(super) fn seconds(time: Timestamp, now: &ZonedDateTime) -> String {
+    time.to_zoned_datetime(now.time_zone().clone()).strftime("%Y-%m-%d %H:%M:%S").to_string()
+}
+
+pub(in crate::cli) fn verdict(finding: &Finding) -> String {
+    let name = finding.verdict.name();
     let name = if finding.retro { format!("{name} retro") } else { name.to_owned() };
     if finding.count > 1 { format!("{name} ×{}", finding.count) } else { name }
 }
 
-fn what(finding: &Finding) -> String {
+pub(in crate::cli) fn what(finding: &Finding) -> String {
     if let Some(destination) = &finding.destination {
         let address = std::net::SocketAddr::new(destination.ip, destination.port);
         return format!("{address}/{}", destination.protocol);
@@ -167,7 +161,7 @@ fn what(finding: &Finding) -> String {
     format!("{verb}{}", file.unwrap_or("?"))
 }
 
-fn process(process: &Process) -> String {
+pub(in crate::cli) fn process(process: &Process) -> String {
     let name = process.exe.as_deref().map(|exe| exe.rsplit('/').next().unwrap_or(exe)).or(process.comm.as_deref());
     let user =
         process.user.clone().or_else(|| process.uid.map(|uid| uid.to_string())).unwrap_or_else(|| "?".to_owned());

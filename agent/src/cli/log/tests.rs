@@ -3,6 +3,7 @@ use jiff::SignedDuration;
 use jiff::tz::TimeZone;
 
 use super::*;
+use crate::attribute::finding::{Kind, Verdict};
 use crate::health::Health;
 use crate::journal::{Entry, Journal, Limits, LossReason};
 
@@ -17,17 +18,17 @@ fn args(line: &str) -> Result<Args, String> {
     Program::try_parse_from(words).map(|program| program.args).map_err(|error| error.to_string())
 }
 
-fn now() -> ZonedDateTime {
+pub(super) fn now() -> ZonedDateTime {
     "2026-11-23T19:30:00+01:00[Europe/Berlin]".parse().unwrap()
 }
 
-fn record(name: &str) -> Finding {
+pub(in crate::cli) fn record(name: &str) -> Finding {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/data/records/{name}.json"));
     serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
 }
 
 /// A journal of the three records and one loss between the first two.
-fn journal() -> tempfile::TempDir {
+pub(super) fn journal() -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     let mut journal = Journal::open(dir.path(), Limits::default(), &Health::new()).unwrap();
     let records = ["connect", "exec", "send"].map(record);

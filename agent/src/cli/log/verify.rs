@@ -23,7 +23,7 @@ struct Document<'a> {
 pub(super) fn run(journal_dir: &Path, is_json: bool, out: &mut impl Write) -> io::Result<Exit> {
     let found = match Reader::open(journal_dir).and_then(|reader| reader.verify()) {
         Ok(found) => found,
-        Err(error) => return Ok(explain(&error)),
+        Err(error) => return Ok(explain("log", &error)),
     };
     let intact = found.broken.is_none();
     if is_json {
