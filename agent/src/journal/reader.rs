@@ -183,7 +183,7 @@ pub(super) fn open_read_only(path: &Path) -> rusqlite::Result<Connection> {
     };
     let needs_write = matches!(error.sqlite_error_code(), Some(ErrorCode::CannotOpen | ErrorCode::ReadOnly));
     let wal_bytes = std::fs::metadata(segment::beside(path, "-wal")).map_or(0, |metadata| metadata.len());
-    if !needs_write || wal_bytes > 0 || std::fs::File::open(path).is_err() {
+    if !needs_write || wal_bytes > 0 || may_read(path).is_err() {
         return Err(error);
     }
     let mut uri = String::from("file:");
@@ -195,6 +195,12 @@ pub(super) fn open_read_only(path: &Path) -> rusqlite::Result<Connection> {
     }
     uri.push_str("?immutable=1");
     Connection::open_with_flags(uri, flags | OpenFlags::SQLITE_OPEN_URI)
+}
+
+/// Whether the file may be read. It is not opened for that: closing it again would drop the locks that SQLite holds on it in this
+/// process (fcntl(2), advisory record locking), and the agent reads what it writes.
+fn may_read(path: &Path) -> io::Result<()> {
+    Ok(rustix::fs::access(path, rustix::fs::Access::READ_OK)?)
 }
 
 /// `None` where the segment is gone (the writer gives up old ones) or was only just begun.
@@ -216,7 +222,7 @@ pub(super) fn explain(path: &Path, source: rusqlite::Error) -> JournalError {
     if segment::is_damage(&source) {
         return JournalError::Damaged { path: path.to_owned(), detail: source.to_string() };
     }
-    match (source.sqlite_error_code(), std::fs::File::open(path).map_err(|error| error.kind())) {
+    match (source.sqlite_error_code(), may_read(path).map_err(|error| error.kind())) {
         (Some(ErrorCode::CannotOpen | ErrorCode::ReadOnly | ErrorCode::PermissionDenied), _)
         | (_, Err(io::ErrorKind::PermissionDenied)) => JournalError::NotPermitted { path: path.to_owned() },
         _ => JournalError::Sqlite { path: path.to_owned(), source },

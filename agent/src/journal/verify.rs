@@ -15,9 +15,6 @@ use super::reader::{explain, open_if_there};
 use super::row::timestamp;
 use super::segment;
 
-/// The writer may give up the oldest segment while it is looked at; so often is it looked at again.
-const ATTEMPTS: usize = 5;
-
 /// What is not as it was written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -109,16 +106,7 @@ pub(super) fn verify(
     dir: &Path,
     list: impl Fn() -> Result<Vec<u64>, JournalError>,
 ) -> Result<Verification, JournalError> {
-    for _ in 1..ATTEMPTS {
-        // In this order: what the file says has been written when the segments are read.
-        let head = Head::read(dir);
-        let found = Walk::new(dir, head.as_ref().ok().copied().flatten()).run(&list()?);
-        let now = Head::read(dir).ok().flatten();
-        let was_given_up = head.is_ok_and(|head| head.map(|head| head.oldest) != now.map(|head| head.oldest));
-        if found.broken.is_none() || !was_given_up {
-            return Ok(found);
-        }
-    }
+    // In this order: what the file says has been written when the segments are read.
     let head = Head::read(dir).ok().flatten();
     Ok(Walk::new(dir, head).run(&list()?))
 }
@@ -155,7 +143,11 @@ impl<'a> Walk<'a> {
         for sequence in first..=newest {
             if sequences.binary_search(&sequence).is_ok() {
                 self.tell_missing(std::mem::take(&mut missing));
+                let before = self.found.clone();
                 self.segment(sequence);
+                if self.found.breaks > before.breaks && self.is_given_up(sequence) {
+                    (self.found, self.before) = (before, Before::Unknown);
+                }
             } else if sequence >= oldest {
                 missing = if missing.is_empty() { sequence..sequence + 1 } else { missing.start..sequence + 1 };
             }
@@ -164,12 +156,20 @@ impl<'a> Walk<'a> {
         self.found
     }
 
+    /// Whether the writer has given the segment up since the walk began: then it proves nothing how much of it is there.
+    fn is_given_up(&self, sequence: u64) -> bool {
+        Head::read(self.dir).ok().flatten().is_some_and(|now| sequence < now.oldest)
+    }
+
     /// However many segments in a row are missing is one break.
     fn tell_missing(&mut self, missing: std::ops::Range<u64>) {
         if missing.is_empty() {
             return;
         }
         self.before = Before::Unknown;
+        if self.is_given_up(missing.end - 1) {
+            return;
+        }
         let aside = segment::set_aside_path(self.dir, missing.start);
         let detail = match (missing.end - missing.start, aside.exists()) {
             (1, false) => None,
