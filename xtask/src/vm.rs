@@ -81,10 +81,10 @@ fn boot(workspace: &Workspace, series: &str, archive: &std::path::Path) -> Resul
     let log = workspace.target("vm").join(series).join("console.log");
     progress(format_args!("booting {} ({})", series, kernel.package));
     let archive = payload::with_modules(archive, &kernel.modules, &workspace.target("vm").join(series))?;
-    let mut outcome = machine::boot(&kernel.image, &archive, &log)?;
+    let mut outcome = machine::boot(&kernel.image, kernels::cpu(series), &archive, &log)?;
     if let Outcome::DiedBeforeTests = outcome {
         progress("the kernel died before the tests began; booting once more");
-        outcome = machine::boot(&kernel.image, &archive, &log)?;
+        outcome = machine::boot(&kernel.image, kernels::cpu(series), &archive, &log)?;
     }
     let kind = format!("vm {series}");
     Ok(match outcome {

@@ -38,14 +38,14 @@ pub enum Outcome {
 }
 
 /// Boots and waits for the verdict: at most [`LIMIT`], and at most [`SILENCE`] for each test.
-pub fn boot(kernel: &Path, archive: &Path, log: &Path) -> Result<Outcome> {
+pub fn boot(kernel: &Path, cpu: &str, archive: &Path, log: &Path) -> Result<Outcome> {
     let mut command = Command::new("setpriv");
     command
         // A machine whose xtask was killed would go on for ever.
         .args(["--pdeathsig", "KILL", PROGRAM])
         // Under QEMU 7.2 the kernel panicked with two processors, where one ran what the other was patching ("Oops: int3"), and with
-        // one behind a cmpxchg16b ("double fault").
-        .args(["-accel", "tcg", "-cpu", "max,-cx16", "-M", "q35", "-m", "2048", "-smp", "1"])
+        // one behind a cmpxchg16b ("double fault"), see `kernels::cpu`.
+        .args(["-accel", "tcg", "-cpu", cpu, "-M", "q35", "-m", "2048", "-smp", "1"])
         .args(["-display", "none", "-monitor", "none", "-serial", "stdio", "-no-reboot", "-nic", "none", "-nodefaults"])
         .args(["-device", "isa-debug-exit,iobase=0xf4,iosize=0x04"])
         .arg("-kernel")
