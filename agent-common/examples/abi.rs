@@ -77,6 +77,7 @@ fn constants() {
         FileDigests::SHA1,
         FileDigests::MD5,
         SocketMemory::INBOUND,
+        SocketMemory::ASKED,
         CHAIN_MAX,
         layout::HEADER,
         layout::SPACES_HEADER,

@@ -35,7 +35,8 @@ your own host.
 const VERIFIER_HEAD: &str = "
 ## What the verifier goes through
 
-Instructions that each kernel's verifier followed to load the program of a hook, of the million that it follows at most; a test fails at 700,000.
+Instructions that each kernel's verifier followed to load the program of a hook, of the million that it follows at most; a test fails at 300,000, for names in
+packets at 700,000.
 Kernels before 5.16 do not tell.
 ";
 

@@ -20,11 +20,13 @@ pub struct SocketMemory {
     pub port: u16,
     /// The [`crate::wire::Verdict`] that was told.
     pub verdict: u8,
-    /// [`SocketMemory::INBOUND`].
+    /// [`SocketMemory::INBOUND`], [`SocketMemory::ASKED`].
     pub flags: u8,
 }
 
 impl SocketMemory {
     /// The other end began: set on a listening socket, and passed on to what it accepts.
     pub const INBOUND: u8 = 1;
+    /// It asked for a name: what comes to a socket that did not is no response, whatever it looks like.
+    pub const ASKED: u8 = 2;
 }

@@ -17,7 +17,11 @@ pub fn find(generation: &Generation, target: &Target) -> Option<Found> {
     let until = LEARNED_UNTIL.get_ptr(0)?;
     // SAFETY: a live map value.
     let until = unsafe { read_volatile(until) };
-    if until == 0 || until < boot_ns() {
+    if until == 0 {
+        return None;
+    }
+    let now = boot_ns();
+    if until < now {
         return None;
     }
     let (start_boot_ns, pid) = task::key();
@@ -26,6 +30,6 @@ pub fn find(generation: &Generation, target: &Target) -> Option<Found> {
     // SAFETY: a live map value.
     let learned = unsafe { read_volatile(learned) };
     let generation = image::generation(generation).ok()?;
-    let is_fresh = learned.generation == generation && learned.until_boot_ns > boot_ns();
+    let is_fresh = learned.generation == generation && learned.until_boot_ns > now;
     is_fresh.then_some(Found { generation, entry: learned.entry })
 }

@@ -52,6 +52,20 @@ pub unsafe fn recall(socket: *mut c_void) -> *mut SocketMemory {
     unsafe { SOCKETS.get_or(socket, &mut of(NOBODY)) }
 }
 
+/// Remembers that a socket asks for names.
+///
+/// # Safety
+/// As [`recall`].
+#[inline(always)]
+pub unsafe fn remember_question(socket: *mut c_void) {
+    // SAFETY: the caller's promise.
+    let memory = unsafe { recall(socket) };
+    if !memory.is_null() {
+        // SAFETY: a live map value. Who asks is not who was connected to, so that no other flag is lost to two at once.
+        unsafe { (*memory).flags |= SocketMemory::ASKED };
+    }
+}
+
 /// Whether this very hit is what was told of last.
 ///
 /// # Safety

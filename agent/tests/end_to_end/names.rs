@@ -79,6 +79,7 @@ fn a_response_that_leads_to_a_listed_name_is_dropped_and_one_that_is_reported_is
     assert_eq!(state(&sandbox, "cgroup_ingress_dns"), "attached");
     let asker = UdpSocket::bind("127.0.0.1:0").unwrap();
     asker.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
+    asker.send_to(&question("www.example"), resolver.local_addr().unwrap()).unwrap();
     let answer = |message: &[u8]| {
         resolver.send_to(message, asker.local_addr().unwrap()).unwrap();
         asker.recv(&mut [0; 512]).is_ok()

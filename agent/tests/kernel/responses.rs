@@ -59,7 +59,14 @@ impl Pair {
         near.connect(far.local_addr().unwrap()).unwrap();
         near.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
         listen(running, far.local_addr().unwrap());
-        Self { near, far }
+        let pair = Self { near, far };
+        pair.ask();
+        pair
+    }
+
+    fn ask(&self) {
+        self.near.send(&query(&[("www.example", A)])).unwrap();
+        self.far.recv(&mut [0; 512]).unwrap();
     }
 
     /// Whether a response gets to who asked.
@@ -122,6 +129,57 @@ fn a_response_that_leads_to_a_listed_name_is_dropped_and_told() {
         running.kernel.take_folds().unwrap();
     }
     assert_eq!(running.kernel.counters().unwrap().get(Counter::NamesUnread), 0);
+}
+
+#[test]
+fn a_reported_name_hides_no_refused_one_and_one_response_is_one_hit() {
+    let sandbox = Sandbox::new();
+    let rules = Rules::default().block(domain("evil.example")).add(domain("odd.example"), Action::Report, None);
+    let mut running = sandbox.start(Mode::Enforce, rules);
+    if !judges("a_reported_name_hides_no_refused_one_and_one_response_is_one_hit", &running) {
+        return;
+    }
+    let pair = Pair::new(&running, "127.0.0.1:0");
+    let chain =
+        |last| [alias("", "a.odd.example"), alias("a.odd.example", "b.odd.example"), alias("b.odd.example", last)];
+    assert!(pair.arrives(&response("www.example", &chain("good.example"))));
+    let event = running.event();
+    assert_eq!((event.verdict, asked(&event).0), (Verdict::Reported, "a.odd.example"));
+    assert!(!pair.arrives(&response("www.example", &chain("evil.example"))));
+    let event = running.event();
+    assert_eq!((event.verdict, asked(&event).0), (Verdict::Blocked, "evil.example"));
+}
+
+#[test]
+fn what_nobody_asked_for_is_no_response() {
+    let sandbox = Sandbox::new();
+    let rules = Rules::default().block(domain("evil.example")).add(domain("odd.example"), Action::Report, None);
+    let mut running = sandbox.start(Mode::Enforce, rules);
+    if !judges("what_nobody_asked_for_is_no_response", &running) {
+        return;
+    }
+    // A server, and somebody who sends to it from the port of DNS.
+    let far = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let near = UdpSocket::bind("127.0.0.1:0").unwrap();
+    near.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+    listen(&running, far.local_addr().unwrap());
+    for forged in
+        [response("www.example", &[alias("", "evil.example")]), response("odd.example", &[address("", "127.0.0.9")])]
+    {
+        far.send_to(&forged, near.local_addr().unwrap()).unwrap();
+        assert_eq!(near.recv(&mut [0; 512]).unwrap(), forged.len());
+    }
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut client = sandbox.outside(|| TcpStream::connect(listener.local_addr().unwrap()).unwrap());
+    let (mut served, from) = listener.accept().unwrap();
+    listen(&running, from);
+    served.write_all(b"hello").unwrap();
+    let forged = response("www.example", &[alias("", "evil.example")]);
+    client.write_all(&forged).unwrap();
+    served.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+    served.read_exact(&mut vec![0; forged.len()]).unwrap();
+    assert_eq!(connect("127.0.0.9:443"), Ok(()));
+    assert!(running.events().is_empty());
 }
 
 #[test]
@@ -210,6 +268,9 @@ fn responses_over_tcp_are_read_with_their_length_and_without() {
         let (mut far, from) = listener.accept().unwrap();
         far.set_nodelay(true).unwrap();
         listen(&running, listener.local_addr().unwrap());
+        let question = query(&[("www.example", A)]);
+        near.write_all(&question).unwrap();
+        far.read_exact(&mut vec![0; question.len()]).unwrap();
         let harmless = response("www.example", &[address("", "127.0.0.9")]);
         far.write_all(&harmless).unwrap();
         near.read_exact(&mut vec![0; harmless.len()]).unwrap();

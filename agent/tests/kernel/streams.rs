@@ -5,12 +5,17 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
 
 use agent::event::{Behaviour, Event, Hook, Verdict};
+use agent::kernel::attempt::set_option;
 use agent::kernel::{NameSettings, SocketRules};
 use agent_common::image::Action;
 use agent_common::wire::{Counter, Mode};
 
 use crate::names::{A, asked, domain, judges, query};
 use crate::sandbox::{Rules, Running, Sandbox, destination};
+
+// Linux's numbers.
+const IPPROTO_TCP: i32 = 6;
+const TCP_MAXSEG: i32 = 2;
 
 /// Two ends of a stream; nothing is sent late, so that each write is a segment.
 struct Pair {
@@ -21,7 +26,10 @@ struct Pair {
 
 impl Pair {
     fn new(address: &str) -> Self {
-        let listener = TcpListener::bind(address).unwrap();
+        Self::of(&TcpListener::bind(address).unwrap())
+    }
+
+    fn of(listener: &TcpListener) -> Self {
         let at: SocketAddr = listener.local_addr().unwrap();
         let near = TcpStream::connect(at).unwrap();
         near.set_nodelay(true).unwrap();
@@ -136,6 +144,32 @@ fn a_listed_server_name_is_stopped_and_told_once() {
         assert!(running.events().is_empty());
     }
     assert_eq!(running.counted(1), 2);
+}
+
+#[test]
+fn what_was_refused_whole_is_not_let_through_in_pieces() {
+    let sandbox = Sandbox::new();
+    let mut running = sandbox.start(Mode::Enforce, Rules::default().block(domain("evil.example")));
+    if !judges("what_was_refused_whole_is_not_let_through_in_pieces", &running) {
+        return;
+    }
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    set_option(&listener, IPPROTO_TCP, TCP_MAXSEG, &1000_u32.to_ne_bytes()).unwrap();
+    let long = format!("GET / HTTP/1.1\r\nCookie: {}\r\nHost: evil.example\r\n\r\n", "c".repeat(1200));
+    let question = framed(&query(&[(&format!("{0}.{0}.{0}.evil.example", "l".repeat(60)), A)]));
+    for (hook, whole, first) in [
+        (Hook::EgressTls, hello("evil.example", 1216, false), &b""[..]),
+        (Hook::EgressHttp, long.clone().into_bytes(), b""),
+        (Hook::EgressHttp, long.into_bytes(), b"GET / HTTP/1.1\r\nHost: www.example\r\n\r\n"),
+        (Hook::EgressDns, question, b""),
+    ] {
+        let mut pair = Pair::of(&listener);
+        listen(&running, &pair, hook);
+        assert!(pair.arrives(&[first]));
+        assert!(!pair.arrives(&[&whole]), "{hook:?}: the kernel sends it again, a segment at a time");
+        blocked(&mut running, &pair, hook);
+    }
+    assert_eq!(running.kernel.counters().unwrap().get(Counter::NamesUnread), 0);
 }
 
 #[test]

@@ -14,7 +14,7 @@ use core::ptr::read_volatile;
 
 use agent_common::image::{self, Found, Labels, Octets};
 use agent_common::limits::{NAME_LEN, NAME_PORTS};
-use agent_common::wire::{Behaviour, Counter, DomainRecord, FoldKey, NameForm, Process, RecordKind, Verdict};
+use agent_common::wire::{Behaviour, Counter, DomainRecord, FoldKey, Hook, NameForm, Process, RecordKind, Verdict};
 use aya_ebpf::helpers::generated::bpf_get_socket_cookie;
 use aya_ebpf::macros::cgroup_skb;
 use aya_ebpf::programs::SkBuffContext;
@@ -22,6 +22,8 @@ use aya_ebpf::programs::SkBuffContext;
 use self::name::{NOTHING, UNREAD};
 use self::packet::{Flow, Packet, TCP, UDP, UDP_LITE};
 use super::destination::{Judged, judge as judge_entry, judge_behaviour};
+use super::memory::remember_question;
+use super::packet::socket_of;
 use super::{PASS, REFUSE, bit, count_verdict};
 use crate::clock::{Now, switched_on};
 use crate::emit::{ANY, Slot, count, fold};
@@ -111,6 +113,9 @@ fn answer(packet: &Packet, generation: Generation, flow: &Flow, name: &Name, ent
 /// What a packet comes to in which a name is looked for and cannot be read.
 #[inline(never)]
 fn unread(packet: &Packet, flow: &Flow, name: &Name) -> i32 {
+    if flow.protocol == TCP && is_refused(packet, flow.sequence) {
+        return REFUSE;
+    }
     count(Counter::NamesUnread);
     let Some(now) = Now::read() else { return PASS };
     let judged = judge_behaviour(&now, Behaviour::UnreadName, now.config.unread_names);
@@ -132,12 +137,30 @@ fn tell_once(packet: &Packet, now: &Now, flow: &Flow, name: &Name, hit: &Judged)
     tell(packet, now, flow, name, hit, &sender);
 }
 
+/// Whether a segment begins where one was refused: what was refused whole is sent again in pieces (`tcp_retransmit_skb`), of which
+/// the first need not hold the name.
+#[inline(always)]
+fn is_refused(packet: &Packet, sequence: u32) -> bool {
+    // SAFETY: the context of a running program.
+    let cookie = unsafe { bpf_get_socket_cookie(packet.skb.cast()) };
+    STREAMS.get_ptr(cookie).is_some_and(|known| {
+        // SAFETY: a live map value.
+        unsafe { read_volatile(known) == segment(sequence, Verdict::Blocked) }
+    })
+}
+
+/// What is remembered of a segment.
+#[inline(always)]
+fn segment(sequence: u32, verdict: Verdict) -> u64 {
+    u64::from(sequence) | (verdict as u64) << 32
+}
+
 /// Whether a segment with a listed name is one that was told before. It is remembered as that from now on.
 #[inline(always)]
 fn is_sent_again(packet: &Packet, flow: &Flow, verdict: Verdict) -> bool {
     // SAFETY: the context of a running program.
     let cookie = unsafe { bpf_get_socket_cookie(packet.skb.cast()) };
-    let segment = u64::from(flow.sequence) | (verdict as u64) << 32;
+    let segment = segment(flow.sequence, verdict);
     if STREAMS.get_ptr(cookie).is_some_and(|known| {
         // SAFETY: a live map value.
         unsafe { read_volatile(known) == segment }
@@ -211,6 +234,16 @@ fn name_of(packet: &mut Packet, flow: &mut Flow) -> Option<Name> {
     }
 }
 
+/// Remembers that the packet's socket asked for a name, so that a response may come to it.
+#[inline(always)]
+fn note_question(packet: &Packet) {
+    let socket = socket_of(packet.skb);
+    if !socket.is_null() {
+        // SAFETY: a full socket that was found not to be null.
+        unsafe { remember_question(socket.cast()) };
+    }
+}
+
 #[inline(always)]
 fn judge(mut packet: Packet) -> i32 {
     let mut flow = Flow::default();
@@ -219,6 +252,9 @@ fn judge(mut packet: Packet) -> i32 {
         return PASS;
     }
     let Some(generation) = Generation::current() else { return PASS };
+    if name.hook == Hook::EgressDns as u32 {
+        note_question(&packet);
+    }
     name.blur(&packet);
     let mut labels = Labels::NONE;
     for index in 0..dns::QUESTIONS {

@@ -8,7 +8,7 @@ use agent_common::wire::{Counter, Hook, NameConfig, NameForm};
 use aya_ebpf::helpers::generated::{bpf_loop, bpf_tcp_sock};
 
 use super::packet::{Flow, Packet};
-use super::{Name, dns, is_among};
+use super::{Name, dns, is_among, is_refused};
 use crate::emit::count;
 use crate::hooks::field;
 use crate::hooks::packet::socket_of;
@@ -141,7 +141,7 @@ fn host(packet: &Packet, sequence: u32) -> u64 {
     unsafe { bpf_loop(RequestWalk::STEPS, walk_request as *mut c_void, (&raw mut request).cast(), 0) };
     match place(request.walk.finish()) {
         // What is sent in the midst of a stream only looks like a request.
-        UNREADABLE if !is_first(packet, sequence) => NOWHERE,
+        UNREADABLE if !is_first(packet, sequence) && !is_refused(packet, sequence) => NOWHERE,
         place => place,
     }
 }
