@@ -122,7 +122,7 @@ impl Hindsight {
         let Some(found) = self.shared.known(live, entry) else { return Ok(()) };
         let ruled = found.primary();
         let indicator = format!("{} {}", ruled.source, ruled.observable);
-        if !self.contacts.is_news(&indicator, &seen.met, Timestamp::now())? {
+        if self.contacts.is_told(&indicator, &seen.met)? {
             return Ok(());
         }
         let observation = observation(seen, Match { generation: live.generation, entry });
@@ -136,8 +136,10 @@ impl Hindsight {
             retro: true,
             ..finding
         };
+        // What is refused is counted as lost, and told with the next generation.
         if self.sink.offer(Entry::Hit(Arc::new(finding))) == Offered::Taken {
             self.shared.health.counter("findings.recorded").add(seen.count.max(1));
+            self.contacts.note_told(&indicator, &seen.met, Timestamp::now())?;
         }
         Ok(())
     }

@@ -226,15 +226,25 @@ impl Contacts {
         Ok(())
     }
 
-    /// Whether it is news that `met` is what `indicator` lists. It is once.
+    /// Whether it was told that `met` is what `indicator` lists.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn is_told(&self, indicator: &str, met: &Met) -> Result<bool, JournalError> {
+        let told = self.connection.prepare_cached("SELECT 1 FROM told WHERE indicator = ?1 AND what = ?2");
+        told.and_then(|mut told| told.exists(params![indicator, format!("{met:?}")]))
+            .map_err(|source| self.sqlite(source))
+    }
+
+    /// Remembers that it was told.
     ///
     /// # Errors
     /// The file cannot be written.
-    pub fn is_news(&self, indicator: &str, met: &Met, now: Timestamp) -> Result<bool, JournalError> {
+    pub fn note_told(&self, indicator: &str, met: &Met, now: Timestamp) -> Result<(), JournalError> {
         let told = "INSERT INTO told (indicator, what, time) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING";
         let told = self.connection.prepare_cached(told);
         told.and_then(|mut told| told.execute(params![indicator, format!("{met:?}"), nanoseconds(now)]))
-            .map(|added| added > 0)
+            .map(drop)
             .map_err(|source| self.sqlite(source))
     }
 }
@@ -322,10 +332,12 @@ mod tests {
     fn an_indicator_and_a_contact_are_news_once_after_a_restart_too() {
         let dir = tempfile::tempdir().unwrap();
         let met = contact(1, 1).met;
-        for expected in [true, false] {
+        for expected in [false, true] {
             let contacts = Contacts::open(dir.path(), 1 << 20).unwrap();
-            assert_eq!(contacts.is_news("feed 203.0.113.1", &met, at(1)).unwrap(), expected);
-            assert_eq!(contacts.is_news("feed 203.0.113.0/24", &met, at(1)).unwrap(), expected);
+            for indicator in ["feed 203.0.113.1", "feed 203.0.113.0/24"] {
+                assert_eq!(contacts.is_told(indicator, &met).unwrap(), expected);
+                contacts.note_told(indicator, &met, at(1)).unwrap();
+            }
         }
     }
 

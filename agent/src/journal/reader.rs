@@ -205,17 +205,15 @@ fn may_read(path: &Path) -> io::Result<()> {
 
 /// `None` where the segment is gone (the writer gives up old ones) or was only just begun.
 pub(super) fn open_if_there(path: &Path) -> Result<Option<Connection>, JournalError> {
+    // Before it is opened: the writer may be done with its making a moment later.
+    let was_begun = std::fs::metadata(path).is_ok_and(|metadata| metadata.len() > segment::PAGE_BYTES);
     match open_read_only(path) {
         Ok(connection) => Ok(Some(connection)),
         Err(_) if !path.exists() => Ok(None),
-        Err(error) if is_unfinished(path, &error) => Ok(None),
+        // No table yet: the writer is just making it.
+        Err(error) if !was_begun && error.to_string().contains("no such table") => Ok(None),
         Err(error) => Err(explain(path, error)),
     }
-}
-
-/// Whether the segment has no table yet: the writer is just making it.
-fn is_unfinished(path: &Path, error: &rusqlite::Error) -> bool {
-    error.to_string().contains("no such table") && std::fs::metadata(path).is_ok_and(|metadata| metadata.len() <= 4096)
 }
 
 pub(super) fn explain(path: &Path, source: rusqlite::Error) -> JournalError {

@@ -17,7 +17,7 @@ const APPLICATION_ID: i64 = 0x436f_7264;
 pub(super) const SCHEMA: i64 = 2;
 /// The first whose records are chained.
 pub(super) const CHAINED: i64 = 2;
-const PAGE_BYTES: u64 = 4096;
+pub(super) const PAGE_BYTES: u64 = 4096;
 
 /// The tables. docs/journal.md explains them and a test holds the two together.
 pub(super) const TABLES: &str = "\

@@ -265,7 +265,7 @@ impl Journal {
         if is_gone && !segment::set_aside_path(&self.dir, self.head.sequence).exists() {
             self.tell_shortened("its newest segments are gone");
         }
-        self.begin_at(newest.unwrap_or(0).max(self.head.sequence) + 1)
+        self.begin_at(newest.unwrap_or(0).max(self.head.sequence).saturating_add(1))
     }
 
     /// Says where the chain ends. A file that cannot be written stays behind, which is no break of the chain.

@@ -136,23 +136,19 @@ impl<'a> Walk<'a> {
     fn run(mut self, sequences: &[u64]) -> Verification {
         let oldest = self.head.map(|head| head.oldest).or(sequences.first().copied()).unwrap_or(1);
         let newest = self.head.map(|head| head.sequence).max(sequences.last().copied()).unwrap_or(0);
-        // What is older than `oldest` and yet there was being given up.
-        let first = oldest.min(sequences.first().copied().unwrap_or(oldest));
         self.found.end_is_known = self.head.is_some();
-        let mut missing = 0..0;
-        for sequence in first..=newest {
-            if sequences.binary_search(&sequence).is_ok() {
-                self.tell_missing(std::mem::take(&mut missing));
-                let before = self.found.clone();
-                self.segment(sequence);
-                if self.found.breaks > before.breaks && self.is_given_up(sequence) {
-                    (self.found, self.before) = (before, Before::Unknown);
-                }
-            } else if sequence >= oldest {
-                missing = if missing.is_empty() { sequence..sequence + 1 } else { missing.start..sequence + 1 };
+        // What is older than `oldest` and yet there was being given up. Gaps are told as such, for the head may be forged to be far off.
+        let mut next = oldest;
+        for &sequence in sequences {
+            self.tell_missing(next..sequence);
+            let before = self.found.clone();
+            self.segment(sequence);
+            if self.found.breaks > before.breaks && self.is_given_up(sequence) {
+                (self.found, self.before) = (before, Before::Unknown);
             }
+            next = next.max(sequence.saturating_add(1));
         }
-        self.tell_missing(missing);
+        self.tell_missing(next..newest.saturating_add(1));
         self.found
     }
 
@@ -211,7 +207,8 @@ impl<'a> Walk<'a> {
         reading.inserted().map_err(sqlite)?;
         match (self.before, first) {
             (Before::Hash(before), Some(first)) if before != first => {
-                self.found.breach(Breach::of_segment(Break::SegmentUnlinked, sequence, None));
+                let detail = Some("it does not begin where the one before it ends".to_owned());
+                self.found.breach(Breach::of_segment(Break::SegmentUnlinked, sequence, detail));
             }
             (_, None) => self.found.breach(Breach::of_segment(Break::SegmentUnlinked, sequence, None)),
             _ => {}

@@ -290,3 +290,14 @@ fn a_journal_from_before_the_chain_is_read_and_goes_on_with_it() {
     Connection::open(second).unwrap().execute_batch("PRAGMA user_version = 1").unwrap();
     assert_eq!(verify(dir.path()).not_chained.len(), 2);
 }
+
+#[test]
+fn a_forged_head_is_a_break_and_takes_no_longer() {
+    let dir = tempfile::tempdir().unwrap();
+    journal(dir.path()).close();
+    let hash = "5".repeat(64);
+    let forged = format!("{{\"oldest\":1,\"sequence\":{},\"revision\":1,\"hash\":\"{hash}\"}}", u64::MAX);
+    fs::write(dir.path().join("head"), forged).unwrap();
+    let found = verify(dir.path());
+    assert_eq!(found.broken.unwrap().what, Break::SegmentMissing);
+}

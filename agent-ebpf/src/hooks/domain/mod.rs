@@ -139,7 +139,7 @@ fn tell_once(packet: &Packet, now: &Now, flow: &Flow, name: &Name, hit: &Judged)
 
 /// Whether a segment begins where one was refused: what was refused whole is sent again in pieces (`tcp_retransmit_skb`), of which
 /// the first need not hold the name.
-#[inline(always)]
+#[inline(never)]
 fn is_refused(packet: &Packet, sequence: u32) -> bool {
     // SAFETY: the context of a running program.
     let cookie = unsafe { bpf_get_socket_cookie(packet.skb.cast()) };
@@ -235,7 +235,8 @@ fn name_of(packet: &mut Packet, flow: &mut Flow) -> Option<Name> {
 }
 
 /// Remembers that the packet's socket asked for a name, so that a response may come to it.
-#[inline(always)]
+// verifier: its own frame, or each way through it is followed through all that comes after, seen on 7.3.
+#[inline(never)]
 fn note_question(packet: &Packet) {
     let socket = socket_of(packet.skb);
     if !socket.is_null() {
