@@ -143,7 +143,8 @@ impl<'a> Walk<'a> {
             self.tell_missing(next..sequence);
             let before = self.found.clone();
             self.segment(sequence);
-            if self.found.breaks > before.breaks && self.is_given_up(sequence) {
+            // Of one that is being removed perhaps only a part was read.
+            if self.is_given_up(sequence) {
                 (self.found, self.before) = (before, Before::Unknown);
             }
             next = next.max(sequence.saturating_add(1));

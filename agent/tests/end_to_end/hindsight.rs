@@ -35,10 +35,11 @@ fn meet(address: &str, times: usize) -> SocketAddr {
     to
 }
 
-fn wait_until_kept(sandbox: &mut Sandbox, hunted: &str) -> Value {
+fn wait_until_kept(sandbox: &mut Sandbox, hunted: &str, times: u64) -> Value {
     sandbox.wait_for("the contact to be kept", |sandbox| {
         let document = sandbox.json(&["hunt", "--value", hunted, "--json"]);
-        document["found"].as_array().unwrap().iter().find(|found| found["where"] == "contact").cloned()
+        let kept = |found: &&Value| found["where"] == "contact" && found["count"] == times;
+        document["found"].as_array().unwrap().iter().find(kept).cloned()
     })
 }
 
@@ -51,7 +52,7 @@ fn a_past_contact_becomes_a_record_when_its_indicator_arrives_and_only_once() {
     let other = meet("127.91.9.9", 1);
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     socket.send_to(b"x", ("127.91.7.8", 9999)).unwrap();
-    let found = wait_until_kept(&mut sandbox, "127.91.7.7");
+    let found = wait_until_kept(&mut sandbox, "127.91.7.7", 3);
     let after = Timestamp::now();
     assert_eq!((&found["count"], &found["verdict"]), (&Value::from(3), &Value::Null));
     assert_eq!(sandbox.log(&[]).len(), 0, "nothing is listed yet");
@@ -95,7 +96,7 @@ fn a_program_that_ran_is_recorded_when_it_is_listed() {
     let (program, _) = sandbox.program("ran-once");
     assert!(Command::new(&program).status().unwrap().success());
     let path = program.to_str().unwrap();
-    let found = wait_until_kept(&mut sandbox, path);
+    let found = wait_until_kept(&mut sandbox, path, 1);
     assert_eq!((&found["attempted"], &found["count"]), (&"exec".into(), &Value::from(1)));
     let (directory, name) = path.rsplit_once('/').unwrap();
     let pattern = format!("[file:parent_directory_ref.path = '{directory}' AND file:name = '{name}']");

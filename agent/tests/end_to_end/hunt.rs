@@ -21,7 +21,12 @@ fn what_was_blocked_is_found_after_the_agent_has_gone() {
         assert!(is_blocked(&connect(&format!("127.5.5.5:{port}"))));
     }
     sandbox.record("the last hit", |record| record["destination"]["port"] == 82);
-    sandbox.record("the repeat", |record| record["count"] == 2);
+    // A new second begins a new record: repeats are in one, or in two.
+    let repeats = |records: &[&Value]| -> u64 {
+        let of_81 = records.iter().filter(|record| record["destination"]["port"] == 81);
+        of_81.map(|record| record["count"].as_u64().unwrap()).sum()
+    };
+    sandbox.wait_for("the repeat", |sandbox| (repeats(&Vec::from_iter(&sandbox.log(&[]))) == 2).then_some(()));
     sandbox.stop();
     for hunted in ["127.5.5.5", "127.5.0.0/16", "127.5.5.5:82", "::ffff:127.5.5.5"] {
         let document = sandbox.json(&["hunt", hunted, "--json"]);
@@ -31,15 +36,14 @@ fn what_was_blocked_is_found_after_the_agent_has_gone() {
         assert_eq!((&of_82["verdict"], &of_82["attempted"]), (&json!("blocked"), &json!("connect")));
         assert_eq!(of_82["process"]["pid"], std::process::id());
         assert!(of_82["first_seen"].is_string() && of_82["record"].is_string(), "{of_82}");
-        let of_81 = records.iter().find(|found| found["destination"]["port"] == 81);
-        assert_eq!(of_81.map(|found| &found["count"]), (hunted != "127.5.5.5:82").then_some(&json!(2)), "{hunted}");
+        assert_eq!(repeats(&records), if hunted == "127.5.5.5:82" { 0 } else { 2 }, "{hunted}");
     }
     // Whose record it is does not matter: the indicator is what was hunted, too.
-    assert_eq!(found(&sandbox.json(&["hunt", "127.5.5.0/24", "--json"]), "journal").len(), 2);
+    assert_eq!(repeats(&found(&sandbox.json(&["hunt", "127.5.5.0/24", "--json"]), "journal")), 2);
     let nothing = sandbox.json(&["hunt", "192.0.2.1", "--json"]);
     assert_eq!(nothing["found"], json!([]));
     let table = String::from_utf8(sandbox.cordon(&["hunt", "127.5.5.5"]).stdout).unwrap();
-    assert!(table.contains("127.5.5.5:81/tcp") && table.contains("connect blocked ×2"), "{table}");
+    assert!(table.contains("127.5.5.5:81/tcp") && table.contains("connect blocked"), "{table}");
 }
 
 #[test]
