@@ -18,7 +18,6 @@ use super::shared::{Live, Shared, lock, look_up, read};
 use crate::attribute::{attribution, hook_name, indicator};
 use crate::control::{Answer, Failure, Handler, LocalRule, Request};
 use crate::health::Fault;
-use crate::intel::packed::HeldSkips;
 use crate::intel::{Observable, Skipped};
 use crate::kernel::probe::ExecPath;
 use crate::kernel::{self, HookState};
@@ -313,7 +312,10 @@ async fn explain(shared: &Shared, text: &str) -> Answer {
         Observable::Domain(_) => read(&shared.report).is_attached(Hook::EgressDns),
         _ => !matches!(value, Observable::Url(_) | Observable::FileName(_)),
     };
-    let listed: Vec<Ruled> = if behind.is_empty() { shared.listed(&live, &value) } else { behind };
+    let (listed, more) = match &matched {
+        Some(matched) => (behind, matched.beyond() as usize),
+        None => shared.listed(&live, &value),
+    };
     let (outcome, why) = match (hit.map(|hit| hit.action), mode) {
         (Some(agent_common::image::Action::Allow), _) => ("passed", "it is never blocked".to_owned()),
         (Some(_), _) if !is_seen => {
@@ -330,10 +332,11 @@ async fn explain(shared: &Shared, text: &str) -> Answer {
         (None, _) => ("passed", "no indicator in force matches it".to_owned()),
     };
     let indicators: Vec<Value> = listed.iter().map(describe).collect();
-    let skipped = skipped(shared, &value).await;
+    let (skipped, skipped_more) = skipped(shared, &value).await;
     Answer::Done(json!({
         "schema": 1, "value": value.to_string(), "type": value.type_name(), "outcome": outcome, "why": why,
-        "generation": live.generation, "indicators": indicators, "skipped": skipped,
+        "generation": live.generation, "indicators": indicators, "indicators_more": more,
+        "skipped": skipped, "skipped_more": skipped_more,
     }))
 }
 
@@ -351,24 +354,31 @@ fn describe(ruled: &Ruled) -> Value {
     document
 }
 
-/// Where the value was read and not used, and why.
-async fn skipped(shared: &Shared, value: &Observable) -> Vec<Value> {
+/// Skips of one value that are told of one source.
+const SKIPS_TOLD: usize = 32;
+
+/// Where the value was read and not used, and why, [`SKIPS_TOLD`] times for each source at the most; how many more times.
+async fn skipped(shared: &Shared, value: &Observable) -> (Vec<Value>, usize) {
     let text = value.to_string();
     let intake = shared.intake.lock().await;
     let of = |source: &str, skipped: Skipped| json!({ "source": source, "origin": skipped.origin.to_string(), "reason": skipped.reason, "why": skipped.why });
     let is_same = |skipped: &Skipped| skipped.value.split(", ").any(|part| part == text);
-    let mut found = Vec::new();
+    let (mut found, mut more) = (Vec::new(), 0);
     for supplier in intake.suppliers() {
         let parsed = supplier.good.as_ref().map(|good| &good.skipped);
-        let resident = |held: &'_ HeldSkips| match held.resident() {
-            Ok(skips) => skips.iter().filter(is_same).take(32).collect(),
-            Err(error) => {
-                shared.health.raise(Fault::GenerationNotKept, &supplier.source.name, error.to_string());
-                Vec::new()
+        let mut told = 0;
+        for held in parsed.into_iter().chain([&supplier.skipped]) {
+            match held.resident() {
+                Ok(skips) => {
+                    let mut same = skips.iter().filter(is_same);
+                    let first: Vec<Skipped> = same.by_ref().take(SKIPS_TOLD - told).collect();
+                    told += first.len();
+                    found.extend(first.into_iter().map(|skipped| of(&supplier.source.name, skipped)));
+                    more += same.count();
+                }
+                Err(error) => shared.health.raise(Fault::GenerationNotKept, &supplier.source.name, error.to_string()),
             }
-        };
-        let same = parsed.into_iter().chain([&supplier.skipped]).flat_map(resident);
-        found.extend(same.take(32).map(|skipped| of(&supplier.source.name, skipped)));
+        }
     }
-    found
+    (found, more)
 }

@@ -75,6 +75,7 @@ fn print(document: &Value) {
             }
         }
     }
+    more(&document["indicators_more"], "for the same value");
     for skipped in document["skipped"].as_array().into_iter().flatten() {
         println!(
             "  not used from {}: {} ({})",
@@ -82,5 +83,12 @@ fn print(document: &Value) {
             text(&skipped["reason"]),
             text(&skipped["why"])
         );
+    }
+    more(&document["skipped_more"], "not used");
+}
+
+fn more(count: &Value, what: &str) {
+    if let Some(count) = count.as_u64().filter(|count| *count > 0) {
+        println!("  and {count} more {what}");
     }
 }
