@@ -6,32 +6,34 @@ use crate::ebpf;
 use crate::tool::{self, progress};
 use crate::workspace::Workspace;
 
-/// The bench that hooks nothing.
-const MEMORY: &str = "memory";
+/// The benches that hook nothing.
+const UNHOOKED: [&str; 2] = ["memory", "python"];
 
 /// Which benches.
 #[derive(clap::Args)]
 pub struct Arguments {
-    /// Only benches whose name contains this, and options of the benches; `memory` for the memory that intelligence takes
+    /// Only benches whose name contains this, and options of the benches; `memory` for the memory that intelligence takes,
+    /// `python` for the speed beside stix2 and PyMISP (`--data DIR`: on these files)
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     rest: Vec<String>,
 }
 
-/// Runs the agent's benches, which leave kernel.json and memory.json in target/bench. Those of the kernel half hook the
-/// kernel, which needs root.
+/// Runs the agent's benches, which leave kernel.json, memory.json and python.json in target/bench. Those of the kernel half
+/// hook the kernel, which needs root.
 pub fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
     ebpf::run(workspace)?;
     progress("building the benches (release)");
-    let (is_of_memory, rest) = match arguments.rest.split_first() {
-        Some((first, rest)) if first == MEMORY => (true, rest),
-        _ => (false, arguments.rest.as_slice()),
-    };
-    if !is_of_memory {
-        bench(workspace, "kernel", rest)?;
+    if let Some((name, rest)) = arguments.rest.split_first()
+        && UNHOOKED.contains(&name.as_str())
+    {
+        return bench(workspace, name, rest);
     }
+    bench(workspace, "kernel", &arguments.rest)?;
     // A name is that of a bench of the kernel half.
-    if is_of_memory || rest.first().is_none_or(|first| first.starts_with("--")) {
-        bench(workspace, MEMORY, rest)?;
+    if arguments.rest.first().is_none_or(|first| first.starts_with("--")) {
+        for name in UNHOOKED {
+            bench(workspace, name, &arguments.rest)?;
+        }
     }
     Ok(())
 }

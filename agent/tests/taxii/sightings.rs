@@ -16,7 +16,8 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::opentaxii::opentaxii;
-use crate::python::{Server, collection, environment, medallion, root, run};
+use crate::python::venv::run;
+use crate::python::{Server, collection, environment, medallion, root};
 
 const HOUR: Duration = Duration::from_secs(3600);
 const TIME: &str = "2026-11-01T10:05:00.123456789Z";
