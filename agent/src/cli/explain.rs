@@ -42,9 +42,14 @@ pub fn run(args: &Args, places: &Places) -> anyhow::Result<Exit> {
     Ok(Exit::Done)
 }
 
+/// Texts, or names with the path that led to each.
 fn list(value: &Value) -> String {
-    let names: Vec<&str> = value.as_array().into_iter().flatten().filter_map(Value::as_str).collect();
-    printable(&names.join(", ")).into_owned()
+    let items = value.as_array().into_iter().flatten();
+    let texts = items.filter_map(|item| match (item["name"].as_str(), item["path"].as_str()) {
+        (Some(name), Some(path)) => Some(format!("{name} ({})", path.replace('_', " "))),
+        _ => item.as_str().map(str::to_owned),
+    });
+    printable(&texts.collect::<Vec<_>>().join(", ")).into_owned()
 }
 
 fn text(value: &Value) -> String {
@@ -68,10 +73,12 @@ fn print(document: &Value) {
             text(&indicator["rule"])
         );
         println!("    read at {}", text(&indicator["origin"]));
-        for kind in ["actors", "campaigns", "malware", "techniques", "reports", "references"] {
-            let names = list(&indicator["attribution"][kind]);
-            if !names.is_empty() {
-                println!("    {kind}: {names}");
+        let named = ["actors", "campaigns", "malware", "techniques"].map(|kind| (kind, &indicator["paths"][kind]));
+        let told = ["reports", "references"].map(|kind| (kind, &indicator["attribution"][kind]));
+        for (kind, items) in named.into_iter().chain(told) {
+            let items = list(items);
+            if !items.is_empty() {
+                println!("    {kind}: {items}");
             }
         }
     }
@@ -92,3 +99,6 @@ fn more(count: &Value, what: &str) {
         println!("  and {count} more {what}");
     }
 }
+
+#[cfg(test)]
+mod tests;
