@@ -11,15 +11,22 @@ type Input = fn(&mut dyn Write, u64) -> io::Result<()>;
 /// The input of which the CPU time is promised.
 pub const LINES: &str = "IPv4 lines";
 
+/// A bundle as publishers write it.
+pub const STIX: &str = "STIX indicators";
+
+/// An event as MISP exports it.
+pub const MISP: &str = "MISP attributes";
+
 /// All of them.
-pub const INPUTS: [(&str, Input); 7] = [
+pub const INPUTS: [(&str, Input); 8] = [
     (LINES, lines),
     ("domain lines", domains),
     ("SHA-256 lines", digests),
     ("CSV rows", rows),
-    ("STIX indicators", indicators),
+    (STIX, indicators),
     ("least STIX indicators", least_indicators),
-    ("least MISP attributes", attributes),
+    (MISP, attributes),
+    ("least MISP attributes", least_attributes),
 ];
 
 /// Random and the same every time.
@@ -61,9 +68,12 @@ fn rows(out: &mut dyn Write, items: u64) -> io::Result<()> {
     })
 }
 
+/// A file of JSON may have 256 MiB: usual objects are larger than the least.
+const fn usual(items: u64) -> u64 {
+    items / 5
+}
+
 fn bundle(out: &mut dyn Write, items: u64, more: &dyn Fn(u64) -> String) -> io::Result<()> {
-    // A file of JSON may have 256 MiB.
-    let items = items / 5;
     write!(out, "{{\"type\": \"bundle\", \"id\": \"bundle--{}\", \"objects\": [", uuid(items))?;
     for index in 0..items {
         let comma = if index == 0 { "" } else { ",\n" };
@@ -83,7 +93,7 @@ fn least_indicators(out: &mut dyn Write, items: u64) -> io::Result<()> {
 
 fn indicators(out: &mut dyn Write, items: u64) -> io::Result<()> {
     let time = "2026-10-01T00:00:00.000Z";
-    bundle(out, items, &|index| {
+    bundle(out, usual(items), &|index| {
         format!(
             ",\"spec_version\":\"2.1\",\"created\":\"{time}\",\"modified\":\"{time}\",\"pattern_type\":\"stix\",\
              \"valid_from\":\"{time}\",\"name\":\"Lamp {index}\",\"indicator_types\":[\"malicious-activity\"]"
@@ -91,12 +101,31 @@ fn indicators(out: &mut dyn Write, items: u64) -> io::Result<()> {
     })
 }
 
-fn attributes(out: &mut dyn Write, items: u64) -> io::Result<()> {
+fn event(out: &mut dyn Write, items: u64, more: &dyn Fn(u64) -> String) -> io::Result<()> {
     write!(out, "{{\"Event\": {{\"uuid\": \"{}\", \"info\": \"Lamps\", \"Attribute\": [", uuid(items))?;
-    for index in 0..items / 5 {
+    for index in 0..items {
         let comma = if index == 0 { "" } else { ",\n" };
         let (id, address) = (uuid(index), address(index));
-        write!(out, "{comma}{{\"uuid\":\"{id}\",\"type\":\"ip-dst\",\"value\":\"{address}\",\"to_ids\":true}}")?;
+        write!(
+            out,
+            "{comma}{{\"uuid\":\"{id}\",\"type\":\"ip-dst\",\"value\":\"{address}\",\"to_ids\":true{}}}",
+            more(index)
+        )?;
     }
     writeln!(out, "]}}}}")
+}
+
+fn least_attributes(out: &mut dyn Write, items: u64) -> io::Result<()> {
+    event(out, items, &|_| String::new())
+}
+
+fn attributes(out: &mut dyn Write, items: u64) -> io::Result<()> {
+    event(out, usual(items), &|index| {
+        format!(
+            ",\"id\":\"{index}\",\"event_id\":\"7\",\"category\":\"Network activity\",\"distribution\":\"5\",\
+             \"timestamp\":\"1790812800\",\"comment\":\"Lamp {index}\",\"sharing_group_id\":\"0\",\"deleted\":false,\
+             \"disable_correlation\":false,\"object_id\":\"0\",\"object_relation\":null,\"Galaxy\":[],\"ShadowAttribute\":[],\
+             \"Tag\":[{{\"id\":\"3\",\"name\":\"tlp:green\",\"colour\":\"#339900\",\"exportable\":true}}]"
+        )
+    })
 }

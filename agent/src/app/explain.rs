@@ -15,15 +15,14 @@ use super::shared::{Live, Shared, lock, look_up, read};
 use crate::attribute::{attribution, hook_name, indicator};
 use crate::control::{Answer, Failure};
 use crate::health::Fault;
-use crate::intel::packed::HeldSkips;
 use crate::intel::{Observable, Skipped};
 use crate::kernel::HookState;
 use crate::kernel::probe::ExecPath;
 use crate::policy::{Action, LocalAction, Ruled};
 use crate::settings::Mode;
 
-/// Places where a value was read and not used, of each source, that are told.
-const SKIPPED: usize = 32;
+/// Skips of one value that are told of one source.
+const SKIPS_TOLD: usize = 32;
 
 /// Says what would happen to a value, and every step that leads there.
 pub async fn explain(shared: &Shared, text: &str) -> Answer {
@@ -42,13 +41,16 @@ pub async fn explain(shared: &Shared, text: &str) -> Answer {
         .flat_map(|matched| std::iter::once(matched.primary()).chain(matched.others()))
         .cloned()
         .collect();
-    let listed = if behind.is_empty() { shared.listed(&live, &value) } else { behind };
+    let (listed, more) = match &matched {
+        Some(matched) => (behind, matched.beyond() as usize),
+        None => shared.listed(&live, &value),
+    };
     let judges = Judges::of(shared, &value);
     let decision = hit.map(|hit| hit.action);
     let (outcome, why) = outcome(&value, decision, mode, &judges, !listed.is_empty());
     let now = Timestamp::now();
     let indicators: Vec<Value> = listed.iter().map(|ruled| describe(ruled, decision, &value, now)).collect();
-    let skipped = skipped(shared, &value).await;
+    let (skipped, skipped_more) = skipped(shared, &value).await;
     let involved: BTreeSet<&str> = listed
         .iter()
         .map(|ruled| &*ruled.source)
@@ -62,9 +64,11 @@ pub async fn explain(shared: &Shared, text: &str) -> Answer {
         .collect();
     Answer::Done(json!({
         "schema": 1, "value": value.to_string(), "type": value.type_name(), "outcome": outcome, "why": why,
-        "mode": mode.name(), "generation": live.generation, "sources": sources, "indicators": indicators,
+        "mode": mode.name(), "generation": live.generation, "sources": sources,
+        "indicators": indicators, "indicators_more": more,
         "table": matched.as_ref().map(|matched| table(matched.primary(), &live)),
-        "local_rules": local_rules(shared, &value), "hooks": judges.hooks, "exec": judges.exec, "skipped": skipped,
+        "local_rules": local_rules(shared, &value), "hooks": judges.hooks, "exec": judges.exec,
+        "skipped": skipped, "skipped_more": skipped_more,
     }))
 }
 
@@ -190,24 +194,28 @@ fn local_rules(shared: &Shared, value: &Observable) -> Vec<Value> {
     same.map(|rule| json!({ "value": &*rule.name, "effect": effect(rule.action), "until": rule.until, "reason": rule.reason })).collect()
 }
 
-/// Where the value was read and not used, and why.
-async fn skipped(shared: &Shared, value: &Observable) -> Vec<Value> {
+/// Where the value was read and not used, and why, [`SKIPS_TOLD`] times for each source at the most; how many more times.
+async fn skipped(shared: &Shared, value: &Observable) -> (Vec<Value>, usize) {
     let text = value.to_string();
     let intake = shared.intake.lock().await;
     let of = |source: &str, skipped: Skipped| json!({ "source": source, "origin": skipped.origin.to_string(), "reason": skipped.reason, "why": skipped.why });
     let is_same = |skipped: &Skipped| skipped.value.split(", ").any(|part| part == text);
-    let mut found = Vec::new();
+    let (mut found, mut more) = (Vec::new(), 0);
     for supplier in intake.suppliers() {
         let parsed = supplier.good.as_ref().map(|good| &good.skipped);
-        let resident = |held: &'_ HeldSkips| match held.resident() {
-            Ok(skips) => skips.iter().filter(is_same).take(SKIPPED).collect(),
-            Err(error) => {
-                shared.health.raise(Fault::GenerationNotKept, &supplier.source.name, error.to_string());
-                Vec::new()
+        let mut told = 0;
+        for held in parsed.into_iter().chain([&supplier.skipped]) {
+            match held.resident() {
+                Ok(skips) => {
+                    let mut same = skips.iter().filter(is_same);
+                    let first: Vec<Skipped> = same.by_ref().take(SKIPS_TOLD - told).collect();
+                    told += first.len();
+                    found.extend(first.into_iter().map(|skipped| of(&supplier.source.name, skipped)));
+                    more += same.count();
+                }
+                Err(error) => shared.health.raise(Fault::GenerationNotKept, &supplier.source.name, error.to_string()),
             }
-        };
-        let same = parsed.into_iter().chain([&supplier.skipped]).flat_map(resident);
-        found.extend(same.take(SKIPPED).map(|skipped| of(&supplier.source.name, skipped)));
+        }
     }
-    found
+    (found, more)
 }

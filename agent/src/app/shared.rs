@@ -329,7 +329,11 @@ impl Shared {
             self.known(&live, look_up(&image, &value)?.entry)
         });
         match &found {
-            Some(found) => with(&Behind { primary: Some(found.primary()), others: found.others().collect() }),
+            Some(found) => with(&Behind {
+                primary: Some(found.primary()),
+                others: found.others().collect(),
+                beyond: found.beyond(),
+            }),
             None => {
                 self.health.raise(Fault::UnknownIndicator, "", format!("{:?}", event.matched));
                 with(&Behind::default())
@@ -345,11 +349,11 @@ impl Shared {
         })
     }
 
-    /// What a generation knows of a value that no entry of it stands for.
-    pub fn listed(&self, live: &Live, value: &Observable) -> Vec<Ruled> {
+    /// What a generation knows of a value that no entry of it stands for, and how much more.
+    pub fn listed(&self, live: &Live, value: &Observable) -> (Vec<Ruled>, usize) {
         live.provenance.ruled().of(value, LISTED).unwrap_or_else(|error| {
             self.health.raise(Fault::UnknownIndicator, "", format!("generation {}: {error}", live.generation));
-            Vec::new()
+            Default::default()
         })
     }
 

@@ -182,6 +182,10 @@ pub struct PolicyRef {
     pub rule: String,
 }
 
+const fn is_zero(number: &u32) -> bool {
+    *number == 0
+}
+
 /// One hit.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Finding {
@@ -211,6 +215,9 @@ pub struct Finding {
     /// Further indicators for the same value, of this or other sources.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub also: Vec<IndicatorRef>,
+    /// How many more there are, which are not named.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub also_more: u32,
     /// Who and what it stands for.
     pub attribution: Attribution,
     /// By which rule.

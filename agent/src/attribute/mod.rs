@@ -22,6 +22,8 @@ pub struct Behind<'a> {
     pub primary: Option<&'a Ruled>,
     /// Others for the same value, strongest first.
     pub others: Vec<&'a Ruled>,
+    /// How many more have the same value.
+    pub beyond: u32,
 }
 
 /// The finding that a matched event amounts to; `None` for an event that nothing matched. `count` is 1 for the event itself.
@@ -89,6 +91,7 @@ pub fn attribute(observation: &Observation, behind: &Behind<'_>, count: u64) -> 
             None => behind.primary.map_or_else(unknown, indicator),
         },
         also: behind.others.iter().copied().map(indicator).collect(),
+        also_more: behind.beyond,
         attribution: behind.primary.map(attribution).unwrap_or_default(),
         policy: PolicyRef {
             generation: matched.generation,

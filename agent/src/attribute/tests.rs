@@ -63,7 +63,7 @@ fn observation(verdict: KernelVerdict, matched: bool) -> Observation {
 #[test]
 fn a_hit_says_whose_intelligence_it_was() {
     let ruled = ruled();
-    let behind = Behind { primary: Some(&ruled), others: vec![&ruled] };
+    let behind = Behind { primary: Some(&ruled), others: vec![&ruled], beyond: 4 };
     let finding = attribute(&observation(KernelVerdict::Blocked, true), &behind, 1).unwrap();
     assert_eq!((finding.kind, finding.verdict), (Kind::Send, Verdict::Blocked));
     assert_eq!(finding.enforced_by, "cgroup_sendmsg4");
@@ -73,7 +73,7 @@ fn a_hit_says_whose_intelligence_it_was() {
     assert_eq!(finding.attribution.references, ["https://example.net/heron", "https://example.net/heron/7"]);
     assert_eq!(finding.policy.rule, "feeds.lab");
     assert_eq!(finding.destination.unwrap().protocol, "udp");
-    assert_eq!(finding.also.len(), 1);
+    assert_eq!((finding.also.len(), finding.also_more), (1, 4));
 }
 
 #[test]

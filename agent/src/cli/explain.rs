@@ -62,6 +62,7 @@ pub(super) fn lines(document: &Value) -> Vec<String> {
     for indicator in items(&document["indicators"]) {
         lines.extend(chain(indicator, &document["sources"]));
     }
+    lines.extend(more(&document["indicators_more"], "indicators with the same value"));
     if !document["table"].is_null() {
         let table = &document["table"];
         let ends = or_none(&table["expires"], |ends| format!(", ends {ends}"));
@@ -73,6 +74,7 @@ pub(super) fn lines(document: &Value) -> Vec<String> {
         let (origin, reason, why) = (text(&skipped["origin"]), text(&skipped["reason"]), text(&skipped["why"]));
         lines.push(step("not used", &format!("{reason}: {why}; read at {origin}")));
     }
+    lines.extend(more(&document["skipped_more"], "not used"));
     lines
 }
 
@@ -91,8 +93,10 @@ fn chain(indicator: &Value, sources: &Value) -> Vec<String> {
     let tlp = or_none(&indicator["tlp"], |tlp| format!(", TLP {tlp}"));
     lines.push(step("object", &format!("{}{title}{confidence}{tlp}", text(&indicator["id"]))));
     lines.push(step("", &format!("read at {}", text(&indicator["origin"]))));
-    for kind in ["actors", "campaigns", "malware", "techniques", "reports", "references"] {
-        let names = list(&indicator["attribution"][kind]);
+    let named = ["actors", "campaigns", "malware", "techniques"].map(|kind| (kind, &indicator["paths"][kind]));
+    let told = ["reports", "references"].map(|kind| (kind, &indicator["attribution"][kind]));
+    for (kind, names) in named.into_iter().chain(told) {
+        let names = list(names);
         if !names.is_empty() {
             lines.push(step("", &format!("{kind}: {names}")));
         }
@@ -140,8 +144,19 @@ fn or_none(value: &Value, words: impl FnOnce(String) -> String) -> String {
     if is_there { words(text(value)) } else { String::new() }
 }
 
+/// That there are more than are told.
+fn more(count: &Value, what: &str) -> Option<String> {
+    let count = count.as_u64().filter(|count| *count > 0)?;
+    Some(step("", &format!("and {count} more {what}")))
+}
+
+/// Texts, or names with the path that led to each.
 fn list(value: &Value) -> String {
-    items(value).map(text).collect::<Vec<_>>().join(", ")
+    let texts = items(value).map(|item| match (item["name"].as_str(), item["path"].as_str()) {
+        (Some(name), Some(path)) => format!("{} ({})", printable(name), path.replace('_', " ")),
+        _ => text(item),
+    });
+    texts.collect::<Vec<_>>().join(", ")
 }
 
 fn text(value: &Value) -> String {
@@ -149,55 +164,4 @@ fn text(value: &Value) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    #[test]
-    fn the_whole_way_is_said_from_the_source_to_the_hooks() {
-        let document = json!({
-            "schema": 1, "value": "203.0.113.7", "type": "ipv4", "outcome": "would_block", "why": "the mode is monitor", "mode": "monitor",
-            "generation": 12, "exec": null, "local_rules": [],
-            "sources": [{"name": "talos", "path": "/etc/cordon/intel.d/talos", "age_seconds": 7, "error": "feed.json:3: broken", "fetch": null}],
-            "indicators": [{
-                "id": "indicator--1", "name": "C2 of\u{1b}[2J", "value": "203.0.113.0/24", "source": "talos", "confidence": 85, "tlp": "green",
-                "action": "block", "rule": "feeds.talos", "expires": "2027-01-01T00:00:00Z", "why_not": null, "origin": "feed.json#1",
-                "attribution": {"actors": ["Example Bear"], "malware": []},
-            }],
-            "table": {"type": "ipv4_prefix", "entry": "203.0.113.0/24", "generation": 12, "expires": null},
-            "hooks": [{"hook": "cgroup_connect4", "state": "attached"}, {"hook": "lsm_socket_connect", "state": "unavailable", "why": "no BPF LSM"}],
-            "skipped": [{"source": "second", "origin": "list:7", "reason": "expired", "why": "valid_until 2019"}],
-        });
-        assert_eq!(
-            lines(&document),
-            [
-                "203.0.113.7 (ipv4): would_block, because the mode is monitor",
-                "  source    talos, /etc/cordon/intel.d/talos, 7 s old; its latest reading failed: feed.json:3: broken",
-                "  object    indicator--1 “C2 of\\u{1b}[2J”, confidence 85, TLP green",
-                "            read at feed.json#1",
-                "            actors: Example Bear",
-                "  rule      feeds.talos: block 203.0.113.0/24 until 2027-01-01T00:00:00Z",
-                "  table     ipv4_prefix 203.0.113.0/24, generation 12",
-                "  here      monitor; looked up by cgroup_connect4",
-                "            lsm_socket_connect is unavailable: no BPF LSM",
-                "  not used  expired: valid_until 2019; read at list:7",
-            ]
-        );
-    }
-
-    #[test]
-    fn a_value_that_nobody_lists_is_said_to_pass() {
-        let document = json!({"value": "192.0.2.1", "type": "ipv4", "outcome": "passed", "why": "no indicator in force matches it", "mode": "enforce",
-            "hooks": [], "exec": null, "table": null, "indicators": [], "skipped": [],
-            "local_rules": [{"value": "192.0.2.1", "effect": "allow", "until": null, "reason": ""}]});
-        assert_eq!(
-            lines(&document),
-            [
-                "192.0.2.1 (ipv4): passed, because no indicator in force matches it",
-                "  local     allow 192.0.2.1",
-                "  here      enforce; no hook of the kernel looks it up",
-            ]
-        );
-    }
-}
+mod tests;

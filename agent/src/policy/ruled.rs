@@ -184,14 +184,16 @@ impl RuledValues {
         Ok(Self { sets, terms: self.terms.clone(), places: self.places.resident()?, under: self.under.resident()? })
     }
 
-    /// Some of those with this value, `most` at the most, in the order in which the policy gave them.
+    /// Some of those with this value, `most` at the most, in the order in which the policy gave them, and how many more there
+    /// are.
     ///
     /// # Errors
     /// They cannot be read from where they lie.
-    pub fn of(&self, value: &Observable, most: usize) -> Result<Vec<Ruled>, Damaged> {
+    pub fn of(&self, value: &Observable, most: usize) -> Result<(Vec<Ruled>, usize), Damaged> {
         let all = self.resident()?;
-        let same = (0..all.len()).filter(|index| all.value(*index).is_ok_and(|known| known == *value));
-        same.take(most).map(|index| all.get(index)).collect()
+        let mut same = (0..all.len()).filter(|index| all.value(*index).is_ok_and(|known| known == *value));
+        let first = same.by_ref().take(most).map(|index| all.get(index)).collect::<Result<_, _>>()?;
+        Ok((first, same.count()))
     }
 
     /// All of them; those that cannot be read are left out.

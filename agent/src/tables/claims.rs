@@ -4,6 +4,7 @@
 mod tests;
 
 use std::cmp::Reverse;
+use std::collections::HashSet;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
@@ -13,7 +14,7 @@ use jiff::Timestamp;
 use super::compile::link::{Kinds, Links};
 use super::compile::{Prefix, Tagged};
 use super::key::{Key, table_of};
-use super::provenance::Provenance;
+use super::provenance::{KEPT, Provenance};
 use super::summary::Losses;
 use crate::intel::packed::Damaged;
 use crate::intel::{Inbound, Observable};
@@ -90,7 +91,7 @@ impl Claims {
                 Some(table) => table.push(Tagged::new(&key, seed, index)),
                 None => self.prefixes.push(Prefix { key, link: index }),
             },
-            Err(reason) => losses.add(reason, observable),
+            Err(reason) => losses.add(reason, observable, 1),
         }
     }
 
@@ -172,6 +173,12 @@ fn rank(group: &mut [u32], ruled: &RuledValues) -> Result<(), Damaged> {
     Ok(())
 }
 
+/// The ids of indicators.
+fn ids(group: &[u32], ruled: &RuledValues) -> Result<HashSet<Arc<str>>, Damaged> {
+    let ids = group.iter().map(|index| Ok(ruled.get(*index as usize)?.indicator.id.clone()));
+    ids.filter_map(Result::transpose).collect()
+}
+
 /// Whole seconds since the epoch, rounded up so that nothing ends before its time; `None` for never, which what ends
 /// after 2106 is taken for.
 fn seconds(expires: Option<Timestamp>) -> Option<NonZeroU32> {
@@ -233,17 +240,30 @@ impl Grouped {
         }
         self.merged += (group.len() as u64).saturating_sub(1);
         let (mut head, mut last): (Option<u32>, Option<(u32, u32)>) = (None, None);
+        let told = ids(group.get(..KEPT).filter(|_| group.len() > KEPT).unwrap_or_default(), ruled)?;
+        let is_told = |index: u32| -> Result<bool, Damaged> {
+            Ok(ruled.get(index as usize)?.indicator.id.as_ref().is_some_and(|id| told.contains(id)))
+        };
+        let mut beyond = 0;
         for (member, index) in group.iter().enumerate() {
-            let position = self.members.len() as u32;
-            self.members.push(if member == 0 { Provenance::first(*index) } else { *index });
             let (expires, actions) = kinds.get(*index);
             // What does not outlive the one before it never decides.
-            if last.is_none_or(|(_, before)| before != 0 && (expires == 0 || expires > before)) {
+            let decides = last.is_none_or(|(_, before)| before != 0 && (expires == 0 || expires > before));
+            if member >= KEPT && !decides && !is_told(*index)? {
+                beyond += 1;
+                continue;
+            }
+            let position = self.members.len() as u32;
+            self.members.push(if member == 0 { Provenance::first(*index) } else { *index });
+            if decides {
                 let actions = image::Actions { inbound: strongest_inbound(group, kinds, expires), ..actions };
                 let link = self.links.add(last.map(|(link, _)| link), expires, actions, position);
                 head = head.or(Some(link));
                 last = Some((link, expires));
             }
+        }
+        if beyond > 0 {
+            self.members.push(Provenance::beyond(beyond));
         }
         Ok(head)
     }

@@ -106,11 +106,11 @@ impl Compilation {
         let grouped = Claims::of(claimants, seed, &mut losses)?.group(&ruled)?;
         let Grouped { merged, mut excepted, .. } = grouped;
         let (plan, members) = Plan::new(grouped, claimants, generation, seed)?;
-        excepted += plan.excepted.iter().map(|link| group_of(&plan, *link, &members).count() as u64).sum::<u64>();
-        for link in &plan.out_of_reach {
-            for member in group_of(&plan, *link, &members) {
-                losses.add(UnenforcedReason::ChainTooLong, &ruled.value(member as usize)?);
-            }
+        let of = |link: &u32| members_of(&plan, *link, &members);
+        excepted += plan.excepted.iter().map(|link| Provenance::count(of(link))).sum::<u64>();
+        for group in plan.out_of_reach.iter().map(of) {
+            let first = Provenance::index(*group.first().ok_or(Damaged)?);
+            losses.add(UnenforcedReason::ChainTooLong, &ruled.value(first as usize)?, Provenance::count(group));
         }
         let summary = Summary::new(&plan, merged, excepted, losses);
         Ok(Self { plan, ruled, exceptions, members, summary })
@@ -158,10 +158,7 @@ impl AddressCompilation {
     }
 }
 
-/// Indexes of all ruled whose key a link is the first for.
-fn group_of<'a>(plan: &Plan, link: u32, members: &'a [u32]) -> impl Iterator<Item = u32> + use<'a> {
-    let position = plan.links.position(link) as usize;
-    let group = members.get(position..).unwrap_or_default();
-    let end = group.iter().skip(1).position(|member| Provenance::is_first(*member)).map_or(group.len(), |end| end + 1);
-    group.get(..end).unwrap_or_default().iter().map(|member| Provenance::index(*member))
+/// The members from that on which a link is for.
+fn members_of<'a>(plan: &Plan, link: u32, members: &'a [u32]) -> &'a [u32] {
+    members.get(plan.links.position(link) as usize..).unwrap_or_default()
 }

@@ -5,12 +5,20 @@ use crate::policy::{Ruled, RuledValues};
 
 /// Marks the first member of a group.
 const FIRST: u32 = 1 << 31;
+/// Marks, behind the members of a group, how many more have its key.
+const BEYOND: u32 = 1 << 30;
+
+/// Members of a group, the strongest, that are kept however many have its key: a hit names them all. Kept too is what
+/// decides later, because it lives longer, and what other sources say of the same indicators, because that bounds what may be
+/// told of them.
+pub(super) const KEPT: usize = 32;
 
 /// For each entry of one generation, whose intelligence it is.
 #[derive(Debug, Default)]
 pub struct Provenance {
     ruled: RuledValues,
-    /// Indexes into `ruled`, those with one key side by side, the first of them marked with [`FIRST`].
+    /// Indexes into `ruled`, those with one key side by side, the first of them marked with [`FIRST`]; behind those that are
+    /// [`KEPT`] how many more there are, marked with [`BEYOND`].
     members: Numbers,
     /// 1 + position in `members` of what each entry stands for first of all; 0 for none.
     entries: Numbers,
@@ -21,6 +29,7 @@ pub struct Provenance {
 pub struct Matched {
     primary: Ruled,
     others: Vec<Ruled>,
+    beyond: u32,
 }
 
 impl Provenance {
@@ -40,6 +49,22 @@ impl Provenance {
         member & !FIRST
     }
 
+    /// Stands for `count` more.
+    pub(super) fn beyond(count: usize) -> u32 {
+        u32::try_from(count).unwrap_or(u32::MAX).min(BEYOND - 1) | BEYOND
+    }
+
+    /// How many more a member stands for instead of one; `None` for an index.
+    const fn more(member: u32) -> Option<u32> {
+        if member & (FIRST | BEYOND) == BEYOND { Some(member & !BEYOND) } else { None }
+    }
+
+    /// How many have the key of the group that `members` begins in, from there on.
+    pub(super) fn count(members: &[u32]) -> u64 {
+        let rest = members.iter().skip(1).take_while(|member| !Self::is_first(**member));
+        members.iter().take(1).chain(rest).map(|member| u64::from(Self::more(*member).unwrap_or(1))).sum()
+    }
+
     /// What is behind an entry; `None` for an exception, or an entry of another generation.
     ///
     /// # Errors
@@ -55,14 +80,16 @@ impl Provenance {
         while !Self::is_first(member(start)?.ok_or(Damaged)?) {
             start = start.checked_sub(1).ok_or(Damaged)?;
         }
-        let mut others = Vec::new();
+        let (mut others, mut beyond) = (Vec::new(), 0);
         for at in start.. {
-            let Some(index) = member(at)?.filter(|member| at == start || !Self::is_first(*member)) else { break };
-            if at != position {
-                others.push(self.ruled.get(Self::index(index) as usize)?);
+            let Some(found) = member(at)?.filter(|member| at == start || !Self::is_first(*member)) else { break };
+            match Self::more(found) {
+                Some(more) => beyond = more,
+                None if at == position => {}
+                None => others.push(self.ruled.get(Self::index(found) as usize)?),
             }
         }
-        Ok(Some(Matched { primary: self.ruled.get(primary as usize)?, others }))
+        Ok(Some(Matched { primary: self.ruled.get(primary as usize)?, others, beyond }))
     }
 
     pub(super) const fn parts(&self) -> (&Numbers, &Numbers) {
@@ -84,8 +111,14 @@ impl Matched {
         &self.primary
     }
 
-    /// All others for the same value, strongest action first; some may have expired.
+    /// The others for the same value, strongest action first, as many as are kept; some may have expired.
     pub fn others(&self) -> impl Iterator<Item = &Ruled> {
         self.others.iter()
+    }
+
+    /// How many more there are, which are not kept.
+    #[must_use]
+    pub const fn beyond(&self) -> u32 {
+        self.beyond
     }
 }

@@ -51,9 +51,10 @@ pub struct Summary {
 pub(super) struct Losses(BTreeMap<UnenforcedReason, (u64, String)>);
 
 impl Losses {
-    pub(super) fn add(&mut self, reason: UnenforcedReason, observable: &Observable) {
+    /// Takes in that `times` indicators have a value that cannot be enforced.
+    pub(super) fn add(&mut self, reason: UnenforcedReason, observable: &Observable, times: u64) {
         let (count, _) = self.0.entry(reason).or_insert_with(|| (0, observable.to_string()));
-        *count += 1;
+        *count += times;
     }
 }
 

@@ -21,6 +21,7 @@
 
 mod cases;
 mod changes;
+mod hostile;
 mod lifecycle;
 mod misp;
 mod safety;

@@ -6,26 +6,31 @@ use std::process::{Command, Output, Stdio};
 
 /// The versions that `tests/FOLDER/python/NAME.txt` pins, installed once; `None` where pip cannot, which is said.
 pub fn environment(test: &str, folder: &str, name: &str) -> Option<PathBuf> {
-    let here = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join(folder).join("python");
-    let pins = here.join(name).with_extension("txt");
-    let place = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap().join("venvs").join(name);
-    fs::create_dir_all(place.parent().unwrap()).unwrap();
+    install(folder, name).map_err(|why| println!("NOT RUN {test}: {why}")).ok()
+}
+
+fn install(folder: &str, name: &str) -> Result<PathBuf, String> {
+    let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
+    let pins = tests.join(folder).join("python").join(name).with_extension("txt");
+    let venvs = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("venvs");
+    let place = venvs.join(name);
+    let failed = |error: std::io::Error| format!("{}: {error}", place.display());
+    fs::create_dir_all(&venvs).map_err(failed)?;
     // Other test processes may want it, too.
-    let lock = File::create(place.with_extension("lock")).unwrap();
-    lock.lock().unwrap();
+    let lock = File::create(place.with_extension("lock")).map_err(failed)?;
+    lock.lock().map_err(failed)?;
     let done = place.join("installed.txt");
-    if fs::read(&done).ok() != Some(fs::read(&pins).unwrap()) {
+    let wanted = fs::read(&pins).map_err(|error| format!("{}: {error}", pins.display()))?;
+    if fs::read(&done).ok() != Some(wanted) {
         fs::remove_dir_all(&place).ok();
-        let installed = run(Command::new("python3").args(["-m", "venv"]).arg(&place)).and_then(|_| {
-            run(Command::new(place.join("bin/pip")).args(["install", "--quiet", "--requirement"]).arg(&pins))
-        });
-        if let Err(why) = installed {
-            println!("NOT RUN {test}: the packages of {} cannot be installed: {why}", pins.display());
-            return None;
-        }
-        fs::copy(&pins, &done).unwrap();
+        run(Command::new("python3").args(["-m", "venv"]).arg(&place))
+            .and_then(|_| {
+                run(Command::new(place.join("bin/pip")).args(["install", "--quiet", "--requirement"]).arg(&pins))
+            })
+            .map_err(|why| format!("the packages of {} cannot be installed: {why}", pins.display()))?;
+        fs::copy(&pins, &done).map_err(failed)?;
     }
-    Some(place)
+    Ok(place)
 }
 
 /// What the command printed, or why it failed.

@@ -92,6 +92,42 @@ fn domains_are_lower_case_a_labels() {
 }
 
 #[test]
+fn a_name_written_in_unicodes_tricks_is_the_name_that_resolves_or_none() {
+    for (given, expected) in [
+        // Full stops that are none, full-width and circled letters, a ligature, the sign of Kelvin.
+        ("evil\u{3002}example", "domain evil.example"),
+        ("evil\u{ff0e}example\u{ff61}net", "domain evil.example.net"),
+        ("\u{ff45}\u{ff36}\u{24d8}l.example", "domain evil.example"),
+        ("\u{fb03}x.example", "domain ffix.example"),
+        ("\u{212a}ind.example", "domain kind.example"),
+        // What is not seen: a soft hyphen, a space without width, a byte order mark.
+        ("ev\u{ad}il.exam\u{200b}ple\u{feff}", "domain evil.example"),
+        // Letters that look Latin are other names.
+        ("\u{430}pple.example", "domain xn--pple-43d.example"),
+        // Composed and decomposed are one.
+        ("b\u{fc}cher.example", "domain xn--bcher-kva.example"),
+        ("bu\u{308}cher.example", "domain xn--bcher-kva.example"),
+    ] {
+        assert_eq!(text(domain(given)), expected, "{given}");
+    }
+    for given in [
+        "evil\u{202e}elpmaxe.example",
+        "evil\u{2028}.example",
+        "evil\u{2024}example",
+        "\u{301}evil.example",
+        "xn--a.example",
+        "xn--\u{fc}.example",
+        "\u{ff11}\u{ff19}\u{ff12}.0.2.1",
+        "a\u{2f}b.example",
+        "evil.example\u{0}",
+    ] {
+        assert!(domain(given).is_err(), "{given}: {:?}", domain(given));
+    }
+    assert_eq!(text(url("http://evil\u{3002}example/x")), "url http://evil.example/x");
+    assert!(address("\u{ff11}.1.1.1").is_err());
+}
+
+#[test]
 fn urls_keep_their_path() {
     for (given, expected) in [
         ("hXXps[://]EVIL[.]example/Gate.php?X=1", "url https://evil.example/Gate.php?X=1"),

@@ -2,9 +2,11 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
@@ -104,6 +106,117 @@ pub(super) fn reason(error: &serde_json::Error) -> String {
     text.rsplit_once(" at line ").map_or(text.as_str(), |(why, _)| why).to_owned()
 }
 
+/// An object as `T` has it: what else it has is passed over, and may be nested as deep as it likes.
+pub(super) fn object<'a, T: Deserialize<'a>>(raw: &'a RawValue) -> Result<T, Dropped> {
+    // serde would also take an array for a struct.
+    if !raw.get().starts_with('{') {
+        return Err(Dropped::malformed("not a JSON object"));
+    }
+    serde_json::from_str(raw.get())
+        .map_err(|error| Dropped::malformed(format!("not a JSON object that can be read: {}", reason(&error))))
+}
+
+/// What a member says, whatever its type: texts are borrowed where they can be, the items of lists are unread.
+#[derive(Debug, Default)]
+pub(super) enum Said<'a> {
+    /// It is not there, or `null`.
+    #[default]
+    Nothing,
+    Text(Cow<'a, str>),
+    Number(i64),
+    Flag(bool),
+    List(Vec<&'a RawValue>),
+    /// An object, or a number that is no `i64`; both are passed over.
+    Other,
+}
+
+impl<'a> Said<'a> {
+    /// Reads what has been passed over.
+    pub(super) fn of(raw: Option<&'a RawValue>) -> Self {
+        raw.and_then(|raw| serde_json::from_str(raw.get()).ok()).unwrap_or_default()
+    }
+
+    pub(super) fn text(&self) -> Option<&str> {
+        if let Self::Text(text) = self { Some(text) } else { None }
+    }
+
+    pub(super) fn into_text(self) -> Option<Cow<'a, str>> {
+        if let Self::Text(text) = self { Some(text) } else { None }
+    }
+
+    /// The items of a list; none of anything else.
+    pub(super) fn items(&self) -> impl Iterator<Item = &'a RawValue> {
+        let items = if let Self::List(items) = self { items.as_slice() } else { &[] };
+        items.iter().copied()
+    }
+
+    /// As [`Properties::time`] has it.
+    pub(super) fn time(&self, key: &str) -> Result<Option<Timestamp>, Dropped> {
+        match self {
+            Self::Nothing => Ok(None),
+            Self::Text(text) => read_time(key, text).map(Some),
+            _ => Err(Dropped::malformed(format!("{key} is no timestamp (RFC 3339)"))),
+        }
+    }
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Said<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(SaidVisitor)
+    }
+}
+
+struct SaidVisitor;
+
+impl<'de> Visitor<'de> for SaidVisitor {
+    type Value = Said<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("any value")
+    }
+
+    fn visit_unit<E>(self) -> Result<Self::Value, E> {
+        Ok(Said::Nothing)
+    }
+
+    fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Self::Value, E> {
+        Ok(Said::Text(Cow::Borrowed(text)))
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
+        Ok(Said::Text(Cow::Owned(text.to_owned())))
+    }
+
+    fn visit_bool<E>(self, flag: bool) -> Result<Self::Value, E> {
+        Ok(Said::Flag(flag))
+    }
+
+    fn visit_i64<E>(self, number: i64) -> Result<Self::Value, E> {
+        Ok(Said::Number(number))
+    }
+
+    fn visit_u64<E>(self, number: u64) -> Result<Self::Value, E> {
+        Ok(i64::try_from(number).map_or(Said::Other, Said::Number))
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<Self::Value, E> {
+        Ok(Said::Other)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Self::Value, A::Error> {
+        let mut list = Vec::new();
+        while let Some(item) = items.next_element()? {
+            list.push(item);
+        }
+        Ok(Said::List(list))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Self::Value, A::Error> {
+        while members.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+        Ok(Said::Other)
+    }
+}
+
 /// What an object says.
 #[derive(Debug, Default)]
 pub(super) struct Properties(Map<String, Value>);
@@ -112,12 +225,6 @@ impl Properties {
     pub(super) fn parse(raw: &RawValue) -> Result<Self, Dropped> {
         let read = serde_json::from_str(raw.get()).map(Self);
         read.map_err(|error| Dropped::malformed(format!("not a JSON object: {}", reason(&error))))
-    }
-
-    /// Some members of an object; those that are not there, or nested too deep, are left out.
-    pub(super) fn of<const N: usize>(members: &Members<'_>, keys: [&str; N]) -> Self {
-        let read = |key: &str| serde_json::from_str(members.get(key)?.get()).ok();
-        Self(keys.into_iter().filter_map(|key| Some((key.to_owned(), read(key)?))).collect())
     }
 
     pub(super) fn get(&self, key: &str) -> Option<&Value> {
@@ -139,12 +246,14 @@ impl Properties {
     pub(super) fn time(&self, key: &str) -> Result<Option<Timestamp>, Dropped> {
         match self.get(key) {
             None | Some(Value::Null) => Ok(None),
-            Some(Value::String(text)) => timestamp(text)
-                .map(Some)
-                .ok_or_else(|| Dropped::malformed(format!("{key} `{}` is no timestamp (RFC 3339)", excerpt(text)))),
+            Some(Value::String(text)) => read_time(key, text).map(Some),
             Some(_) => Err(Dropped::malformed(format!("{key} is no timestamp (RFC 3339)"))),
         }
     }
+}
+
+fn read_time(key: &str, text: &str) -> Result<Timestamp, Dropped> {
+    timestamp(text).ok_or_else(|| Dropped::malformed(format!("{key} `{}` is no timestamp (RFC 3339)", excerpt(text))))
 }
 
 /// RFC 3339; digits beyond nanoseconds are cut, as STIX allows any number of them (STIX 2.1 §2.16).

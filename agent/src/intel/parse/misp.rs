@@ -2,16 +2,18 @@
 //!
 //! Every attribute is one indicator, those of objects too. Proposals (`ShadowAttribute`) are not the publisher's and not read.
 
+mod said;
+
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::document::{Document, Members, Properties, Top};
+use self::said::{Attribute, EventBody, ObjectBody};
+use super::document::{Document, Members, Said, Top, object};
 use super::names::{Attributions, Names};
 use super::values::{Dropped, Reduced};
 use super::{Dialect, Fault, ParseError, Parsed, Reading, Revocation, Text, excerpt, tlp};
@@ -34,6 +36,13 @@ pub(super) struct Misp;
 impl Dialect for Misp {
     fn name(&self) -> &'static str {
         "misp"
+    }
+
+    fn at_once(&self, file: &Arc<str>, text: &[u8], reading: &Reading) -> Option<Parsed> {
+        let body = EventBody::of_text(text)?;
+        let mut reader = Reader::new(file, reading.to_ids);
+        reader.part(0, Part::Event(body));
+        Some(reader.finish())
     }
 
     fn json(&self, document: &Document<'_>, reading: &Reading) -> Option<Result<Parsed, ParseError>> {
@@ -85,7 +94,7 @@ fn is_hash_list(head: &[u8]) -> bool {
 
 /// What attributes come in.
 enum Part<'a> {
-    Event(Members<'a>),
+    Event(EventBody<'a>),
     /// The API returns attributes also without their events.
     Attributes(&'a RawValue),
     Other(&'a RawValue),
@@ -95,11 +104,11 @@ impl<'a> Part<'a> {
     /// An event with or without its wrapper, or attributes; `None` for any other object.
     fn of(members: &Members<'a>) -> Option<Self> {
         if let Some(event) = members.get("Event") {
-            return Some(serde_json::from_str(event.get()).map_or(Self::Other(event), Self::Event));
+            return Some(object(event).map_or(Self::Other(event), Self::Event));
         }
         let holds = ["Attribute", "Object"].into_iter().any(|key| members.contains_key(key));
         match members.get("Attribute") {
-            _ if holds && members.contains_key("info") => Some(Self::Event(members.clone())),
+            _ if holds && members.contains_key("info") => Some(Self::Event(EventBody::of(members))),
             Some(attributes) if !members.contains_key("type") => Some(Self::Attributes(attributes)),
             _ => None,
         }
@@ -131,76 +140,6 @@ fn is_manifest(members: &Members<'_>) -> bool {
     uuid::Uuid::try_parse(key).is_ok() && is_summary()
 }
 
-/// Where exports differ: numbers and truth values are also written as texts.
-impl Properties {
-    fn flag(&self, key: &str) -> bool {
-        match self.get(key) {
-            Some(Value::Bool(flag)) => *flag,
-            Some(Value::Number(number)) => number.as_u64() == Some(1),
-            Some(Value::String(text)) => text == "1" || text.eq_ignore_ascii_case("true"),
-            _ => false,
-        }
-    }
-
-    fn seconds(&self, key: &str) -> Option<Timestamp> {
-        let seconds = match self.get(key)? {
-            Value::String(text) => text.parse().ok(),
-            other => other.as_i64(),
-        };
-        seconds.filter(|seconds| *seconds > 0).and_then(|seconds| Timestamp::from_second(seconds).ok())
-    }
-
-    /// Tags, and galaxy clusters as the tags that stand for them.
-    fn tags(&self) -> Vec<String> {
-        let named = self.items("Tag").filter_map(|tag| tag.get("name")?.as_str()).map(str::to_owned);
-        let clusters = self.items("Galaxy").flat_map(|galaxy| {
-            let kind = galaxy.get("type").and_then(Value::as_str).unwrap_or_default();
-            let clusters = galaxy.get("GalaxyCluster").and_then(Value::as_array).into_iter().flatten();
-            let values = clusters.filter_map(|cluster| cluster.get("value")?.as_str());
-            values.map(move |value| format!("misp-galaxy:{kind}=\"{value}\""))
-        });
-        let mut tags: Vec<String> = named.chain(clusters).collect();
-        tags.sort();
-        tags.dedup();
-        tags
-    }
-}
-
-/// An attribute, as far as it is used.
-struct Attribute {
-    uuid: Option<Arc<str>>,
-    kind: String,
-    value: String,
-    comment: String,
-    to_ids: bool,
-    is_deleted: bool,
-    modified: Option<Timestamp>,
-    valid_from: Option<Timestamp>,
-    tags: Vec<String>,
-    /// The title of its event, where the API returns it without its event.
-    event: Option<String>,
-}
-
-impl Attribute {
-    fn parse(raw: &RawValue, in_deleted: bool) -> Result<Self, Dropped> {
-        let said = Properties::parse(raw)?;
-        let text = |key: &str| said.text(key).unwrap_or_default().to_owned();
-        let missing = |key: &'static str| Dropped::malformed(format!("an attribute without a {key}"));
-        Ok(Self {
-            uuid: said.text("uuid").map(Arc::from),
-            kind: said.text("type").ok_or_else(|| missing("type"))?.to_owned(),
-            value: said.text("value").ok_or_else(|| missing("value"))?.to_owned(),
-            comment: text("comment"),
-            to_ids: said.flag("to_ids"),
-            is_deleted: in_deleted || said.flag("deleted"),
-            modified: said.seconds("timestamp"),
-            valid_from: said.time("first_seen")?,
-            tags: said.tags(),
-            event: said.get("Event").and_then(|event| event.get("info")?.as_str()).map(str::to_owned),
-        })
-    }
-}
-
 /// What of an event concerns its attributes.
 #[derive(Default)]
 struct Event {
@@ -225,7 +164,8 @@ impl Key {
     fn of(id: &Arc<str>) -> Self {
         let uuid = uuid::Uuid::try_parse(id).ok();
         // Only one spelling of a UUID: two others would be two ids.
-        match uuid.filter(|uuid| uuid.hyphenated().to_string() == **id) {
+        let spell = |uuid: &uuid::Uuid| *uuid.hyphenated().encode_lower(&mut uuid::Uuid::encode_buffer()) == **id;
+        match uuid.filter(spell) {
             Some(uuid) => Self::Uuid(uuid.into_bytes()),
             None => Self::Other(Arc::clone(id)),
         }
@@ -279,29 +219,26 @@ impl<'a> Reader<'a> {
     fn part(&mut self, index: usize, part: Part<'_>) {
         let place = format!("event[{index}]");
         match part {
-            Part::Event(members) => self.event(index, &place, &members),
+            Part::Event(body) => self.event(index, &place, body),
             Part::Attributes(raw) => {
-                let attributes = self.items(&place, Some(raw)).into_iter().map(|raw| (raw, false)).collect();
+                let attributes = self.attributes(&place, Said::of(Some(raw)), false);
                 self.judge(&Event { index, ..Event::default() }, &place, attributes);
             }
             Part::Other(raw) => self.broken(&place, raw.get(), Dropped::malformed("not a MISP event")),
         }
     }
 
-    fn event(&mut self, index: usize, place: &str, members: &Members<'_>) {
-        let mut attributes = self.attributes(place, members, false);
-        for object in self.items(place, members.get("Object").copied()) {
-            let Ok(object) = serde_json::from_str::<Members<'_>>(object.get()) else {
-                self.broken(place, object.get(), Dropped::malformed("not a MISP object"));
-                continue;
-            };
-            let is_deleted = Properties::of(&object, ["deleted"]).flag("deleted");
-            attributes.extend(self.attributes(place, &object, is_deleted));
+    fn event(&mut self, index: usize, place: &str, body: EventBody<'_>) {
+        let (title, tags) = (body.title(), body.tags());
+        let mut attributes = self.attributes(place, body.attributes, false);
+        for raw in self.items(place, "Object", body.objects) {
+            match object::<ObjectBody<'_>>(raw) {
+                Ok(body) => attributes.extend(self.attributes(place, body.attributes, body.deleted.flag())),
+                Err(reason) => self.broken(place, raw.get(), reason),
+            }
         }
-        let head = Properties::of(members, ["info", "Tag", "Galaxy"]);
         let mut names = Names::default();
-        names.report(head.text("info").unwrap_or_default());
-        let tags = head.tags();
+        names.report(&title.unwrap_or_default());
         tags.iter().for_each(|tag| names.label(tag));
         for (raw, is_deleted) in attributes.iter().filter(|(raw, _)| may_name(raw)) {
             if let Ok(attribute) = Attribute::parse(raw, *is_deleted)
@@ -316,18 +253,21 @@ impl<'a> Reader<'a> {
         self.judge(&Event { index, names, tlp }, place, attributes);
     }
 
-    /// The items of a list, if there is one.
-    fn items<'r>(&mut self, place: &str, raw: Option<&'r RawValue>) -> Vec<&'r RawValue> {
-        let Some(raw) = raw.filter(|raw| raw.get() != "null") else { return Vec::new() };
-        serde_json::from_str(raw.get()).unwrap_or_else(|_| {
-            self.broken(place, raw.get(), Dropped::malformed("not a list of attributes or objects"));
-            Vec::new()
-        })
+    /// The items of a list; that it is none is told.
+    fn items<'r>(&mut self, place: &str, of: &str, said: Said<'r>) -> Vec<&'r RawValue> {
+        match said {
+            Said::List(items) => items,
+            Said::Nothing => Vec::new(),
+            _ => {
+                self.broken(place, of, Dropped::malformed("not a list of attributes or objects"));
+                Vec::new()
+            }
+        }
     }
 
     /// The attributes of an event or object, and whether that is deleted.
-    fn attributes<'r>(&mut self, place: &str, of: &Members<'r>, is_deleted: bool) -> Vec<(&'r RawValue, bool)> {
-        self.items(place, of.get("Attribute").copied()).into_iter().map(|raw| (raw, is_deleted)).collect()
+    fn attributes<'r>(&mut self, place: &str, said: Said<'r>, is_deleted: bool) -> Vec<(&'r RawValue, bool)> {
+        self.items(place, "Attribute", said).into_iter().map(|raw| (raw, is_deleted)).collect()
     }
 
     fn origin(&self, place: Arc<str>) -> Origin {
@@ -341,15 +281,15 @@ impl<'a> Reader<'a> {
     /// Read one by one, so that an event takes little more memory than its text.
     fn judge(&mut self, event: &Event, place: &str, attributes: Vec<(&RawValue, bool)>) {
         for (index, (raw, is_deleted)) in attributes.into_iter().enumerate() {
-            let place = format!("{place}.attribute[{index}]");
+            let place = || format!("{place}.attribute[{index}]");
             let attribute = match Attribute::parse(raw, is_deleted) {
                 Ok(attribute) => attribute,
                 Err(reason) => {
-                    self.broken(&place, raw.get(), reason);
+                    self.broken(&place(), raw.get(), reason);
                     continue;
                 }
             };
-            let origin = self.origin(attribute.uuid.clone().unwrap_or_else(|| Arc::from(place)));
+            let origin = self.origin(attribute.uuid.clone().unwrap_or_else(|| Arc::from(place())));
             let made = match self.reduce(&attribute) {
                 Ok(reduced) => {
                     let left_out = reduced.dropped.into_iter();
@@ -374,7 +314,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn reduce(&self, attribute: &Attribute) -> Result<Reduced, Dropped> {
+    fn reduce(&self, attribute: &Attribute<'_>) -> Result<Reduced, Dropped> {
         if attribute.is_deleted {
             return Err(Dropped::new(SkipReason::Revoked, "deleted by its publisher"));
         }
@@ -390,13 +330,13 @@ impl<'a> Reader<'a> {
     fn indicator(
         &mut self,
         event: &Event,
-        attribute: &Attribute,
+        attribute: &Attribute<'_>,
         observables: Vec<Observable>,
         origin: Origin,
     ) -> Indicator {
         let mut own: Vec<String> =
             attribute.tags.iter().filter(|tag| tag.starts_with("misp-galaxy:")).cloned().collect();
-        own.extend(attribute.event.clone());
+        own.extend(attribute.event.as_deref().map(str::to_owned));
         let key = (event.index, own);
         let attribution = self.known.get(&key).unwrap_or_else(|| {
             let mut names = event.names.clone();

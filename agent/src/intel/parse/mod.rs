@@ -41,6 +41,11 @@ trait Dialect: Sync {
     /// As settings and command line spell it.
     fn name(&self) -> &'static str;
 
+    /// Reads a JSON text that is of this format beyond doubt in one pass; `None` where only [`Self::json`] can tell.
+    fn at_once(&self, _file: &Arc<str>, _text: &[u8], _reading: &Reading) -> Option<Parsed> {
+        None
+    }
+
     /// Reads a JSON document, or says why it is refused; `None` if it is of another format.
     fn json(&self, _document: &Document<'_>, _reading: &Reading) -> Option<Result<Parsed, ParseError>> {
         None
@@ -261,8 +266,13 @@ fn position(bytes: &[u8], offset: usize) -> (u64, u64) {
 }
 
 /// The first 200 characters, as an example shows a value.
-fn excerpt(text: &str) -> String {
-    text.chars().take(200).collect()
+fn excerpt(text: &str) -> &str {
+    const LENGTH: usize = 200;
+    if text.len() <= LENGTH {
+        return text;
+    }
+    let end = text.char_indices().nth(LENGTH).map_or(text.len(), |(end, _)| end);
+    text.get(..end).unwrap_or(text)
 }
 
 /// A file's name without directory and extension: the title of what a text without titles reports.
@@ -290,6 +300,9 @@ pub fn parse(reading: &Reading, file: &Arc<str>, bytes: &[u8]) -> Result<Parsed,
 /// # Errors
 /// Broken JSON with line and column, a document that no format takes, and what its format refuses as a whole.
 pub fn json(reading: &Reading, file: &Arc<str>, bytes: &[u8]) -> Result<Parsed, ParseError> {
+    if let Some(parsed) = reading.format.dialects().find_map(|dialect| dialect.at_once(file, bytes, reading)) {
+        return Ok(parsed);
+    }
     let document = Document::parse(file, bytes)?;
     for dialect in reading.format.dialects() {
         if let Some(parsed) = dialect.json(&document, reading) {

@@ -23,7 +23,7 @@ impl Dropped {
 
     /// As it is counted and shown.
     pub(super) fn skipped(self, origin: Origin, value: &str) -> Skipped {
-        Skipped { reason: self.reason, origin, value: excerpt(value), why: self.why.into_owned() }
+        Skipped { reason: self.reason, origin, value: excerpt(value).to_owned(), why: self.why.into_owned() }
     }
 
     pub(super) fn malformed(why: impl Into<Cow<'static, str>>) -> Self {

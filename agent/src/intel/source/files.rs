@@ -135,6 +135,8 @@ pub fn read(path: &Path, name: &Path, reading: &Reading) -> Result<Parsed, FileE
             }
             // The file may grow while it is read.
             let rest = MAX_JSON_BYTES + 1 - head.len() as u64;
+            // One byte more, in which reading finds the end.
+            head.reserve_exact((metadata.len() + 1).saturating_sub(head.len() as u64) as usize);
             file.take(rest).read_to_end(&mut head).map_err(failed(path))?;
             if head.len() as u64 > MAX_JSON_BYTES {
                 return Err(ParseError { file: name, line: 1, column: 1, fault: Fault::TooLarge }.into());

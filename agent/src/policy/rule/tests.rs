@@ -145,6 +145,30 @@ fn a_source_may_age_its_indicators() {
 }
 
 #[test]
+fn a_publishers_clock_may_be_wrong() {
+    let source = Source { max_age: Some("30d".parse().unwrap()), ..open() };
+    let rules = Rules::default();
+    let dated = |from: &str, until: Option<&str>, modified: &str| Indicator {
+        valid_from: Some(time(from)),
+        valid_until: until.map(time),
+        modified: Some(time(modified)),
+        ..indicator(&[value("1.1.1.1")])
+    };
+    // A minute ahead: used from then on.
+    let ahead = dated("2026-11-01T00:01:00Z", None, "2026-11-01T00:01:00Z");
+    assert_eq!(reason(&source, &rules, ahead.clone()).unwrap().0, SkipReason::NotYetValid);
+    assert_eq!(ruled(&source, &rules, vec![ahead]).next_change, Some(time("2026-11-01T00:01:00Z")));
+    // Changed in a year that adds up to none, and before there were computers.
+    let late = dated("2026-10-01T00:00:00Z", None, "9999-12-30T00:00:00Z");
+    assert_eq!(ruled(&source, &rules, vec![late]).ruled.iter().next().unwrap().expires, None);
+    let early = dated("0001-01-01T00:00:00Z", None, "0001-01-01T00:00:00Z");
+    assert_eq!(reason(&source, &rules, early).unwrap().0, SkipReason::Expired);
+    // Ends before it begins: it is never valid.
+    let never = dated("2026-12-01T00:00:00Z", Some("2026-10-15T00:00:00Z"), "2026-10-15T00:00:00Z");
+    assert!(reason(&source, &rules, never).is_some());
+}
+
+#[test]
 fn confidence_below_the_least_is_skipped_and_none_is_not() {
     let source = Source { min_confidence: Some(30), ..open() };
     for (confidence, expected) in [(Some(29), true), (Some(30), false), (Some(0), true), (None, false)] {

@@ -158,7 +158,9 @@ impl Spool {
                 let hits = new_hits(transaction, finding, sequence)?;
                 let mut told = BTreeSet::new();
                 for indicator in std::iter::once(&finding.indicator).chain(&finding.also) {
-                    if hits > 0 && indicator.source != "unknown" && told.insert(&indicator.id) {
+                    if hits > 0 && indicator.source != "unknown" {
+                        // Whoever else lists the same indicator counts no further hit, and has a say in who may be told.
+                        let hits = if told.insert(&indicator.id) { hits } else { 0 };
                         add(transaction, finding, indicator, hits, window, now)?;
                     }
                 }

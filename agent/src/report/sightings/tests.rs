@@ -129,7 +129,9 @@ fn what_several_sources_list_is_told_as_the_strictest_of_them_allows() {
     (other.source, other.tlp) = ("closed".to_owned(), Some(Tlp::Amber));
     both.also = vec![other];
     fixture.fold(1, "2026-11-01T00:00:00Z", &[both]);
-    assert_eq!(fixture.due()[0].count, 1, "one hit, whoever lists it");
+    let sighting = &fixture.due()[0];
+    assert_eq!((sighting.count, sighting.tlp), (1, Tlp::Amber), "one hit, whoever lists it");
+    assert_eq!(sighting.sources.len(), 2);
     fixture.fold(2, "2026-11-01T00:00:01Z", &[finding("2", "2026-11-01T00:00:01Z", ID, "closed", Some("amber"), 1)]);
     let sighting = &fixture.due()[0];
     assert_eq!((sighting.tlp, sighting.count), (Tlp::Amber, 2));

@@ -1,9 +1,11 @@
 //! One rule of this room each.
 
+use std::sync::Arc;
+
 use agent_common::image;
 
 use super::{ruled, tables, value};
-use crate::intel::Observable;
+use crate::intel::{Indicator, Observable};
 use crate::policy::{Action, Inbound, Ruled};
 use crate::tables::{Bearing, Tables, UnenforcedReason, look_up};
 
@@ -159,6 +161,32 @@ fn all_sources_of_a_value_are_told() {
     assert_eq!(tables.summary.merged, 2);
     assert!(tables.provenance.get(hit.entry + 1).unwrap().is_none());
     assert!(tables.provenance.get(u32::MAX).unwrap().is_none());
+}
+
+#[test]
+fn of_very_many_sources_of_a_value_the_strongest_are_told_and_the_others_counted() {
+    let mut rules: Vec<_> =
+        (0..100).map(|number| ruled(value("198.51.100.7"), &format!("many{number:03}"), Action::Block, 50)).collect();
+    // Weaker than all of those: one that takes over from them, and one that speaks of the same indicator as the first.
+    rules.push(ruled(value("198.51.100.7"), "outlives", Action::Report, 90));
+    let mut same = ruled(value("198.51.100.7"), "same", Action::Report, 10);
+    same.indicator = Arc::new(Indicator { id: Some("indicator--many000".into()), ..(*same.indicator).clone() });
+    rules.push(same);
+    rules.push(ruled(value("198.51.100.8"), "neighbour", Action::Block, 0));
+    let tables = tables(rules, Vec::new());
+    for (now, primary) in [(49, "many000"), (50, "outlives")] {
+        let Bearing::Hit(hit) = look_up(tables.image.as_slice(), &value("198.51.100.7"), now).unwrap() else {
+            panic!("not found")
+        };
+        let matched = tables.provenance.get(hit.entry).unwrap().unwrap();
+        assert_eq!(&*matched.primary().source, primary);
+        let told: Vec<_> = matched.others().map(|ruled| &*ruled.source).collect();
+        assert!(told.contains(&"same") && told.contains(&"many031") && !told.contains(&"many032"), "{told:?}");
+        assert_eq!((told.len(), matched.beyond()), (33, 68));
+    }
+    assert_eq!(tables.summary.merged, 101);
+    let Bearing::Hit(hit) = look_up(tables.image.as_slice(), &value("198.51.100.8"), 1).unwrap() else { panic!() };
+    assert_eq!(tables.provenance.get(hit.entry).unwrap().unwrap().beyond(), 0);
 }
 
 #[test]

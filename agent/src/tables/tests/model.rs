@@ -91,7 +91,7 @@ pub(super) fn check(tables: &Tables, rules: &[Ruled], exceptions: &[Observable],
     let primary = matched.primary();
     assert!(primaries.iter().any(|ruled| same(ruled, primary)), "{primary:?} decided: {}", context());
     let sharing = rules.iter().filter(|ruled| ruled.observable == primary.observable).count();
-    assert_eq!(matched.others().count() + 1, sharing, "{}", context());
+    assert_eq!(matched.others().count() + matched.beyond() as usize + 1, sharing, "{}", context());
     assert!(matched.others().all(|other| other.observable == primary.observable), "{}", context());
 }
 

@@ -1,4 +1,4 @@
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::*;
 use crate::intel::parse::parse;
@@ -33,6 +33,7 @@ fn an_event_is_read_in_whatever_wrapping() {
         json!({"response": [wrapped]}),
         json!({"response": [bare]}),
         json!({"response": bare}),
+        json!({"Event": bare, "more": 1}),
     ] {
         let parsed = read(&document);
         assert_eq!((parsed.read, parsed.indicators.len()), (1, 1), "{document}");
@@ -172,6 +173,42 @@ fn what_is_broken_is_counted_and_the_rest_is_read() {
     ]}));
     assert_eq!((parsed.indicators.len(), parsed.skipped.len(), parsed.read), (1, 8, 9));
     assert!(parsed.skipped.iter().all(|item| item.reason == SkipReason::Malformed));
+}
+
+#[test]
+fn what_is_nested_deep_is_passed_over_where_it_is_not_used_and_told_where_it_is() {
+    let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
+    let attribute = |member: &str| {
+        format!(r#"{{"type": "ip-dst", "to_ids": true, "value": "192.0.2.1", "Tag": [{{"name": "tlp:red"}}]{member}}}"#)
+    };
+    let unused = attribute(&format!(", \"x\": {deep}, \"comment\": {deep}"));
+    let value = attribute("").replace("\"192.0.2.1\"", &deep);
+    let tag = attribute("").replace("\"tlp:red\"", &deep);
+    for (attributes, used, why) in [
+        (unused, 1, None),
+        (value, 0, Some("an attribute without a value")),
+        (tag, 1, None),
+        (deep.clone(), 0, Some("not a JSON object")),
+    ] {
+        let document = format!(r#"{{"Event": {{"info": "x", "Galaxy": {deep}, "Attribute": [{attributes}]}}}}"#);
+        let parsed = parse(&Reading::default(), &Arc::from("event.json"), document.as_bytes()).unwrap();
+        assert_eq!((parsed.read, parsed.indicators.len()), (1, used));
+        assert_eq!(parsed.skipped.iter().next().map(|skipped| skipped.why).as_deref(), why);
+    }
+}
+
+#[test]
+fn a_member_that_is_there_twice_is_refused_and_a_text_that_is_none_costs_its_attribute() {
+    let document = r#"{"Event": {"info": "\ud800", "Attribute": [
+        {"type": "ip-dst", "value": "192.0.2.1", "value": "192.0.2.2", "to_ids": true},
+        {"type": "ip-dst", "value": "\ud800", "to_ids": true}, ["ip-dst", "192.0.2.4"],
+        {"type": "ip-dst", "value": "192.0.2.3", "to_ids": true}]}}"#;
+    let parsed = parse(&Reading::default(), &Arc::from("event.json"), document.as_bytes()).unwrap();
+    assert_eq!((parsed.read, parsed.indicators.len()), (4, 1));
+    let why: Vec<String> = parsed.skipped.iter().map(|skipped| skipped.why).collect();
+    assert!(why[0].contains("duplicate field `value`"), "{why:?}");
+    assert!(why[1].contains("hex escape"), "{why:?}");
+    assert_eq!(why[2], "not a JSON object");
 }
 
 #[test]

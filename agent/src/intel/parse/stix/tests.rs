@@ -81,6 +81,25 @@ fn a_bad_object_is_skipped_and_the_others_are_read() {
 }
 
 #[test]
+fn a_pattern_of_ten_megabytes_costs_only_its_own_indicator() {
+    let test = "ipv4-addr:value = '192.0.2.1'";
+    let many = |bytes: usize| format!("[{}]", vec![test; bytes / (test.len() + 4)].join(" OR "));
+    let literal = format!("[domain-name:value = '{}']", "a".repeat(10 << 20));
+    let parsed = read(json!([
+        indicator("many", json!({"pattern": many(10 << 20)})),
+        indicator("literal", json!({"pattern": literal})),
+        indicator("fits", json!({"pattern": many(2 << 20)})),
+        indicator("good", json!({})),
+    ]));
+    assert_eq!((parsed.read, parsed.indicators.len()), (4, 2));
+    for skipped in parsed.skipped.iter() {
+        assert_eq!(skipped.reason, SkipReason::Malformed);
+        assert!(skipped.why.contains("longer than"), "{}", skipped.why);
+        assert!(skipped.value.len() <= 200, "{} bytes are shown of it", skipped.value.len());
+    }
+}
+
+#[test]
 fn names_are_followed_along_relationships_and_cycles_end() {
     let parsed = read(json!([
         indicator("a", json!({})), indicator("b", json!({})), indicator("c", json!({})),
