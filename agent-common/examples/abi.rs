@@ -59,7 +59,6 @@ fn constants() {
         limits::CONTACTS,
         limits::FILE_DIGESTS,
         limits::DOMAIN_DEPTH,
-        limits::STREAMS,
         limits::LEARNED,
         limits::NAME_LEN,
         limits::NAME_PORTS,
@@ -128,6 +127,7 @@ fn records() {
         Learned { until_boot_ns: u64, generation: u32, entry: u32 }
         SocketMemory {
             process: Process, high: u64, low: u64, generation: u32, port: u16, verdict: u8, flags: u8,
+            sent: u64, received: u64, grown_boot_ns: u64,
         }
         NetworkRecord { header: Header, address: [u8; 16], port: u16, family: u16, protocol: u16, socket_type: u16, local_port: u16, reserved: [u8; 6] }
         FileKey { device: u64, inode: u64 }

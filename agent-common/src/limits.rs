@@ -26,8 +26,6 @@ pub const CONTACTS: u32 = 1 << 14;
 pub const FILE_DIGESTS: u32 = 1 << 16;
 /// Most labels of a domain that can be listed: the kernel walks that many of a name, the top-level domain first.
 pub const DOMAIN_DEPTH: u32 = 16;
-/// Streams of which the last judged segment is remembered, least recently used first out.
-pub const STREAMS: u32 = 1 << 13;
 /// Addresses that are known to have been given for listed names, least recently used first out.
 pub const LEARNED: u32 = 1 << 13;
 /// Octets kept of a name: the most that one has on the wire (RFC 1035 §2.3.4), and one to make it even.

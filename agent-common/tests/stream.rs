@@ -108,6 +108,13 @@ fn a_hello_that_is_cut_before_its_name_is_unread_and_one_without_names_nothing()
     for length in 6..whole.len() - "evil.example".len() {
         assert_eq!(walk_hello(&whole[..length]).unwrap().0, Named::Unread, "{length}");
     }
+    let mut in_two_records = whole.clone();
+    in_two_records[4] -= 1;
+    assert_eq!(
+        walk_hello(&in_two_records).unwrap().0,
+        Named::Unread,
+        "its rest is behind the header of a second record"
+    );
     assert_eq!(walk_hello(&whole[..5]), None);
     assert_eq!(walk_hello(&hello(&[extension(51, b"x")], 0)).unwrap().0, Named::Nothing);
     assert_eq!(walk_hello(&[&[23, 3, 3, 0, 9][..], &[0; 40]].concat()), None, "application data");

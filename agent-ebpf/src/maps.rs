@@ -7,7 +7,6 @@ use agent_common::image::Block;
 use agent_common::limits::{
     CONTACTS as CONTACT_COUNT, EXECS_RING_BYTES, FILE_DIGESTS as FILES, FOLDS as FOLD_COUNT, HIT_COUNTERS,
     HITS_RING_BYTES, LEARNED as LEARNED_COUNT, PROTECTED as OBJECTS, REFUSALS as REFUSAL_COUNT,
-    STREAMS as STREAM_COUNT,
 };
 use agent_common::wire::{
     Config, Contact, ContactKey, Counter, ExecRecord, FileDigests, FileKey, Fold, FoldKey, HitKey, Learned, LearnedKey,
@@ -40,11 +39,6 @@ pub static CONFIG: Array<Config, 1> = Array::new();
 /// The one [`NameConfig`]; written by user space.
 #[btf_map]
 pub static NAME_CONFIG: Array<NameConfig, 1> = Array::new();
-
-/// What the last segment with a listed name came to, by socket cookie: its sequence number, and above it a verdict. A
-/// segment that was dropped is sent again and again, and is one hit all the same.
-#[btf_map]
-pub static STREAMS: LruHashMap<u64, u64, { STREAM_COUNT as usize }> = LruHashMap::new();
 
 /// Addresses that responses gave for listed names; written here.
 #[btf_map]
@@ -121,17 +115,18 @@ impl<T> SocketStorage<T> {
         Self { r#type: null(), key: null(), value: null(), max_entries: null(), map_flags: null() }
     }
 
-    /// What is remembered of a socket; null for nothing.
+    /// What is remembered of a socket, zeros where there was nothing; null when there is no memory.
     ///
     /// # Safety
     /// `socket` is what the kernel takes for one in this program: its context, or a full socket.
     #[inline(always)]
     pub unsafe fn get(&self, socket: *mut c_void) -> *mut T {
+        let (map, create) = (from_ref(self).cast_mut().cast(), u64::from(BPF_SK_STORAGE_GET_F_CREATE));
         // SAFETY: the loader replaces the address by the map; the verifier checks the socket.
-        unsafe { bpf_sk_storage_get(from_ref(self).cast_mut().cast(), socket, null_mut(), 0).cast() }
+        unsafe { bpf_sk_storage_get(map, socket, null_mut(), create).cast() }
     }
 
-    /// As [`SocketStorage::get`], and remembers `first` where there is nothing yet; null when there is no memory.
+    /// As [`SocketStorage::get`], with `first` in place of zeros.
     ///
     /// # Safety
     /// As [`SocketStorage::get`].

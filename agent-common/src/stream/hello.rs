@@ -30,6 +30,11 @@ fn be16(word: u64) -> u64 {
     (word & 0xff) << 8 | word >> 8 & 0xff
 }
 
+#[inline(always)]
+fn be24(word: u64) -> u64 {
+    (word & 0xff) << 16 | be16(word >> 8)
+}
+
 impl HelloWalk {
     /// Extensions that are gone past: browsers send a score.
     pub const STEPS: u32 = 64;
@@ -60,6 +65,11 @@ impl HelloWalk {
 
     #[inline(always)]
     fn extensions<O: Octets + ?Sized>(octets: &O) -> Option<(u64, u64)> {
+        let (record, hello) = (be16(octets.word(3, 2)?), be24(octets.word(6, 3)?));
+        // The rest is in further records (RFC 8446 §5.1): the headers of these are in between.
+        if hello + 4 > record {
+            return None;
+        }
         let session_id = octets.word(SESSION_ID, 1)?;
         let cipher_suites = u64::from(SESSION_ID) + 1 + session_id;
         let compression = cipher_suites + 2 + be16(octets.word(cipher_suites as u32, 2)?);

@@ -22,6 +22,12 @@ pub struct SocketMemory {
     pub verdict: u8,
     /// [`SocketMemory::INBOUND`], [`SocketMemory::ASKED`].
     pub flags: u8,
+    /// The latest segment sent that was judged by a name: its sequence number, and above it what it came to.
+    pub sent: u64,
+    /// The same, of what was received.
+    pub received: u64,
+    /// When what is held back of `sent` had become more, in nanoseconds since boot.
+    pub grown_boot_ns: u64,
 }
 
 impl SocketMemory {

@@ -2,30 +2,11 @@
 
 use core::ffi::c_void;
 
-use agent_common::limits::COMM_LEN;
-use agent_common::wire::{Process, SocketMemory, Verdict};
+use agent_common::wire::{SocketMemory, Verdict};
 
 use super::destination::{Judged, Target};
 use crate::kmem::task;
 use crate::maps::SOCKETS;
-
-/// Nobody knows who made it.
-pub const NOBODY: Process = Process {
-    start_boot_ns: 0,
-    cgroup_id: 0,
-    pid: 0,
-    tid: 0,
-    ppid: 0,
-    uid: 0,
-    gid: 0,
-    loginuid: u32::MAX,
-    comm: [0; COMM_LEN],
-};
-
-#[inline(always)]
-fn of(process: Process) -> SocketMemory {
-    SocketMemory { process, high: 0, low: 0, generation: 0, port: 0, verdict: Verdict::Passed as u8, flags: 0 }
-}
 
 /// Remembers the current process as the maker of a new socket.
 ///
@@ -33,8 +14,20 @@ fn of(process: Process) -> SocketMemory {
 /// `socket` is the context of a running `cgroup/sock_create` program.
 #[inline(always)]
 pub unsafe fn remember_maker(socket: *mut c_void) {
+    let mut memory = SocketMemory {
+        process: task::process(),
+        high: 0,
+        low: 0,
+        generation: 0,
+        port: 0,
+        verdict: Verdict::Passed as u8,
+        flags: 0,
+        sent: 0,
+        received: 0,
+        grown_boot_ns: 0,
+    };
     // SAFETY: the caller's promise.
-    unsafe { SOCKETS.get_or(socket, &mut of(task::process())) };
+    unsafe { SOCKETS.get_or(socket, &mut memory) };
 }
 
 /// The memory of a socket, made where there is none; null when there is no room for it.
@@ -44,12 +37,7 @@ pub unsafe fn remember_maker(socket: *mut c_void) {
 #[inline(always)]
 pub unsafe fn recall(socket: *mut c_void) -> *mut SocketMemory {
     // SAFETY: the caller's promise.
-    let known = unsafe { SOCKETS.get(socket) };
-    if !known.is_null() {
-        return known;
-    }
-    // SAFETY: as above.
-    unsafe { SOCKETS.get_or(socket, &mut of(NOBODY)) }
+    unsafe { SOCKETS.get(socket) }
 }
 
 /// Remembers that a socket asks for names.

@@ -59,7 +59,8 @@ fn task(process: &Process) -> Task {
         ppid: process.ppid,
         uid: process.uid,
         gid: process.gid,
-        loginuid: (process.loginuid != u32::MAX).then_some(process.loginuid),
+        // What is all zero is nobody.
+        loginuid: (process.pid != 0 && process.loginuid != u32::MAX).then_some(process.loginuid),
         cgroup_id: process.cgroup_id,
         comm: text(comm),
     }

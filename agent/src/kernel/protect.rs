@@ -17,7 +17,7 @@ use aya::Btf;
 
 use super::attach::{HookState, Report, remove_stale};
 use super::bpf::{self, Table};
-use super::load::{Field, NO_LOOPS, descriptor};
+use super::load::{Field, NO_LOOPS};
 use super::pin::Layout;
 use super::{Error, Kernel};
 use crate::tables::path_key;
@@ -240,8 +240,7 @@ impl Kernel {
     /// Pinned maps, pinned links and the programs behind these, and what is in the kernel only as long as one of them is.
     fn objects(&self, layout: &Layout) -> BTreeSet<ObjectKey> {
         let key = |kind, id| ObjectKey { kind: kind as u32, id };
-        let unpinned = ["STREAMS"].iter().filter_map(|name| descriptor(&self.ebpf, name).ok());
-        let maps = pinned(&layout.maps).filter_map(|path| bpf::open_pin(&path).ok()).chain(unpinned);
+        let maps = pinned(&layout.maps).filter_map(|path| bpf::open_pin(&path).ok());
         let maps = maps.filter_map(|map| Some(key(ObjectKind::Map, bpf::map_shape(map.as_fd()).ok()?.id)));
         let links = pinned(&layout.links).filter_map(|path| {
             let (link, program) = bpf::link_ids(bpf::open_pin(&path).ok()?.as_fd()).ok()?;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 /// How long what is sent over loopback may take to arrive.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// Long enough for two writes to be two segments.
+/// Long enough for two writes to be two segments, and short enough for the second to find the first if that was held back.
 const PAUSE: Duration = Duration::from_millis(20);
 
 const DNS: u16 = 53;
@@ -59,13 +59,19 @@ fn ask(resolver: SocketAddr, message: &[u8]) -> io::Result<()> {
     UdpSocket::bind(from)?.send_to(message, resolver).map(drop)
 }
 
+/// A connection to a server that waits for [`PATIENCE`], and on which nothing is sent late.
+fn connected(port: u16) -> io::Result<(TcpStream, TcpStream)> {
+    let listener = TcpListener::bind(("127.0.0.1", port)).map_err(io::Error::other)?;
+    let near = TcpStream::connect(listener.local_addr()?)?;
+    near.set_nodelay(true)?;
+    let (far, _) = listener.accept()?;
+    far.set_read_timeout(Some(PATIENCE))?;
+    Ok((near, far))
+}
+
 /// Writes the parts, each in a segment, to a server; fails when they do not all arrive.
 fn stream(port: u16, parts: &[&[u8]]) -> io::Result<()> {
-    let listener = TcpListener::bind(("127.0.0.1", port)).map_err(io::Error::other)?;
-    let mut near = TcpStream::connect(listener.local_addr()?)?;
-    near.set_nodelay(true)?;
-    let (mut far, _) = listener.accept()?;
-    far.set_read_timeout(Some(PATIENCE))?;
+    let (mut near, mut far) = connected(port)?;
     for part in parts {
         near.write_all(part)?;
         sleep(PAUSE);
@@ -131,7 +137,26 @@ pub(super) fn server_name_split(name: &Name) -> io::Result<()> {
     stream(HTTPS, &[start, end])
 }
 
+/// Writes the end only when the start has arrived.
+pub(super) fn server_name_slow(name: &Name) -> io::Result<()> {
+    let hello = hello(&name.name);
+    let (mut near, mut far) = connected(HTTPS)?;
+    let (start, end) = hello.split_at(hello.len() - name.name.len() / 2);
+    for part in [start, end] {
+        near.write_all(part)?;
+        far.read_exact(&mut vec![0; part.len()])?;
+    }
+    Ok(())
+}
+
+fn request(name: &Name) -> String {
+    format!("GET / HTTP/1.1\r\nAccept: */*\r\nHost: {}\r\n\r\n", name.name)
+}
+
 pub(super) fn host(name: &Name) -> io::Result<()> {
-    let request = format!("GET / HTTP/1.1\r\nAccept: */*\r\nHost: {}\r\n\r\n", name.name);
-    stream(HTTP, &[request.as_bytes()])
+    stream(HTTP, &[request(name).as_bytes()])
+}
+
+pub(super) fn host_by_octets(name: &Name) -> io::Result<()> {
+    stream(HTTP, &request(name).as_bytes().chunks(1).collect::<Vec<_>>())
 }

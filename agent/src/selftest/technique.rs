@@ -222,7 +222,7 @@ const TLS: &[&str] = &["cgroup_egress_tls"];
 const HTTP: &[&str] = &["cgroup_egress_http"];
 const OPTIONS: &[&str] = &["cgroup_setsockopt", "cgroup_egress"];
 
-const SPLIT: &str = "each segment is read by itself; `network.unread_names` may refuse such a hello";
+const SLOW: &str = "what stays a piece is let through after a while; `network.unread_names` may refuse it";
 const ONLY_READ: Seen = Never("the interpreter only reads it, like any other file");
 
 /// All of them, in the order in which they are tried and printed.
@@ -278,8 +278,10 @@ const TABLE: &[Technique] = &[
     name("dns_tcp_apart", "the same, its length in a segment of its own", DNS, NO_HOOK, name::question_tcp_apart),
     name("dns_alias", "response that leads on to a listed name (CNAME)", RESPONSE, NO_HOOK, name::alias),
     name("tls_server_name", "server name of a TLS ClientHello", TLS, NO_HOOK, name::server_name),
-    name("tls_server_name_split", "the same in two segments", &[], SPLIT, name::server_name_split),
+    name("tls_server_name_split", "the same in two segments", TLS, NO_HOOK, name::server_name_split),
+    name("tls_server_name_slow", "the second only when the first has arrived", &[], SLOW, name::server_name_slow),
     name("http_host", "Host of an HTTP request", HTTP, NO_HOOK, name::host),
+    name("http_host_by_octets", "the same, an octet at a time", HTTP, NO_HOOK, name::host_by_octets),
     exec("exec", "exec of a listed SHA-256", Sha256, Opened, exec::plain),
     exec("exec_sha1", "exec of a listed SHA-1", Sha1, Opened, exec::plain),
     exec("exec_md5", "exec of a listed MD5", Md5, Opened, exec::plain),

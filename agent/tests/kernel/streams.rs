@@ -44,7 +44,19 @@ impl Pair {
             self.near.write_all(part).unwrap();
             std::thread::sleep(Duration::from_millis(20));
         }
-        let whole = parts.concat();
+        self.has(&parts.concat())
+    }
+
+    /// As [`Self::arrives`], but each part is written only after the one before has come through.
+    fn arrives_slowly(&mut self, parts: &[&[u8]]) -> bool {
+        parts.iter().all(|part| {
+            self.near.write_all(part).unwrap();
+            self.has(part)
+        })
+    }
+
+    /// Whether the far end gets just this.
+    fn has(&mut self, whole: &[u8]) -> bool {
         let mut received = vec![0; whole.len()];
         self.far.read_exact(&mut received).is_ok() && received == whole
     }
@@ -182,12 +194,64 @@ fn what_of_a_hello_is_not_seen_is_counted() {
     let mut pair = Pair::new("127.0.0.1:0");
     listen(&running, &pair, Hook::EgressTls);
     assert!(pair.arrives(&[&hello("provider.example", 32, true)]));
+    let unread = |running: &Running| running.kernel.counters().unwrap().get(Counter::NamesUnread);
+    assert_eq!((running.kernel.counters().unwrap().get(Counter::NamesEncrypted), unread(&running)), (1, 0));
     let whole = hello("evil.example", 32, false);
     let mut pair = Pair::new("127.0.0.1:0");
-    assert!(pair.arrives(&[&whole[..60], &whole[60..]]), "the name came in a later segment");
-    let counters = running.kernel.counters().unwrap();
-    assert_eq!((counters.get(Counter::NamesEncrypted), counters.get(Counter::NamesUnread)), (1, 1));
+    assert!(pair.arrives_slowly(&[&whole[..60], &whole[60..]]), "the name came when nobody waited for it any more");
+    assert_eq!(unread(&running), 1);
+    let mut pair = Pair::new("127.0.0.1:0");
+    assert!(pair.arrives(&[&in_two_records(&whole)]), "the header of a record is in the midst");
+    assert_eq!(unread(&running), 2);
     assert!(running.events().is_empty());
+}
+
+/// The same handshake message in two records (RFC 8446 §5.1).
+fn in_two_records(hello: &[u8]) -> Vec<u8> {
+    let (start, end) = hello[5..].split_at(50);
+    [&[22, 3, 1][..], &framed(start), &[22, 3, 1], &framed(end)].concat()
+}
+
+#[test]
+fn what_is_written_in_pieces_is_read_as_one() {
+    let sandbox = Sandbox::new();
+    let mut running = sandbox.start(Mode::Enforce, Rules::default().block(domain("evil.example")));
+    if !judges("what_is_written_in_pieces_is_read_as_one", &running) {
+        return;
+    }
+    let request = |host: &str| format!("GET / HTTP/1.1\r\nAccept: */*\r\nHost: {host}\r\n\r\n").into_bytes();
+    for (hook, listed, other) in [
+        (Hook::EgressTls, hello("evil.example", 1800, false), hello("www.example", 1800, false)),
+        (Hook::EgressHttp, request("evil.example"), request("www.example")),
+        (Hook::EgressDns, framed(&query(&[("evil.example", A)])), framed(&query(&[("www.example", A)]))),
+    ] {
+        for cuts in [&[1][..], &[2], &[1, 2, 3, 5, 8, 13, 21], &[20, 24], &[listed.len() - 6]] {
+            let mut pair = Pair::new("127.0.0.1:0");
+            listen(&running, &pair, hook);
+            assert!(pair.arrives(&pieces(&other, cuts)), "{hook:?} cut at {cuts:?}");
+            assert_eq!(running.kernel.counters().unwrap().get(Counter::NamesUnread), 0, "{hook:?} cut at {cuts:?}");
+            let mut pair = Pair::new("127.0.0.1:0");
+            listen(&running, &pair, hook);
+            pair.far.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
+            assert!(!pair.arrives(&pieces(&listed, cuts)), "{hook:?} cut at {cuts:?}");
+            blocked(&mut running, &pair, hook);
+            assert_eq!(running.kernel.counters().unwrap().get(Counter::NamesUnread), 0, "{hook:?} cut at {cuts:?}");
+        }
+    }
+
+    // Where nothing is blocked, nothing waits.
+    running.configure(Mode::Monitor);
+    let mut pair = Pair::new("127.0.0.1:0");
+    listen(&running, &pair, Hook::EgressTls);
+    let whole = hello("evil.example", 32, false);
+    assert!(pair.arrives(&pieces(&whole, &[60])));
+    assert_eq!(running.kernel.counters().unwrap().get(Counter::NamesUnread), 1);
+}
+
+fn pieces<'a>(whole: &'a [u8], cuts: &[usize]) -> Vec<&'a [u8]> {
+    let ends = cuts.iter().copied().chain([whole.len()]);
+    let starts = [0].into_iter().chain(cuts.iter().copied());
+    starts.zip(ends).map(|(start, end)| &whole[start..end]).collect()
 }
 
 #[test]
@@ -236,7 +300,7 @@ fn what_cannot_be_read_is_judged_by_the_settings() {
             let mut pair = Pair::new("127.0.0.1:0");
             listen(&running, &pair, hook);
             let (start, end) = whole.split_at(at);
-            assert_eq!(pair.arrives(&[start, end]), verdict == Verdict::Reported, "{hook:?} in two after {at}");
+            assert_eq!(pair.arrives_slowly(&[start, end]), verdict == Verdict::Reported, "{hook:?} in two after {at}");
             let event = running.event();
             assert_eq!((event.hook, event.verdict), (hook, verdict), "{hook:?} in two after {at}");
             assert_eq!(event.matched.unwrap().behaviour(), Some(Behaviour::UnreadName));

@@ -17,6 +17,24 @@ pub const QUESTION: u32 = 4;
 /// In the first eight octets: this is a response.
 const RESPONSE: u64 = 0x80 << 16;
 
+/// A question of which too little is there.
+pub const CUT: Name = Name {
+    hook: Hook::EgressDns as u32,
+    form: NameForm::Text as u32,
+    count: 1,
+    at: 0,
+    length: u32::MAX,
+    query_type: 0,
+};
+
+/// Whether the segment ends before the message in it does: it has no room for one, or less than its length says.
+#[inline(always)]
+pub fn is_cut(packet: &Packet) -> bool {
+    let octets = packet.length.wrapping_sub(packet.base);
+    let length = if start(packet) == 0 { HEADER } else { u32::from(packet.be16(0).unwrap_or(0)) };
+    octets < length.wrapping_add(2)
+}
+
 /// The first question of the message at the packet's base.
 #[inline(always)]
 pub fn question(packet: &Packet) -> Option<Name> {

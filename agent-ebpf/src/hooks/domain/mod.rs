@@ -7,29 +7,29 @@ mod dns;
 mod name;
 mod packet;
 mod response;
+mod segment;
 mod stream;
 
 use core::mem::MaybeUninit;
-use core::ptr::read_volatile;
 
 use agent_common::image::{self, Found, Labels, Octets};
 use agent_common::limits::{NAME_LEN, NAME_PORTS};
-use agent_common::wire::{Behaviour, Counter, DomainRecord, FoldKey, Hook, NameForm, Process, RecordKind, Verdict};
-use aya_ebpf::helpers::generated::bpf_get_socket_cookie;
+use agent_common::wire::{Behaviour, Counter, DomainRecord, FoldKey, NameForm, Process, RecordKind};
 use aya_ebpf::macros::cgroup_skb;
 use aya_ebpf::programs::SkBuffContext;
 
 use self::name::{NOTHING, UNREAD};
 use self::packet::{Flow, Packet, TCP, UDP, UDP_LITE};
+use self::segment::{Way, is_held, is_refused, is_sent_again};
 use super::destination::{Judged, judge as judge_entry, judge_behaviour};
 use super::memory::remember_question;
 use super::packet::socket_of;
 use super::{PASS, REFUSE, bit, count_verdict};
 use crate::clock::{Now, switched_on};
-use crate::emit::{ANY, Slot, count, fold};
+use crate::emit::{Slot, count, fold};
 use crate::image::Generation;
 use crate::kmem::task::Sender;
-use crate::maps::{NAME_CONFIG, STREAMS};
+use crate::maps::NAME_CONFIG;
 
 /// A name in a packet.
 #[derive(Clone, Copy)]
@@ -113,11 +113,14 @@ fn answer(packet: &Packet, generation: Generation, flow: &Flow, name: &Name, ent
 /// What a packet comes to in which a name is looked for and cannot be read.
 #[inline(never)]
 fn unread(packet: &Packet, flow: &Flow, name: &Name) -> i32 {
-    if flow.protocol == TCP && is_refused(packet, flow.sequence) {
+    if flow.protocol == TCP && is_refused(packet, flow.sequence, Way::Out) {
+        return REFUSE;
+    }
+    let Some(now) = Now::read() else { return PASS };
+    if flow.protocol == TCP && now.enforces() && is_held(packet, flow, now.boot_ns) {
         return REFUSE;
     }
     count(Counter::NamesUnread);
-    let Some(now) = Now::read() else { return PASS };
     let judged = judge_behaviour(&now, Behaviour::UnreadName, now.config.unread_names);
     if !judged.is_hit() {
         return PASS;
@@ -129,47 +132,12 @@ fn unread(packet: &Packet, flow: &Flow, name: &Name) -> i32 {
 /// Tells of a hit as of whoever sends the packet, unless it is a segment that was told of.
 #[inline(always)]
 fn tell_once(packet: &Packet, now: &Now, flow: &Flow, name: &Name, hit: &Judged) {
-    if flow.protocol == TCP && is_sent_again(packet, flow, hit.verdict) {
+    if flow.protocol == TCP && is_sent_again(packet, flow.sequence, hit.verdict, Way::Out) {
         return;
     }
     // A datagram leaves within its sender's system call.
     let sender = if flow.protocol == TCP { Sender::of_stream(packet.skb as u64) } else { Sender::current() };
     tell(packet, now, flow, name, hit, &sender);
-}
-
-/// Whether a segment begins where one was refused: what was refused whole is sent again in pieces (`tcp_retransmit_skb`), of which
-/// the first need not hold the name.
-#[inline(never)]
-fn is_refused(packet: &Packet, sequence: u32) -> bool {
-    // SAFETY: the context of a running program.
-    let cookie = unsafe { bpf_get_socket_cookie(packet.skb.cast()) };
-    STREAMS.get_ptr(cookie).is_some_and(|known| {
-        // SAFETY: a live map value.
-        unsafe { read_volatile(known) == segment(sequence, Verdict::Blocked) }
-    })
-}
-
-/// What is remembered of a segment.
-#[inline(always)]
-fn segment(sequence: u32, verdict: Verdict) -> u64 {
-    u64::from(sequence) | (verdict as u64) << 32
-}
-
-/// Whether a segment with a listed name is one that was told before. It is remembered as that from now on.
-#[inline(always)]
-fn is_sent_again(packet: &Packet, flow: &Flow, verdict: Verdict) -> bool {
-    // SAFETY: the context of a running program.
-    let cookie = unsafe { bpf_get_socket_cookie(packet.skb.cast()) };
-    let segment = segment(flow.sequence, verdict);
-    if STREAMS.get_ptr(cookie).is_some_and(|known| {
-        // SAFETY: a live map value.
-        unsafe { read_volatile(known) == segment }
-    }) {
-        return true;
-    }
-    // A full map only makes a repeat be told once more.
-    let _ = STREAMS.insert(cookie, segment, ANY);
-    false
 }
 
 /// Counts a hit, and sends its record unless it is a repeat.
@@ -253,7 +221,7 @@ fn judge(mut packet: Packet) -> i32 {
         return PASS;
     }
     let Some(generation) = Generation::current() else { return PASS };
-    if name.hook == Hook::EgressDns as u32 {
+    if name.form == NameForm::Labels as u32 {
         note_question(&packet);
     }
     name.blur(&packet);

@@ -18,10 +18,11 @@ use aya_ebpf::programs::SkBuffContext;
 
 use super::name::{self, NOTHING, UNREAD};
 use super::packet::{self, Flow, Packet, TCP, UDP, UDP_LITE};
-use super::{Name, Who, dns, is_among, is_refused, is_sent_again, stream, tell, weigh};
+use super::segment::{Way, is_refused, is_sent_again};
+use super::{Name, Who, dns, is_among, stream, tell, weigh};
 use crate::clock::{Now, switched_on};
 use crate::emit::{ANY, count};
-use crate::hooks::memory::{NOBODY, recall};
+use crate::hooks::memory::recall;
 use crate::hooks::packet::socket_of;
 use crate::hooks::{PASS, REFUSE, bit};
 use crate::image::Generation;
@@ -71,7 +72,13 @@ impl Who for Asker {
     #[inline(always)]
     unsafe fn write(&self, to: *mut Process) {
         // SAFETY: the caller's promise, and a live map value where there is one.
-        unsafe { to.write(if self.0.is_null() { NOBODY } else { (*self.0).process }) };
+        unsafe {
+            if self.0.is_null() {
+                to.write_bytes(0, 1);
+            } else {
+                to.write((*self.0).process);
+            }
+        }
     }
 }
 
@@ -224,7 +231,7 @@ fn answer(packet: &Packet, name: &Name, entry: u32, generation: Generation) -> i
     let judged = weigh(&generation, &now, entry);
     // A question that was let go was told of when it left.
     let is_told = !judged.is_hit() || name.at == dns::HEADER && !judged.blocks();
-    if !(is_told || flow.protocol == TCP && is_sent_again(packet, &flow, judged.verdict)) {
+    if !(is_told || flow.protocol == TCP && is_sent_again(packet, flow.sequence, judged.verdict, Way::In)) {
         tell(packet, &now, &flow, name, &judged, &Asker::of(packet));
     }
     if judged.blocks() { REFUSE } else { PASS }
@@ -302,7 +309,7 @@ fn judge(mut packet: Packet) -> i32 {
     if switched_on().is_none() || !is_asked_for(&packet) {
         return PASS;
     }
-    if segment != DATAGRAM && is_refused(&packet, segment as u32) {
+    if segment != DATAGRAM && is_refused(&packet, segment as u32, Way::In) {
         return REFUSE;
     }
     let Some(generation) = Generation::current() else { return PASS };

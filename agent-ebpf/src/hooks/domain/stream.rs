@@ -8,7 +8,8 @@ use agent_common::wire::{Counter, Hook, NameConfig, NameForm};
 use aya_ebpf::helpers::generated::{bpf_loop, bpf_tcp_sock};
 
 use super::packet::{Flow, Packet};
-use super::{Name, dns, is_among, is_refused};
+use super::segment::{Way, is_refused};
+use super::{Name, dns, is_among};
 use crate::emit::count;
 use crate::hooks::field;
 use crate::hooks::packet::socket_of;
@@ -34,6 +35,9 @@ pub fn payload(packet: &Packet, flow: &mut Flow) -> Option<Packet> {
 pub fn segment(packet: &mut Packet, flow: &mut Flow, names: &NameConfig) -> Option<Name> {
     *packet = payload(packet, flow)?;
     if is_among(&names.dns_ports, flow.port) {
+        if dns::is_cut(packet) {
+            return Some(dns::CUT);
+        }
         *packet = packet.from(dns::start(packet));
         return dns::question(packet);
     }
@@ -141,7 +145,7 @@ fn host(packet: &Packet, sequence: u32) -> u64 {
     unsafe { bpf_loop(RequestWalk::STEPS, walk_request as *mut c_void, (&raw mut request).cast(), 0) };
     match place(request.walk.finish()) {
         // What is sent in the midst of a stream only looks like a request.
-        UNREADABLE if !is_first(packet, sequence) && !is_refused(packet, sequence) => NOWHERE,
+        UNREADABLE if !is_first(packet, sequence) && !is_refused(packet, sequence, Way::Out) => NOWHERE,
         place => place,
     }
 }
