@@ -27,14 +27,6 @@ pub const CUT: Name = Name {
     query_type: 0,
 };
 
-/// Whether the segment ends before the message in it does: it has no room for one, or less than its length says.
-#[inline(always)]
-pub fn is_cut(packet: &Packet) -> bool {
-    let octets = packet.length.wrapping_sub(packet.base);
-    let length = if start(packet) == 0 { HEADER } else { u32::from(packet.be16(0).unwrap_or(0)) };
-    octets < length.wrapping_add(2)
-}
-
 /// The first question of the message at the packet's base.
 #[inline(always)]
 pub fn question(packet: &Packet) -> Option<Name> {
@@ -71,13 +63,19 @@ pub fn response_start(packet: &Packet) -> u32 {
     }
 }
 
-/// Where the message in a segment begins. It follows its length (RFC 1035 §4.2.2), which some programs send before it in a
-/// segment of its own.
-#[inline(always)]
+/// In place of an offset: the segment ends before the message in it does.
+pub const IS_CUT: u32 = u32::MAX;
+
+/// Where the message in a segment begins, or [`IS_CUT`]. It follows its length (RFC 1035 §4.2.2), which some programs send before it
+/// in a segment of its own.
+// verifier: its own frame, or each way through it is followed through all that comes after, seen on 6.1.
+#[inline(never)]
 pub fn start(packet: &Packet) -> u32 {
+    let octets = packet.length.wrapping_sub(packet.base);
     // The count of questions after a length; without one the count of answers, of which a question has none.
-    match packet.be16(6) {
-        Some(1..=2) => 2,
-        _ => 0,
-    }
+    let (start, length) = match packet.be16(6) {
+        Some(1..=2) => (2, u32::from(packet.be16(0).unwrap_or(0))),
+        _ => (0, HEADER),
+    };
+    if octets < length.wrapping_add(2) { IS_CUT } else { start }
 }

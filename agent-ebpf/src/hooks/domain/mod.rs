@@ -7,19 +7,21 @@ mod dns;
 mod name;
 mod packet;
 mod response;
+mod search;
 mod segment;
 mod stream;
 
 use core::mem::MaybeUninit;
 
-use agent_common::image::{self, Found, Labels, Octets};
+use agent_common::image::{self, Found, Octets};
 use agent_common::limits::{NAME_LEN, NAME_PORTS};
 use agent_common::wire::{Behaviour, Counter, DomainRecord, FoldKey, NameForm, Process, RecordKind};
 use aya_ebpf::macros::cgroup_skb;
 use aya_ebpf::programs::SkBuffContext;
 
-use self::name::{NOTHING, UNREAD};
+use self::name::NOTHING;
 use self::packet::{Flow, Packet, TCP, UDP, UDP_LITE};
+use self::search::Search;
 use self::segment::{Way, is_held, is_refused, is_sent_again};
 use super::destination::{Judged, judge as judge_entry, judge_behaviour};
 use super::memory::remember_question;
@@ -47,6 +49,8 @@ struct Name {
 }
 
 impl Name {
+    const NONE: Self = Self { hook: 0, form: 0, count: 0, at: 0, length: 0, query_type: 0 };
+
     /// Makes names of all kinds look alike to the verifier, which else judges each kind by itself.
     #[inline(always)]
     fn blur(&mut self, packet: &Packet) {
@@ -132,7 +136,7 @@ fn unread(packet: &Packet, flow: &Flow, name: &Name) -> i32 {
 /// Tells of a hit as of whoever sends the packet, unless it is a segment that was told of.
 #[inline(always)]
 fn tell_once(packet: &Packet, now: &Now, flow: &Flow, name: &Name, hit: &Judged) {
-    if flow.protocol == TCP && is_sent_again(packet, flow.sequence, hit.verdict, Way::Out) {
+    if flow.protocol == TCP && is_sent_again(packet, flow.sequence, hit.blocks(), Way::Out) {
         return;
     }
     // A datagram leaves within its sender's system call.
@@ -185,21 +189,26 @@ fn tell(packet: &Packet, now: &Now, flow: &Flow, name: &Name, hit: &Judged, who:
     slot.send(0);
 }
 
-/// The name of a packet that is to be judged, from which `packet` then counts.
-#[inline(always)]
-fn name_of(packet: &mut Packet, flow: &mut Flow) -> Option<Name> {
+/// The name of a packet that is to be judged, from whose message or payload `packet` then counts; whether there is one.
+// verifier: its own frame, as all that is not inlined here, for 512 bytes of stack hold no more.
+#[inline(never)]
+fn find(packet: &mut Packet, flow: &mut Flow, name: &mut Name) -> bool {
     if !packet::read_flow(packet, flow) {
-        return None;
+        return false;
     }
-    let names = NAME_CONFIG.get(0)?;
-    match flow.protocol {
+    let Some(names) = NAME_CONFIG.get(0) else { return false };
+    let found = match flow.protocol {
         UDP | UDP_LITE if is_among(&names.dns_ports, flow.port) => {
             *packet = packet.from(flow.transport.wrapping_add(dns::UDP_HEADER));
             dns::question(packet)
         }
         TCP => stream::segment(packet, flow, names),
         _ => None,
-    }
+    };
+    let Some(found) = found else { return false };
+    *name = found;
+    name.blur(packet);
+    true
 }
 
 /// Remembers that the packet's socket asked for a name, so that a response may come to it.
@@ -215,45 +224,28 @@ fn note_question(packet: &Packet) {
 
 #[inline(always)]
 fn judge(mut packet: Packet) -> i32 {
-    let mut flow = Flow::default();
-    let Some(mut name) = name_of(&mut packet, &mut flow) else { return PASS };
-    if switched_on().is_none() {
+    let (mut flow, mut name) = (Flow::default(), Name::NONE);
+    if !find(&mut packet, &mut flow, &mut name) || switched_on().is_none() {
         return PASS;
     }
     let Some(generation) = Generation::current() else { return PASS };
-    if name.form == NameForm::Labels as u32 {
+    let is_message = name.form == NameForm::Labels as u32;
+    if is_message {
         note_question(&packet);
     }
-    name.blur(&packet);
-    let mut labels = Labels::NONE;
-    for index in 0..dns::QUESTIONS {
-        if index >= name.count {
-            break;
+    let mut search = Search::new(packet, generation, name.at, name.length);
+    search.questions(if name.count > dns::QUESTIONS { dns::QUESTIONS } else { name.count });
+    if search.entry != NOTHING {
+        (name.at, name.length) = (search.start, search.end.wrapping_sub(search.start));
+        if is_message {
+            name.query_type = search.packet.be16(search.end).unwrap_or(0);
         }
-        count(Counter::NamesJudged);
-        let is_message = name.form == NameForm::Labels as u32;
-        let after = if is_message {
-            name::read_message(&packet, name.at, &mut labels)
-        } else {
-            name::read_text(&packet, name.at, name.length, &mut labels)
-        };
-        if after == UNREAD {
-            return unread(&packet, &flow, &name);
+        if answer(&search.packet, generation, &flow, &name, search.entry) == REFUSE {
+            return REFUSE;
         }
-        let entry = name::find(&packet, generation, &mut labels);
-        if entry != NOTHING {
-            if is_message {
-                name.length = after.wrapping_sub(name.at);
-                name.query_type = packet.be16(after).unwrap_or(0);
-            }
-            if answer(&packet, generation, &flow, &name, entry) == REFUSE {
-                return REFUSE;
-            }
-        }
-        name.at = after.wrapping_add(dns::QUESTION);
     }
     // RFC 9619 allows one question; whoever asks more than are read is not to be thought unlisted.
-    if name.count > dns::QUESTIONS { unread(&packet, &flow, &name) } else { PASS }
+    if search.is_unread() || name.count > dns::QUESTIONS { unread(&search.packet, &flow, &name) } else { PASS }
 }
 
 /// A packet that a process of the cgroup sends.

@@ -3,7 +3,7 @@
 
 use core::ffi::c_void;
 
-use agent_common::image::{self, Damaged, Labels, MessageWalk, NameSearch, Octets, TextWalk};
+use agent_common::image::{self, Damaged, Labels, MessageWalk, NameSearch, TextWalk};
 use aya_ebpf::helpers::generated::bpf_loop;
 
 use super::packet::Packet;
@@ -80,7 +80,6 @@ struct Search<'a> {
     packet: Packet,
     generation: Generation,
     search: NameSearch<'a>,
-    is_damaged: u64,
 }
 
 extern "C" fn look_up(_index: u64, search: *mut Search<'_>) -> i64 {
@@ -90,7 +89,7 @@ extern "C" fn look_up(_index: u64, search: *mut Search<'_>) -> i64 {
         Ok(true) => GO_ON,
         Ok(false) => STOP,
         Err(Damaged) => {
-            search.is_damaged = 1;
+            damaged();
             STOP
         }
     }
@@ -103,11 +102,8 @@ pub fn find(packet: &Packet, generation: Generation, labels: &mut Labels) -> u32
         damaged();
         return NOTHING;
     };
-    let mut search = Search { packet: *packet, generation, search, is_damaged: packet.blurred(0) };
+    let mut search = Search { packet: *packet, generation, search };
     // SAFETY: as above.
     unsafe { bpf_loop(search.search.steps(), look_up as *mut c_void, (&raw mut search).cast(), 0) };
-    if search.is_damaged != 0 {
-        damaged();
-    }
     search.search.finish().map_or(NOTHING, |found| found.entry)
 }

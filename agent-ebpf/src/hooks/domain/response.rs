@@ -18,6 +18,7 @@ use aya_ebpf::programs::SkBuffContext;
 
 use super::name::{self, NOTHING, UNREAD};
 use super::packet::{self, Flow, Packet, TCP, UDP, UDP_LITE};
+use super::search::Search;
 use super::segment::{Way, is_refused, is_sent_again};
 use super::{Name, Who, dns, is_among, stream, tell, weigh};
 use crate::clock::{Now, switched_on};
@@ -160,81 +161,24 @@ fn keep(lesson: &Lesson, data: Data) {
     }
 }
 
-/// An entry is nothing to tell of; it is; it refuses.
-const NONE: u32 = 0;
-const HIT: u32 = 1;
-const BLOCKS: u32 = 2;
-
-/// What an entry comes to.
+/// Tells of a name that is listed, as which entry.
+// verifier: two frames, for the flow is read in one of its own, and with that the record has no room.
 #[inline(never)]
-fn weight(generation: Generation, entry: u32) -> u32 {
-    let Some(now) = Now::read() else { return NONE };
-    let judged = weigh(&generation, &now, entry);
-    match (judged.is_hit(), judged.blocks()) {
-        (false, _) => NONE,
-        (true, false) => HIT,
-        (true, true) => BLOCKS,
-    }
-}
-
-/// The names of a response on their way through a loop.
-struct Names {
-    packet: Packet,
-    generation: Generation,
-    at: u64,
-    aliases: u64,
-    /// The name that decides, see [`pack`]; 0 for none yet.
-    found: u64,
-}
-
-extern "C" fn look_at(_index: u64, names: *mut Names) -> i64 {
-    // SAFETY: `search` passes its own `Names`, which outlives the loop.
-    let names = unsafe { &mut *names };
-    let mut labels = Labels::NONE;
-    let at = names.at as u32 & 0xffff;
-    count(Counter::NamesJudged);
-    let after = name::read_message(&names.packet, at, &mut labels);
-    if after == UNREAD {
-        count(Counter::NamesUnread);
-        return STOP;
-    }
-    let entry = name::find(&names.packet, names.generation, &mut labels);
-    let weight = if entry == NOTHING { NONE } else { weight(names.generation, entry) };
-    if weight != NONE {
-        names.found = names.packet.blurred(pack(entry, at, after));
-    }
-    names.at = names.packet.blurred(names.aliases & 0xffff);
-    names.aliases = names.packet.blurred(names.aliases >> 16);
-    if weight == BLOCKS || names.at == 0 { STOP } else { GO_ON }
-}
-
-/// The name that decides: the first that is refused, else the last that is listed.
-// verifier: written as a plain loop, 7.3 goes through more than a million instructions.
-#[inline(always)]
-fn search(packet: &Packet, generation: Generation, aliases: u64) -> u64 {
-    let (at, found) = (packet.blurred(dns::HEADER.into()), packet.blurred(0));
-    let mut names = Names { packet: *packet, generation, at, aliases, found };
-    // SAFETY: as above.
-    unsafe { bpf_loop(ResponseWalk::ALIASES + 1, look_at as *mut c_void, (&raw mut names).cast(), 0) };
-    names.found
-}
-
-/// Tells of a name that is listed, as which entry; whether the response passes.
-#[inline(never)]
-fn answer(packet: &Packet, name: &Name, entry: u32, generation: Generation) -> i32 {
-    let Some(now) = Now::read() else { return PASS };
+fn tell_of(packet: &Packet, name: &Name, generation: Generation, entry: u32) {
     let mut flow = Flow::default();
-    let whole = Packet { base: 0, ..*packet };
-    if !packet::read_origin(&whole, &mut flow) || flow.protocol == TCP && stream::payload(&whole, &mut flow).is_none() {
-        return PASS;
+    if packet::read_origin(&Packet { base: 0, ..*packet }, &mut flow) {
+        tell_asker(packet, &flow, name, generation, entry);
     }
+}
+
+/// Tells of it as of whoever made the socket.
+#[inline(never)]
+fn tell_asker(packet: &Packet, flow: &Flow, name: &Name, generation: Generation, entry: u32) {
+    let Some(now) = Now::read() else { return };
     let judged = weigh(&generation, &now, entry);
-    // A question that was let go was told of when it left.
-    let is_told = !judged.is_hit() || name.at == dns::HEADER && !judged.blocks();
-    if !(is_told || flow.protocol == TCP && is_sent_again(packet, flow.sequence, judged.verdict, Way::In)) {
-        tell(packet, &now, &flow, name, &judged, &Asker::of(packet));
+    if judged.is_hit() {
+        tell(packet, &now, flow, name, &judged, &Asker::of(packet));
     }
-    if judged.blocks() { REFUSE } else { PASS }
 }
 
 /// Keeps the addresses of a response for whoever asked.
@@ -320,31 +264,29 @@ fn judge(mut packet: Packet) -> i32 {
     }
     let records = Records { at: question.wrapping_add(dns::QUESTION), count: answers };
     let aliases = read_aliases(&packet, records);
-    let found = search(&packet, generation, aliases);
-    if found == 0 {
+    let mut search = Search::new(packet, generation, dns::HEADER, 0);
+    search.aliases(aliases);
+    if search.is_unread() {
+        count(Counter::NamesUnread);
+    }
+    let (packet, entry) = (search.packet, search.entry);
+    if entry == NOTHING {
         return PASS;
     }
-    let entry = found as u32;
-    let at = (found >> 32) as u32 & 0xffff;
-    let name = Name {
-        hook: Hook::IngressDns as u32,
-        form: NameForm::Labels as u32,
-        count: 1,
-        at,
-        length: ((found >> 48) as u32).wrapping_sub(at),
-        query_type: packet.be16(question).unwrap_or(0),
-    };
-    if answer(&packet, &name, entry, generation) == REFUSE {
+    // A question that was let go was told of when it left.
+    let is_told = search.start == dns::HEADER && !search.blocks()
+        || segment != DATAGRAM && is_sent_again(&packet, segment as u32, search.blocks(), Way::In);
+    if !is_told {
+        let (at, length) = (search.start, search.end.wrapping_sub(search.start));
+        let (hook, form) = (Hook::IngressDns as u32, NameForm::Labels as u32);
+        let query_type = packet.be16(question).unwrap_or(0);
+        tell_of(&packet, &Name { hook, form, count: 1, at, length, query_type }, generation, entry);
+    }
+    if search.blocks() {
         return REFUSE;
     }
     learn(&packet, records, generation, entry);
     PASS
-}
-
-/// A listed name as one number, never 0: its entry, where it begins and where it ends.
-#[inline(always)]
-fn pack(entry: u32, at: u32, after: u32) -> u64 {
-    u64::from(entry) | u64::from(at & 0xffff) << 32 | u64::from(after) << 48
 }
 
 /// A packet that a socket of the cgroup is about to get.

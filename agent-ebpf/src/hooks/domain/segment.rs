@@ -5,7 +5,7 @@
 
 use core::ptr::null_mut;
 
-use agent_common::wire::{SocketMemory, Verdict};
+use agent_common::wire::SocketMemory;
 
 use super::packet::{Flow, Packet};
 use crate::hooks::memory::recall;
@@ -45,14 +45,17 @@ fn latest(packet: &Packet, way: Way) -> *mut u64 {
     }
 }
 
-/// In place of a verdict: there is none yet. Above it is how much there was of the segment.
-const HELD: u64 = 0xff;
+/// What a segment came to, above its sequence number.
+const TOLD: u64 = 1;
+const REFUSED: u64 = 2;
+/// Nothing yet. Above it is how much there was of the segment.
+const HELD: u64 = 3;
 /// Nanoseconds, a little less than TCP waits before it offers the same again (`TCP_RTO_MIN`).
 const PATIENCE: u64 = 150_000_000;
 
 #[inline(always)]
-const fn judged(sequence: u32, verdict: Verdict) -> u64 {
-    sequence as u64 | (verdict as u64) << 32
+const fn judged(sequence: u32, is_refused: bool) -> u64 {
+    sequence as u64 | (if is_refused { REFUSED } else { TOLD }) << 32
 }
 
 /// Whether a segment begins where one was refused: what was refused whole is sent again in pieces (`tcp_retransmit_skb`), of which
@@ -62,17 +65,17 @@ const fn judged(sequence: u32, verdict: Verdict) -> u64 {
 pub fn is_refused(packet: &Packet, sequence: u32, way: Way) -> bool {
     let known = latest(packet, way);
     // SAFETY: a live map value where there is one.
-    !known.is_null() && unsafe { known.read_volatile() } == judged(sequence, Verdict::Blocked)
+    !known.is_null() && unsafe { known.read_volatile() } == judged(sequence, true)
 }
 
-/// Whether a segment with a listed name was told of before. It is remembered as that from now on.
+/// Whether a segment with a listed name, refused or not, was told of before. It is remembered as that from now on.
 #[inline(never)]
-pub fn is_sent_again(packet: &Packet, sequence: u32, verdict: Verdict, way: Way) -> bool {
+pub fn is_sent_again(packet: &Packet, sequence: u32, is_refused: bool, way: Way) -> bool {
     let known = latest(packet, way);
     if known.is_null() {
         return false;
     }
-    let now = judged(sequence, verdict);
+    let now = judged(sequence, is_refused);
     // SAFETY: a live map value. Of two at once one is told of once more.
     unsafe {
         let is_known = known.read_volatile() == now;

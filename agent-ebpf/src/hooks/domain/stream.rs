@@ -35,11 +35,13 @@ pub fn payload(packet: &Packet, flow: &mut Flow) -> Option<Packet> {
 pub fn segment(packet: &mut Packet, flow: &mut Flow, names: &NameConfig) -> Option<Name> {
     *packet = payload(packet, flow)?;
     if is_among(&names.dns_ports, flow.port) {
-        if dns::is_cut(packet) {
-            return Some(dns::CUT);
-        }
-        *packet = packet.from(dns::start(packet));
-        return dns::question(packet);
+        return match dns::start(packet) {
+            dns::IS_CUT => Some(dns::CUT),
+            start => {
+                *packet = packet.from(start);
+                dns::question(packet)
+            }
+        };
     }
     let mut found = NOWHERE;
     let mut hook = Hook::EgressTls;
