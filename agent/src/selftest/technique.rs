@@ -245,7 +245,7 @@ const TABLE: &[Technique] = &[
     network("fast_open_send", "sendto with MSG_FASTOPEN", V4, CONNECT4, network::fast_open_send),
     network("fast_open_connect", "TCP_FASTOPEN_CONNECT, then write", V4, CONNECT4, network::fast_open_connect),
     network("mptcp", "MPTCP connect", V4, CONNECT4, network::mptcp),
-    network("sctp", "SCTP connect", V4, &["lsm_socket_connect", "cgroup_egress"], network::sctp),
+    network("sctp", "SCTP connect", V4, &["lsm_socket_connect"], network::sctp),
     network("udp_connect", "UDP connect, then send", V4, CONNECT4, network::udp_connect),
     network("udp_send", "UDP sendto without connect", V4, SEND4, network::udp_send),
     network("udp_send_ipv6", "UDP sendto over IPv6", V6, SEND6, network::udp_send),

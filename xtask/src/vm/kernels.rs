@@ -33,8 +33,18 @@ pub fn cpu(series: &str) -> &'static str {
     if series.starts_with("7.") { "max" } else { "max,-cx16" }
 }
 
-/// What Debian builds as modules and the tests need, in the order in which it loads: which sockets there are.
-const MODULES: [&str; 3] = ["inet_diag", "tcp_diag", "udp_diag"];
+/// What Debian builds as modules and the tests need, in the order in which it loads: which sockets there are, SCTP, overlayfs.
+const MODULES: [&str; 9] = [
+    "inet_diag",
+    "tcp_diag",
+    "udp_diag",
+    "crc32c_generic",
+    "libcrc32c",
+    "udp_tunnel",
+    "ip6_udp_tunnel",
+    "sctp",
+    "overlay",
+];
 
 /// A kernel ready to boot.
 #[derive(Clone, Debug)]
@@ -56,7 +66,13 @@ pub fn obtain(folder: &Path, series: &str) -> Result<Kernel> {
     let place = folder.join(series);
     fs::create_dir_all(&place).with_context(|| format!("cannot make {}", place.display()))?;
     let (image, modules, note) = (place.join("vmlinuz"), place.join("modules"), place.join("package"));
+    // Of the package and what is kept of it.
+    let noted = |package: &str| format!("{package} {}", MODULES.join(" "));
     let cached = fs::read_to_string(&note).ok().filter(|_| image.exists() && modules.exists());
+    let cached = cached.and_then(|text| {
+        let package = text.split(' ').next().unwrap_or_default().to_owned();
+        (text == noted(&package)).then_some(package)
+    });
     let kernel = |package| Kernel { image: image.clone(), modules: modules.clone(), package };
     let is_fresh = fs::metadata(&note).and_then(|metadata| metadata.modified()).is_ok_and(debian::is_recent);
     if let (Some(package), true) = (&cached, is_fresh) {
@@ -64,7 +80,7 @@ pub fn obtain(folder: &Path, series: &str) -> Result<Kernel> {
     }
     match fetch(folder, suite, series, cached.as_deref()) {
         Ok(package) => {
-            fs::write(&note, &package).with_context(|| format!("cannot write {}", note.display()))?;
+            fs::write(&note, noted(&package)).with_context(|| format!("cannot write {}", note.display()))?;
             Ok(kernel(package))
         }
         // Without a network, yesterday's kernel is as good.
