@@ -13,7 +13,7 @@ use jiff::Timestamp;
 
 use super::compile::link::{Kinds, Links};
 use super::compile::{Prefix, Tagged};
-use super::key::{Key, table_of};
+use super::key::{Key, UnenforcedReason, table_of};
 use super::provenance::{KEPT, Provenance};
 use super::summary::Losses;
 use super::watch::Watch;
@@ -78,6 +78,9 @@ impl Claims {
             let (action, inbound, expires) = ruled.decision(index as usize)?;
             claims.kinds.push(seconds(expires).map_or(0, NonZeroU32::get), actions(action, inbound));
             match ruled.value(index as usize)? {
+                Observable::FileName(name) if has_digest(&ruled.get(index as usize)?) => {
+                    losses.add(UnenforcedReason::NameBesideDigest, &Observable::FileName(name), 1);
+                }
                 value if Watch::is_for(&value) => claims.watched.entry(value).or_default().push(index),
                 value => claims.add(&value, index, seed, losses),
             }
@@ -125,6 +128,13 @@ impl Claims {
         (grouped.singles, grouped.prefixes, grouped.tagged) = (singles, prefixes, tagged);
         Ok(grouped)
     }
+}
+
+/// Whether its indicator names a file by what it holds, too.
+fn has_digest(ruled: &Ruled) -> bool {
+    let is_digest =
+        |value: &Observable| matches!(value, Observable::Sha256(_) | Observable::Sha1(_) | Observable::Md5(_));
+    ruled.indicator.observables.iter().any(is_digest)
 }
 
 /// Marks the first claim for each key whose tag another key before it has too.

@@ -33,6 +33,8 @@ pub(super) enum Key {
 pub enum UnenforcedReason {
     /// No hook sees values of this type.
     NoHook,
+    /// A file name that an indicator gives beside a digest: the digest names the file.
+    NameBesideDigest,
     /// Of what must hold of a program, 512 patterns are tried at each exec; this one is beyond them.
     TooManyConditions,
     /// An IPv6 prefix that is nothing but spellings of every IPv4 address (`::ffff:0:0/96`).

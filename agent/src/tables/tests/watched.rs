@@ -4,6 +4,8 @@ use agent_common::image::Action as Decision;
 
 use super::*;
 use crate::intel::parse::pattern::Program;
+use crate::intel::{Indicators, Source};
+use crate::policy::{Rules, Supply, rule};
 use crate::tables::watch::MOST;
 use crate::tables::{Compilation, Provenance, UnenforcedReason, Watch};
 
@@ -50,6 +52,21 @@ fn an_exec_leads_to_all_indicators_that_it_meets_and_the_image_to_its_own() {
     let Ok(Bearing::Hit(hit)) = look_up(tables.image.as_slice(), &value("192.0.2.1"), 1) else { panic!("no hit") };
     assert_eq!(hit.action, Decision::Report);
     assert_eq!(&*tables.provenance.get(hit.entry).unwrap().unwrap().primary().source, "address");
+}
+
+#[test]
+fn a_name_beside_a_digest_is_not_looked_for() {
+    let origin = Origin { file: "sample".into(), place: Place::Line(1) };
+    let observables = vec![Observable::FileName("sh".into()), Observable::Md5([1; 16])];
+    let indicators = Indicators::from_iter([Indicator::new(observables, origin)]);
+    let supply = Supply { source: &Source::new("sample", "sample"), indicators: &Arc::new(indicators) };
+    let ruling = rule(&[supply], &Rules::default(), Timestamp::UNIX_EPOCH);
+    let mut compilation = Compilation::new(ruling, 7, SEED).expect("it compiles");
+    assert!(compilation.take_watch().is_empty());
+    let mut image = vec![[0; 8]; compilation.blocks()];
+    let (_, summary) = compilation.write(&mut image).expect("it is written");
+    let [loss] = &*summary.unenforced else { panic!("{:?}", summary.unenforced) };
+    assert_eq!((loss.reason, loss.count, summary.entries()), (UnenforcedReason::NameBesideDigest, 1, 1));
 }
 
 #[test]

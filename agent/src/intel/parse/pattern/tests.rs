@@ -1,8 +1,8 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::intel::{Observable, SkipReason};
 use crate::intel::parse::values::Reduced;
+use crate::intel::{Observable, SkipReason};
 
 fn parse(text: &str) -> Result<Observation, PatternError> {
     super::parse(text, Version::V21)
