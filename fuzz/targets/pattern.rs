@@ -1,14 +1,20 @@
 //! A STIX pattern of either version: whatever parses can be reduced to what one observation decides, in bounded memory and
-//! time.
+//! time, and what it asks of a program reads back.
 #![no_main]
 
-use agent::intel::parse::pattern::{self, Version};
+use agent::intel::Observable;
+use agent::intel::parse::pattern::{self, Condition, Program, Version};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|text: &str| {
     for version in [Version::V20, Version::V21] {
         if let Ok(observation) = pattern::parse(text, version) {
-            let _ = pattern::reduce(&observation);
+            for value in pattern::reduce(&observation).observables {
+                if let Observable::Process(text) = value {
+                    let condition = Condition::read(&text).expect("what was made of a pattern reads back");
+                    condition.holds(&Program { paths: vec!["/bin/sh"], command_line: Some("sh -c x") });
+                }
+            }
         }
     }
 });

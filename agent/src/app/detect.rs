@@ -17,11 +17,14 @@ use crate::enrich::{Enricher, HostView, Surroundings};
 use crate::event::{Action, Event, Hook, Match, ProcessKey, Task, Verdict};
 use crate::health::{Fault, Stage};
 use crate::intel::Observable;
+use crate::intel::parse::pattern::Program;
 use crate::journal::{Entry, LossReason, Met, Offered, Seen, Sink};
 use crate::kernel::{Batch, EventRing, clock};
 
 /// Hits whose repeats may still come.
 const FOLDABLE: NonZeroUsize = NonZeroUsize::MIN.saturating_add(32_767);
+/// Records of one exec that user space compared with more than one indicator.
+const TOLD: usize = 16;
 /// How often repeats are taken from the kernel.
 const FOLD_EVERY: Duration = Duration::from_secs(1);
 
@@ -96,12 +99,43 @@ impl Detect {
         for event in batch.events {
             self.enricher.learn(&event);
             self.note_exec(&event);
+            self.compare(&event);
             if let Action::Exec { sha256, has_sha1, has_md5, .. } = event.action
                 && (sha256.is_none() || (kinds.sha1 && !has_sha1) || (kinds.md5 && !has_md5))
             {
                 // When the queue is full the next scan finds it.
                 let _full = self.unhashed.try_send(event.task.key);
             }
+        }
+    }
+
+    /// Compares an exec with what no hook looks up: names, command lines, patterns of both. It has happened, so it is reported.
+    fn compare(&mut self, event: &Event) {
+        let Action::Exec { path, .. } = &event.action else { return };
+        let Some(live) = self.shared.live().filter(|live| !live.watch.is_empty()) else { return };
+        if event.hook != Hook::SchedProcessExec || event.matched.is_some() {
+            return;
+        }
+        let (exe, _) = self.enricher.program(&event.task, event.boot_ns).unwrap_or_default();
+        let line = self.enricher.command_line(event);
+        if line.is_none() {
+            self.shared.health.counter("execs.command_line_unknown").add(1);
+        }
+        let paths = [path.as_str(), &exe].into_iter().filter(|path| !path.is_empty()).collect();
+        let found = live.watch.find(&Program { paths, command_line: line.as_deref() });
+        let now = self.wall_time(event.boot_ns);
+        let is_in_force = |entry: &u32| {
+            let known = self.shared.known(&live, *entry);
+            known.is_some_and(|known| known.primary().expires.is_none_or(|ends| now < ends))
+        };
+        let mut found: Vec<u32> = found.into_iter().filter(is_in_force).collect();
+        if found.len() > TOLD {
+            self.shared.health.counter("execs.not_told").add((found.len() - TOLD) as u64);
+            found.truncate(TOLD);
+        }
+        for entry in found {
+            let matched = Some(Match { generation: live.generation, entry });
+            self.offer(Event { verdict: Verdict::Reported, matched, ..event.clone() }, None);
         }
     }
 

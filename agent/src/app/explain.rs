@@ -118,7 +118,8 @@ fn judging(value: &Observable) -> &'static [Hook] {
         Observable::Sha256(_) | Observable::Sha1(_) | Observable::Md5(_) | Observable::Path(_) => {
             &[Hook::BprmCheckIma, Hook::BprmCheck, Hook::SchedProcessExec]
         }
-        Observable::Url(_) | Observable::FileName(_) => &[],
+        Observable::FileName(_) | Observable::Process(_) => &[Hook::SchedProcessExec],
+        Observable::Url(_) => &[],
     }
 }
 
@@ -149,9 +150,7 @@ fn outcome(
 fn describe(ruled: &Ruled, decision: Option<Decision>, value: &Observable, now: Timestamp) -> Value {
     let why_not = match ruled.expires {
         Some(ended) if ended <= now => Some(format!("it ended {ended}")),
-        _ if matches!(ruled.observable, Observable::Url(_) | Observable::FileName(_)) => {
-            Some(format!("no hook sees a {}", value.type_name()))
-        }
+        _ if matches!(ruled.observable, Observable::Url(_)) => Some(format!("no hook sees a {}", value.type_name())),
         _ if matches!(decision, None | Some(Decision::Allow)) => {
             Some("what is never blocked here, or a local rule, covers it".to_owned())
         }

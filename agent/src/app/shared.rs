@@ -31,7 +31,7 @@ use crate::kernel::{
 use crate::policy::Ruled;
 use crate::settings::network::Rule;
 use crate::settings::{Mode, Places, Settings};
-use crate::tables::{self, Bearing, Identity, Matched, Provenance, Summary};
+use crate::tables::{self, Bearing, Identity, Matched, Provenance, Summary, Watch};
 
 /// A generation that is or was live.
 pub struct Live {
@@ -43,6 +43,8 @@ pub struct Live {
     pub provenance: Provenance,
     /// What it holds.
     pub summary: Summary,
+    /// What each exec is compared with; of a generation from before this start nothing.
+    pub watch: Watch,
     /// Of which digests it has any.
     pub digest_kinds: DigestKinds,
     /// When it went live.
@@ -168,7 +170,8 @@ impl Shared {
         let blocks = u32::try_from(prepared.compilation.blocks()).context("the image is larger than a map can be")?;
         let (mut unwritten, mut kept) = (Some(prepared), None);
         let published = kernel.publish(blocks, generation, |memory: &mut [Block]| {
-            let prepared = unwritten.take().context("an image is written once")?;
+            let mut prepared = unwritten.take().context("an image is written once")?;
+            let watch = prepared.compilation.take_watch();
             let (provenance, summary) = prepared.compilation.write(memory)?;
             tracing::info!(generation, entries = summary.entries(), bytes = summary.bytes, "a generation is ready");
             let digest_kinds = DigestKinds::of(memory).unwrap_or_default();
@@ -177,8 +180,18 @@ impl Shared {
             let (provenance, skips) = self.keep(provenance, identity, &intake.skips());
             kept = skips;
             // Before the kernel switches to it: a hit may come the moment it does.
-            let live =
-                Live { generation, identity, provenance, summary, digest_kinds, published: now, next_change, recorded };
+            let published = now;
+            let live = Live {
+                generation,
+                identity,
+                provenance,
+                summary,
+                watch,
+                digest_kinds,
+                published,
+                next_change,
+                recorded,
+            };
             write(&self.generations).push_front(Arc::new(live));
             anyhow::Ok(())
         });
@@ -243,6 +256,7 @@ impl Shared {
                 identity,
                 provenance: kept.provenance,
                 summary: Summary::default(),
+                watch: Watch::default(),
                 digest_kinds: DigestKinds::default(),
                 published: self.started,
                 next_change: None,

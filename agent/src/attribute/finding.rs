@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::intel::Tlp;
+use crate::intel::{Name, Tlp};
 
 /// What was attempted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -169,6 +169,32 @@ pub struct Attribution {
     pub reports: Vec<String>,
     /// URLs.
     pub references: Vec<String>,
+    /// How each of the names was found.
+    #[serde(default, skip_serializing_if = "Paths::is_empty")]
+    pub paths: Paths,
+}
+
+/// By which paths each name of an [`Attribution`] was found; of a name that several lead to all of them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Paths {
+    /// Of actors.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub actors: Vec<Name>,
+    /// Of campaigns.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub campaigns: Vec<Name>,
+    /// Of malware.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub malware: Vec<Name>,
+    /// Of techniques.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub techniques: Vec<Name>,
+}
+
+impl Paths {
+    fn is_empty(&self) -> bool {
+        [&self.actors, &self.campaigns, &self.malware, &self.techniques].iter().all(|names| names.is_empty())
+    }
 }
 
 /// By which rule.

@@ -13,7 +13,7 @@ use crate::intel::Name;
 use crate::policy::Ruled;
 
 pub use finding::Finding;
-use finding::{Ancestor, Attribution, Destination, File, IndicatorRef, Kind, PolicyRef, Process, Verdict};
+use finding::{Ancestor, Attribution, Destination, File, IndicatorRef, Kind, Paths, PolicyRef, Process, Verdict};
 
 /// Whose intelligence an entry is: what decides, and whatever else has the same value.
 #[derive(Clone, Debug, Default)]
@@ -173,6 +173,12 @@ pub fn attribution(ruled: &Ruled) -> Attribution {
         techniques: names(&known.techniques),
         reports: known.reports.clone(),
         references: known.references.iter().chain(&ruled.indicator.references).cloned().collect(),
+        paths: Paths {
+            actors: known.actors.clone(),
+            campaigns: known.campaigns.clone(),
+            malware: known.malware.clone(),
+            techniques: known.techniques.clone(),
+        },
     }
 }
 

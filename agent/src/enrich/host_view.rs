@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::Surroundings;
 use crate::event::{FileKey, FileStamp};
-use crate::host::process::{executable, open_executable, thread_name};
+use crate::host::process::{command_line, executable, open_executable, thread_name};
 use crate::host::{Algorithms, CgroupPaths, DigestCache, ProcessSnapshot, StartTick, Users, clock, snapshot};
 
 /// A hit is not held up longer than this for the digest of the program that did it.
@@ -38,6 +38,10 @@ impl Surroundings for HostView {
 
     fn executable(&mut self, pid: u32) -> Option<(String, FileKey)> {
         executable(pid)
+    }
+
+    fn command_line(&mut self, pid: u32, start: StartTick, file: FileKey) -> Option<String> {
+        command_line(pid, start, file)
     }
 
     fn thread_name(&mut self, pid: u32, tid: u32) -> Option<String> {

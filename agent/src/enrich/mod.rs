@@ -26,6 +26,8 @@ pub trait Surroundings {
     fn process(&mut self, pid: u32) -> Option<ProcessSnapshot>;
     /// Path and identity of what `pid` runs now.
     fn executable(&mut self, pid: u32) -> Option<(String, FileKey)>;
+    /// All arguments of a process that still runs that file, with a space between each two.
+    fn command_line(&mut self, pid: u32, start: StartTick, file: FileKey) -> Option<String>;
     /// The name of one thread of a process now. An exec ends all threads but one and names that after the new program.
     fn thread_name(&mut self, pid: u32, tid: u32) -> Option<String>;
     /// The name of a user.
@@ -164,6 +166,17 @@ impl<S: Surroundings> Enricher<S> {
         let entry = self.table.get(started)?;
         let image = entry.image_at(boot_ns).unwrap_or(entry.latest());
         Some((image.exe.clone()?, image.sha256))
+    }
+
+    /// The command line of an exec, its arguments with a space between each two. What is longer than a record holds is known as
+    /// long as the process runs it.
+    pub fn command_line(&mut self, event: &Event) -> Option<String> {
+        let Action::Exec { file, args, cut, .. } = &event.action else { return None };
+        if !cut {
+            return Some(args.join(" "));
+        }
+        let started = Started::from_key(event.task.key)?;
+        self.surroundings.command_line(started.pid, started.tick, *file)
     }
 
     fn wall_time(&mut self, boot_ns: u64) -> Timestamp {

@@ -17,6 +17,7 @@ struct Fake {
     now: u64,
     proc_reads: usize,
     files_read: usize,
+    command_line: Option<String>,
 }
 
 impl Surroundings for Fake {
@@ -28,6 +29,10 @@ impl Surroundings for Fake {
         let process = self.processes.get(&pid)?;
         Some((process.exe.clone()?, process.file?.0))
     }
+    fn command_line(&mut self, _: u32, _: StartTick, _: FileKey) -> Option<String> {
+        self.command_line.clone()
+    }
+
     fn thread_name(&mut self, pid: u32, tid: u32) -> Option<String> {
         self.processes.get(&pid).filter(|_| pid == tid).map(|process| process.comm.clone())
     }

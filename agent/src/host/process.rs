@@ -1,6 +1,7 @@
 //! Processes as `/proc` shows them.
 
 use std::fs::File;
+use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 
 use agent_common::limits::ARGS_LEN;
@@ -105,6 +106,21 @@ pub fn executable(pid: u32) -> Option<(String, FileKey)> {
     let process = Process::new(i32::try_from(pid).ok()?).ok()?;
     let (path, (key, _)) = executable_of(&process)?;
     Some((path, key))
+}
+
+/// All arguments of a process that is still the one that started at `start` and runs `file`, with a space between each two;
+/// `None` where they are more than 128 KiB.
+#[must_use]
+pub fn command_line(pid: u32, start: StartTick, file: FileKey) -> Option<String> {
+    const MOST: u64 = 128 << 10;
+    let process = Process::new(i32::try_from(pid).ok()?).ok()?;
+    let mut bytes = Vec::new();
+    process.open_relative("cmdline").ok()?.take(MOST + 1).read_to_end(&mut bytes).ok()?;
+    let is_whole = bytes.len() as u64 <= MOST;
+    let (_, (key, _)) = executable_of(&process)?;
+    let is_same = key == file && StartTick(process.stat().ok()?.starttime) == start;
+    let bytes = bytes.strip_suffix(&[0]).unwrap_or(&bytes);
+    (is_whole && is_same).then(|| String::from_utf8_lossy(bytes).replace('\0', " "))
 }
 
 /// The name of one thread of a process now.

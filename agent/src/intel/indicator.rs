@@ -35,6 +35,9 @@ pub enum Observable {
     Path(Arc<str>),
     /// The last component of a path.
     FileName(Arc<str>),
+    /// What a program that is executed must be beyond that, as the comparison of a STIX pattern: its command line, a pattern
+    /// of its name ([`Condition`](super::parse::pattern::Condition)).
+    Process(Arc<str>),
 }
 
 impl Observable {
@@ -54,10 +57,11 @@ impl Observable {
             Self::Md5(_) => "md5",
             Self::Path(_) => "path",
             Self::FileName(_) => "file_name",
+            Self::Process(_) => "process",
         }
     }
     /// All type names, in the order in which they are printed.
-    pub const TYPE_NAMES: [&'static str; 12] = [
+    pub const TYPE_NAMES: [&'static str; 13] = [
         "ipv4",
         "ipv4_prefix",
         "ipv6",
@@ -70,6 +74,7 @@ impl Observable {
         "md5",
         "path",
         "file_name",
+        "process",
     ];
 }
 
@@ -85,7 +90,9 @@ impl fmt::Display for Observable {
             Self::Ipv6Prefix(prefix) => prefix.fmt(f),
             Self::Endpoint(IpAddr::V4(address), port) => write!(f, "{address}:{port}"),
             Self::Endpoint(IpAddr::V6(address), port) => write!(f, "[{address}]:{port}"),
-            Self::Domain(text) | Self::Url(text) | Self::Path(text) | Self::FileName(text) => f.write_str(text),
+            Self::Domain(text) | Self::Url(text) | Self::Path(text) | Self::FileName(text) | Self::Process(text) => {
+                f.write_str(text)
+            }
             Self::Sha256(digest) => hex(f, digest),
             Self::Sha1(digest) => hex(f, digest),
             Self::Md5(digest) => hex(f, digest),

@@ -206,10 +206,25 @@ fn domain_name(text: &str) -> Result<Arc<str>, Invalid> {
         check_labels(text)?;
         return Ok(Arc::from(text));
     }
+    check_before_mapping(text)?;
     let ascii = idna::domain_to_ascii(text).map_err(|_| Invalid::Domain("UTS 46 refuses it"))?;
     let ascii = ascii.strip_suffix('.').unwrap_or(&ascii);
     check_labels(ascii)?;
     Ok(Arc::from(ascii))
+}
+
+/// What UTS 46 makes no name of, whatever it maps: Punycode takes time that grows with the square of a label.
+fn check_before_mapping(name: &str) -> Result<(), Invalid> {
+    // 253 code points of four bytes; nobody writes more that mapping drops, such as soft hyphens.
+    const MOST: usize = 253 * 4;
+    if name.len() > MOST {
+        return Err(Invalid::Domain("longer than 253 octets"));
+    }
+    // Mapping neither adds to nor takes from ASCII.
+    if name.split('.').any(|label| label.len() > 63 && label.is_ascii()) {
+        return Err(Invalid::Domain("a label longer than 63 octets"));
+    }
+    Ok(())
 }
 
 fn check_labels(name: &str) -> Result<(), Invalid> {

@@ -350,6 +350,7 @@ const fn misp_types(value: &Observable) -> &'static [&'static str] {
         Observable::Sha1(_) => &["sha1", "filename|sha1"],
         Observable::Md5(_) => &["md5", "filename|md5"],
         Observable::Path(_) | Observable::FileName(_) => &["filename"],
+        Observable::Process(_) => &[],
     }
 }
 

@@ -73,10 +73,11 @@ pub fn rule(supplies: &[Supply<'_>], rules: &Rules, now: Timestamp) -> Ruling {
     judge.ruling
 }
 
-/// The most a value of this type may do: names and URLs are shared by the innocent, and no hook sees a whole URL.
+/// The most a value of this type may do: names and URLs are shared by the innocent, no hook sees a whole URL, and of what a
+/// program must be user space hears when it runs.
 const fn strongest(value: &Observable) -> Action {
     match value {
-        Observable::Url(_) | Observable::Path(_) | Observable::FileName(_) => Action::Report,
+        Observable::Url(_) | Observable::Path(_) | Observable::FileName(_) | Observable::Process(_) => Action::Report,
         _ => Action::Block,
     }
 }

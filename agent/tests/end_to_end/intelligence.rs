@@ -41,6 +41,10 @@ fn a_record_names_indicator_actor_malware_and_report() {
     assert_eq!(record["attribution"]["malware"][0], "INKWELL");
     assert_eq!(record["attribution"]["techniques"][0], "T1071.001");
     assert_eq!(record["attribution"]["reports"][0], "Paper Heron returns");
+    let path = |name: &str, path: &str| serde_json::json!([{ "name": name, "path": path }]);
+    assert_eq!(record["attribution"]["paths"]["actors"], path("Paper Heron", "report"));
+    assert_eq!(record["attribution"]["paths"]["malware"], path("INKWELL", "indicates"));
+    assert_eq!(record["attribution"]["paths"]["techniques"], path("T1071.001", "report"));
 
     let explained = sandbox.json(&["explain", "127.5.5.5", "--json"]);
     assert_eq!(explained["schema"], 1);

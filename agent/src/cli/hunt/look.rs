@@ -377,6 +377,7 @@ fn queries(value: &Observable) -> Vec<Query> {
             Some(Query { hash: Some(text.clone()), ..any() })
         }
         Observable::Path(_) | Observable::FileName(_) => Some(Query { exe: Some(escaped(&text)), ..any() }),
+        Observable::Process(_) => None,
     };
     seen.into_iter().chain([Query { indicator: Some(text), ..any() }]).collect()
 }

@@ -92,6 +92,20 @@ fn domains_are_lower_case_a_labels() {
 }
 
 #[test]
+fn a_long_name_is_refused_before_it_is_mapped() {
+    // Found by fuzzing: a label in Punycode took time that grows with the square of its length.
+    let label = format!("xn--{}.example", "g".repeat(900));
+    assert_eq!(domain(&label), Err(Invalid::Domain("a label longer than 63 octets")));
+    let labels = "xn--4gbrim.".repeat(1_000) + "example";
+    assert_eq!(domain(&labels), Err(Invalid::Domain("longer than 253 octets")));
+    let letters = "ü".repeat(600) + ".example";
+    assert_eq!(domain(&letters), Err(Invalid::Domain("longer than 253 octets")));
+    // As long as a name can be.
+    let most = ["ü".repeat(50), "ü".repeat(50), "ü".repeat(50), "ü".repeat(50)].join(".");
+    assert!(domain(&most).is_ok(), "{:?}", domain(&most));
+}
+
+#[test]
 fn a_name_written_in_unicodes_tricks_is_the_name_that_resolves_or_none() {
     for (given, expected) in [
         // Full stops that are none, full-width and circled letters, a ligature, the sign of Kelvin.

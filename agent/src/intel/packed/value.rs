@@ -36,6 +36,7 @@ pub(super) fn put(bytes: &mut Vec<u8>, value: &Observable) {
         Observable::Md5(digest) => fixed(bytes, 11, digest),
         Observable::Path(text) => named(bytes, 12, text),
         Observable::FileName(text) => named(bytes, 13, text),
+        Observable::Process(text) => named(bytes, 14, text),
     }
 }
 
@@ -64,6 +65,7 @@ pub(super) fn get(reader: &mut Reader<'_>) -> Option<Observable> {
         11 => Observable::Md5(reader.array()?),
         12 => Observable::Path(Arc::from(reader.text()?)),
         13 => Observable::FileName(Arc::from(reader.text()?)),
+        14 => Observable::Process(Arc::from(reader.text()?)),
         _ => return None,
     })
 }
@@ -79,7 +81,7 @@ pub(super) fn skip(reader: &mut Reader<'_>) -> Option<()> {
         6 => 18,
         9 => 32,
         10 => 20,
-        7 | 8 | 12 | 13 => reader.count()?,
+        7 | 8 | 12..=14 => reader.count()?,
         _ => return None,
     };
     reader.take(length).map(drop)

@@ -182,6 +182,7 @@ pub(super) fn pattern(sighting: &Sighting) -> Option<String> {
         "sha1" => "file:hashes.'SHA-1'",
         "md5" => "file:hashes.MD5",
         "file_name" => "file:name",
+        "process" => return Some(format!("[{}]", sighting.value)),
         "endpoint" => {
             let (address, port) = value.rsplit_once(':')?;
             let address: IpAddr = address.trim_matches(['[', ']']).parse().ok()?;

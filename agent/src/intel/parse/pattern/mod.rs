@@ -4,10 +4,13 @@
 
 mod digests;
 mod lexer;
+mod name;
 mod parser;
+mod program;
 mod reduce;
 
 pub use parser::parse;
+pub use program::{Condition, Program};
 pub use reduce::reduce;
 
 /// Bytes of a pattern; longer ones are refused.

@@ -3,7 +3,8 @@
 use std::borrow::Cow;
 
 use super::super::values::{Dropped, Reduced};
-use super::{Comparison, Constant, ObjectPath, Observation, Operator, Step};
+use super::program::{self, Unfit};
+use super::{Comparison, Constant, ObjectPath, Observation, Operator, Step, name};
 use crate::intel::normalise::{self, Invalid};
 use crate::intel::{Observable, SkipReason};
 
@@ -58,7 +59,7 @@ fn compare(comparison: &Comparison, reduced: &mut Reduced) {
 }
 
 /// The keys of a path, without list indices: `hashes.SHA-256`.
-fn keys(path: &ObjectPath) -> Vec<&str> {
+pub(super) fn keys(path: &ObjectPath) -> Vec<&str> {
     path.steps.iter().filter_map(|step| if let Step::Key(key) = step { Some(key.as_str()) } else { None }).collect()
 }
 
@@ -122,7 +123,19 @@ fn test(path: &ObjectPath, negated: bool, operator: Operator, constants: &[Const
         return Err(unsupported(format!("`NOT {}` on `{path}` is no list of values", operator.text())));
     }
     let is_address = matches!(path.object.as_str(), "ipv4-addr" | "ipv6-addr" | "network-traffic");
+    let of_program = || program(&[Part { path, operator, constants }]);
     match operator {
+        Operator::Equal | Operator::In if is_command_line(path) => {
+            let each = |constant: &Constant| {
+                let constants = std::slice::from_ref(constant);
+                program(&[Part { path, operator: Operator::Equal, constants }])
+            };
+            Ok(constants.iter().map(each).collect())
+        }
+        Operator::Like | Operator::Matches if path.object == "domain-name" => {
+            Ok(constants.iter().map(|constant| named(path, operator, constant)).collect())
+        }
+        Operator::Like | Operator::Matches if is_of_program(path) => Ok(vec![of_program()]),
         Operator::Equal | Operator::In => {
             if constants.is_empty() {
                 return Err(Dropped::malformed("IN with an empty list"));
@@ -140,11 +153,37 @@ fn test(path: &ObjectPath, negated: bool, operator: Operator, constants: &[Const
 }
 
 /// A comparison inside an AND, if it is a plain one.
-#[derive(Clone, Copy)]
-struct Part<'a> {
-    path: &'a ObjectPath,
-    operator: Operator,
-    constants: &'a [Constant],
+type Part<'a> = program::Test<'a>;
+
+fn is_command_line(path: &ObjectPath) -> bool {
+    path.object == "process" && keys(path) == ["command_line"]
+}
+
+fn is_of_program(path: &ObjectPath) -> bool {
+    matches!(path.object.as_str(), "process" | "file")
+}
+
+/// What must hold of a program that is executed.
+fn program(parts: &[Part<'_>]) -> Result<Observable, Dropped> {
+    program::value(parts).map_err(|unfit| match unfit {
+        Unfit::NoText(_) => Dropped::malformed(unfit.to_string()),
+        Unfit::Property(_) if parts.len() == 1 => Dropped::unsupported_type(unfit.to_string()),
+        Unfit::Everything(_) => Dropped::new(SkipReason::TooBroad, unfit.to_string()),
+        _ => unsupported(unfit.to_string()),
+    })
+}
+
+/// A domain name and what is below it, where a pattern of the name says just that.
+fn named(path: &ObjectPath, operator: Operator, constant: &Constant) -> Result<Observable, Dropped> {
+    let text = text_of(constant).unwrap_or_default();
+    let name = match operator {
+        Operator::Like => name::like(&text).map(str::to_owned),
+        _ => name::matches(&text),
+    };
+    let name = name.ok_or_else(|| {
+        unsupported(format!("`{}` on `{path}` stands for more or less than one name and all below it", operator.text()))
+    })?;
+    read(path, &Constant::Text(name))
 }
 
 /// How many ANDs an AND of ORs may be.
@@ -174,7 +213,8 @@ fn alternatives(comparison: &Comparison) -> Result<Vec<Vec<Part<'_>>>, Dropped> 
         Comparison::Test {
             path,
             negated: false,
-            operator: operator @ (Operator::Equal | Operator::In | Operator::IsSubset),
+            operator:
+                operator @ (Operator::Equal | Operator::In | Operator::IsSubset | Operator::Like | Operator::Matches),
             constants,
         } => Ok(vec![vec![Part { path, operator: *operator, constants }]]),
         Comparison::Test { path, operator, .. } => {
@@ -199,51 +239,126 @@ fn conjunction(items: &[Comparison]) -> Result<Reduced, Dropped> {
 }
 
 fn all_of(parts: &[Part<'_>]) -> Result<Reduced, Dropped> {
-    if parts.iter().all(|part| part.path.object == "network-traffic") {
+    let only = |object: &str| parts.iter().all(|part| part.path.object == object);
+    let is_plain = parts.iter().all(|part| matches!(part.operator, Operator::Equal | Operator::In));
+    if only("network-traffic") {
         return endpoint(parts);
     }
-    if parts.iter().all(|part| part.path.object == "file" && part.operator != Operator::IsSubset) {
+    if let Some((directory, name)) = program::directory_and_name(parts) {
+        return path(directory, name);
+    }
+    if only("file") && is_plain {
         return file(parts);
+    }
+    if only("file") || only("process") {
+        return Ok(Reduced { observables: vec![program(parts)?], dropped: Vec::new() });
     }
     let paths: Vec<String> = parts.iter().take(6).map(|part| part.path.to_string()).collect();
     Err(unsupported(format!("it needs all of {} at once", paths.join(", "))))
 }
 
-/// `dst_ref.type`, `dst_ref.value` and `dst_port` (or `src_…`): an address, or an address with a port.
-fn endpoint(parts: &[Part<'_>]) -> Result<Reduced, Dropped> {
-    let mut value: Option<(&str, &Part<'_>)> = None;
-    let mut port: Option<(&str, &Part<'_>)> = None;
-    for part in parts {
-        let keys = keys(part.path);
-        let (side, slot) = match keys.as_slice() {
-            [side @ ("dst_ref" | "src_ref"), "type"] => (*side, None),
-            [side @ ("dst_ref" | "src_ref"), "value"] => (*side, Some(&mut value)),
-            ["dst_port"] => ("dst_ref", Some(&mut port)),
-            ["src_port"] => ("src_ref", Some(&mut port)),
-            // The address says it too; which transport is used, no table knows.
-            ["protocols"] if is_address_family(part) => continue,
-            _ => return Err(unsupported(format!("it needs an address and `{}` at once", part.path))),
+/// What a pattern says of one end of a connection.
+#[derive(Default)]
+struct Peer<'a> {
+    side: &'a str,
+    value: Option<&'a Part<'a>>,
+    port: Option<&'a Part<'a>>,
+    /// Types of which the value must be, once for each time that the pattern says so.
+    types: Vec<Vec<&'a str>>,
+}
+
+impl<'a> Peer<'a> {
+    fn of(parts: &'a [Part<'a>]) -> Result<Self, Dropped> {
+        let mut peer = Self::default();
+        for part in parts {
+            let keys = keys(part.path);
+            let (side, slot) = match keys.as_slice() {
+                [side @ ("dst_ref" | "src_ref"), "type"] => {
+                    peer.types.push(texts(part)?);
+                    (*side, None)
+                }
+                [side @ ("dst_ref" | "src_ref"), "value"] => (*side, Some(&mut peer.value)),
+                ["dst_port"] => ("dst_ref", Some(&mut peer.port)),
+                ["src_port"] => ("src_ref", Some(&mut peer.port)),
+                ["protocols"] => {
+                    peer.types.push(families(part)?);
+                    continue;
+                }
+                _ => return Err(unsupported(format!("it needs an address and `{}` at once", part.path))),
+            };
+            if !peer.side.is_empty() && peer.side != side {
+                return Err(unsupported(
+                    "it is about both ends of a connection, of which only the other one is looked up",
+                ));
+            }
+            peer.side = side;
+            if slot.is_some_and(|slot| slot.replace(part).is_some()) {
+                return Err(unsupported(format!("`{}` is given twice in an AND", part.path)));
+            }
+        }
+        Ok(peer)
+    }
+
+    /// The value, unless the pattern also says that it is of another type.
+    fn typed(&self, constant: &Constant, value: Observable) -> Result<Observable, Dropped> {
+        let is_v6 = text_of(constant).is_some_and(|text| text.contains(':'));
+        let kind = match value {
+            Observable::Domain(_) => "domain-name",
+            _ if is_v6 => "ipv6-addr",
+            _ => "ipv4-addr",
         };
-        if let Some(slot) = slot
-            && slot.replace((side, part)).is_some()
-        {
-            return Err(unsupported(format!("`{}` is given twice in an AND", part.path)));
+        match self.types.iter().find(|types| !types.contains(&kind)) {
+            Some(types) => Err(unsupported(format!("`{value}` is never of the type {}", types.join(" or ")))),
+            None => Ok(value),
         }
     }
-    let Some((side, value)) = value else {
+}
+
+fn texts<'a>(part: &'a Part<'_>) -> Result<Vec<&'a str>, Dropped> {
+    let text = |constant: &'a Constant| if let Constant::Text(text) = constant { Some(text.as_str()) } else { None };
+    let texts: Option<Vec<_>> = part.constants.iter().map(text).collect();
+    match (part.operator, texts) {
+        (Operator::Equal | Operator::In, Some(texts)) => Ok(texts),
+        (operator, _) => Err(unsupported(format!("it is an AND with `{}` on `{}`", operator.text(), part.path))),
+    }
+}
+
+/// The types of address that protocols stand for. Which transport is used, and what is spoken over it, no table's key says.
+fn families(part: &Part<'_>) -> Result<Vec<&'static str>, Dropped> {
+    let mut types = Vec::new();
+    for protocol in texts(part)? {
+        match protocol {
+            "ip" => types.extend(["ipv4-addr", "ipv6-addr"]),
+            "ipv4" => types.push("ipv4-addr"),
+            "ipv6" => types.push("ipv6-addr"),
+            other => {
+                let other: String = other.chars().take(40).collect();
+                let why = format!(
+                    "it needs an address and the protocol `{other}` at once; a table's key is an address, or an address and a port"
+                );
+                return Err(unsupported(why));
+            }
+        }
+    }
+    Ok(types)
+}
+
+/// `dst_ref.type`, `dst_ref.value` and `dst_port` (or `src_…`): an address, or an address with a port.
+fn endpoint(parts: &[Part<'_>]) -> Result<Reduced, Dropped> {
+    let peer = Peer::of(parts)?;
+    let Some(value) = peer.value else {
         return Err(unsupported("it names no address"));
     };
     let values = test(value.path, false, value.operator, value.constants)?;
+    let typed = |(value, constant): (Result<Observable, Dropped>, &Constant)| peer.typed(constant, value?);
+    let values: Values = values.into_iter().zip(value.constants).map(typed).collect();
     let mut reduced = Reduced::default();
-    let Some((port_side, port)) = port else {
+    let Some(port) = peer.port else {
         split(values, &mut reduced);
         return Ok(reduced);
     };
-    if port_side != side {
-        return Err(unsupported("its address and its port are of different ends"));
-    }
-    if port.operator == Operator::IsSubset {
-        return Err(unsupported("ISSUBSET on a port"));
+    if !matches!(port.operator, Operator::Equal | Operator::In) {
+        return Err(unsupported(format!("`{}` on a port", port.operator.text())));
     }
     for number in port.constants {
         let number = text_of(number).ok_or_else(|| Dropped::malformed("the port is no number"))?;
@@ -253,14 +368,6 @@ fn endpoint(parts: &[Part<'_>]) -> Result<Reduced, Dropped> {
         }
     }
     Ok(reduced)
-}
-
-fn is_address_family(part: &Part<'_>) -> bool {
-    part.operator == Operator::Equal
-        && part
-            .constants
-            .iter()
-            .all(|constant| matches!(constant, Constant::Text(text) if matches!(text.as_str(), "ip" | "ipv4" | "ipv6")))
 }
 
 fn with_port(value: Observable, port: u16) -> Result<Observable, Dropped> {
@@ -280,30 +387,29 @@ fn split(values: Values, reduced: &mut Reduced) {
     }
 }
 
-/// Properties of one file: each digest identifies it alone; else directory and name make a path.
+/// Properties of one file, of which each digest identifies it alone.
 fn file(parts: &[Part<'_>]) -> Result<Reduced, Dropped> {
     let mut reduced = Reduced::default();
-    let (mut directory, mut name) = (None, None);
+    let mut algorithms = Vec::new();
     for part in parts {
-        let only = if let [only] = part.constants { text_of(only) } else { None };
-        match keys(part.path).as_slice() {
-            ["hashes", algorithm] if hash_reader(algorithm).is_some() => {
-                part.constants.iter().for_each(|constant| reduced.add(read(part.path, constant)));
-            }
-            ["parent_directory_ref", "path"] => directory = only,
-            ["name"] => name = only,
-            _ => {}
+        if !matches!(keys(part.path).as_slice(), ["hashes", algorithm] if hash_reader(algorithm).is_some()) {
+            continue;
         }
-    }
-    if !reduced.observables.is_empty() || !reduced.dropped.is_empty() {
-        return reduced.usable();
-    }
-    match (directory, name) {
-        (Some(directory), Some(name)) if parts.len() == 2 => {
-            let path = format!("{}/{name}", directory.trim_end_matches('/'));
-            let value = normalise::path(&path).map_err(|error| Dropped::malformed(format!("`{path}`: {error}")))?;
-            Ok(Reduced { observables: vec![value], dropped: Vec::new() })
+        // No file has two digests of one kind.
+        if algorithms.contains(&part.path) {
+            return Err(unsupported(format!("`{}` is given twice in an AND", part.path)));
         }
-        _ => Err(unsupported("it names several properties of a file and none of them is a SHA-256, SHA-1 or MD5")),
+        algorithms.push(part.path);
+        part.constants.iter().for_each(|constant| reduced.add(read(part.path, constant)));
     }
+    if algorithms.is_empty() {
+        return Err(unsupported("it names several properties of a file and none of them is a SHA-256, SHA-1 or MD5"));
+    }
+    reduced.usable()
+}
+
+fn path(directory: &str, name: &str) -> Result<Reduced, Dropped> {
+    let path = format!("{}/{name}", directory.trim_end_matches('/'));
+    let value = normalise::path(&path).map_err(|error| Dropped::malformed(format!("`{path}`: {error}")))?;
+    Ok(Reduced { observables: vec![value], dropped: Vec::new() })
 }

@@ -1,8 +1,8 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::intel::SkipReason;
 use crate::intel::parse::values::Reduced;
+use crate::intel::{Observable, SkipReason};
 
 fn parse(text: &str) -> Result<Observation, PatternError> {
     super::parse(text, Version::V21)
@@ -120,13 +120,30 @@ fn what_one_observation_cannot_decide_is_unsupported() {
         "[ipv4-addr:value NOT IN ('192.0.2.1')]",
         "[ipv4-addr:value ISSUPERSET '192.0.2.0/24']",
         "[domain-name:value ISSUBSET '192.0.2.0/24']",
-        "[domain-name:value LIKE '%.example.net']",
-        "[domain-name:value MATCHES '^(a|b)\\\\.example.net$']",
         "[file:size > 10]",
         "[EXISTS file:name]",
         "[network-traffic:dst_port = 443]",
         "[network-traffic:dst_ref.type = 'ipv4-addr' AND network-traffic:dst_port = 443]",
         "[network-traffic:dst_ref.value = '192.0.2.1' AND network-traffic:protocols[*] = 'tcp']",
+        "[network-traffic:dst_ref.value = '192.0.2.1' AND network-traffic:protocols[*] IN ('ipv4', 'tcp')]",
+        "[network-traffic:dst_ref.value = '192.0.2.1' AND network-traffic:dst_port = 53 AND network-traffic:protocols[*] = 'udp']",
+        "[network-traffic:dst_ref.value = '192.0.2.1' AND network-traffic:protocols[*] = 'ipv6']",
+        "[network-traffic:dst_ref.type = 'ipv6-addr' AND network-traffic:dst_ref.value = '192.0.2.1']",
+        "[network-traffic:dst_ref.type = 'ipv4-addr' AND network-traffic:dst_ref.value = 'c2.example.net']",
+        "[network-traffic:src_ref.type = 'ipv4-addr' AND network-traffic:dst_ref.value = '192.0.2.1']",
+        "[network-traffic:dst_ref.value LIKE '192.0.2.%' AND network-traffic:dst_port = 1]",
+        "[network-traffic:dst_ref.value = '192.0.2.1' AND network-traffic:dst_port LIKE '4%']",
+        "[domain-name:value LIKE '%.example.net' AND domain-name:value LIKE 'a%']",
+        "[process:command_line LIKE '%x%' AND network-traffic:dst_ref.value = '192.0.2.1']",
+        "[process:command_line = 'x' AND process:pid = 7]",
+        "[process:command_line != 'x']",
+        "[process:command_line NOT LIKE '%x%']",
+        "[process:command_line MATCHES '(?=x)y']",
+        "[process:command_line MATCHES '(x)\\\\1']",
+        "[process:command_line = 'x' AND process:image_ref.hashes.MD5 = '11111111111111111111111111111111']",
+        "[process:command_line > 'x']",
+        "[file:name LIKE '%.sh' AND file:size = 3]",
+        "[file:hashes.MD5 = '11111111111111111111111111111111' AND file:hashes.MD5 = '22222222222222222222222222222222']",
         "[network-traffic:dst_ref.value = '192.0.2.1' AND network-traffic:src_ref.value = '192.0.2.2']",
         "[network-traffic:dst_ref.value = '192.0.2.1' AND network-traffic:src_port = 1]",
         "[network-traffic:dst_ref.value = '192.0.2.0/24' AND network-traffic:dst_port = 1]",
@@ -144,12 +161,118 @@ fn what_one_observation_cannot_decide_is_unsupported() {
 }
 
 #[test]
+fn a_pattern_of_a_name_is_used_where_it_says_just_a_name_and_what_is_below() {
+    for pattern in [
+        "LIKE 'a.example.net'",
+        "LIKE '%.A.example.net'",
+        "MATCHES '^a\\\\.example\\\\.net$'",
+        "MATCHES '(?i)^a\\\\.example\\\\.net$'",
+        "MATCHES '(^|\\\\.)a\\\\.example\\\\.net$'",
+        "MATCHES '(?:^|\\\\.)a\\\\.example\\\\.net$'",
+        "MATCHES '^(.*\\\\.)?a\\\\.example\\\\.net$'",
+        "MATCHES '^.+\\\\.a\\\\.example\\\\.net$'",
+        "MATCHES '\\\\.a\\\\.example\\\\.net$'",
+    ] {
+        assert_eq!(values(&format!("[domain-name:value {pattern}]")), ["domain a.example.net"], "{pattern}");
+    }
+    for pattern in [
+        "LIKE '%'",
+        "LIKE '%a.example.net'",
+        "LIKE 'a.example.%'",
+        "LIKE '%.a.exam_le.net'",
+        "LIKE '%.%.example.net'",
+        "MATCHES 'a\\\\.example\\\\.net$'",
+        "MATCHES '^a\\\\.example\\\\.net'",
+        "MATCHES '^a.example.net$'",
+        "MATCHES '^(a|b)\\\\.example\\\\.net$'",
+        "MATCHES '(.*\\\\.)?a\\\\.example\\\\.net$'",
+        "MATCHES '^a\\\\.example\\\\.net\\\\$'",
+        "MATCHES '^[a-z]+\\\\.example\\\\.net$'",
+        "MATCHES '^a?\\\\.example\\\\.net$'",
+        "MATCHES ''",
+        "MATCHES '$'",
+    ] {
+        let (reason, why) = why(&format!("[domain-name:value {pattern}]"));
+        assert!(matches!(reason, SkipReason::UnsupportedPattern | SkipReason::Malformed), "{pattern}: {why}");
+    }
+    assert_eq!(why("[domain-name:value LIKE '%.x y']").0, SkipReason::Malformed);
+}
+
+#[test]
+fn what_a_program_must_be_is_one_value_in_one_spelling() {
+    for (pattern, expected) in [
+        ("[process:command_line='sh  -c x']", "process process:command_line = 'sh  -c x'"),
+        (
+            "[ (process:command_line LIKE '%it\\'s%' AND process:name = 'a\\\\b') ]",
+            "process process:command_line LIKE '%it\\'s%' AND process:name = 'a\\\\b'",
+        ),
+        (
+            "[process:command_line MATCHES 'x+' AND process:image_ref.name IN ('a','b')]",
+            "process process:command_line MATCHES 'x+' AND process:image_ref.name IN ('a', 'b')",
+        ),
+        ("[file:name LIKE '%.sh']", "process file:name LIKE '%.sh'"),
+        ("[process:image_ref.parent_directory_ref.path = '/opt' AND process:image_ref.name = 'x']", "path /opt/x"),
+        (
+            "[file:parent_directory_ref.path LIKE '/tmp%' AND file:name = 'x']",
+            "process file:parent_directory_ref.path LIKE '/tmp%' AND file:name = 'x'",
+        ),
+    ] {
+        assert_eq!(values(pattern), [expected], "{pattern}");
+    }
+    assert_eq!(values("[process:command_line IN ('a', 'b')]").len(), 2);
+    for everything in ["LIKE '%'", "LIKE '%%'", "MATCHES '.*'", "MATCHES 'x*'", "MATCHES ''"] {
+        let (reason, why) = why(&format!("[process:command_line {everything}]"));
+        assert_eq!(reason, SkipReason::TooBroad, "{everything}: {why}");
+    }
+    assert_eq!(why("[process:command_line = 7]").0, SkipReason::Malformed);
+}
+
+/// Whether an exec meets what a pattern's value says.
+fn meets(pattern: &str, paths: &[&str], command_line: Option<&str>) -> bool {
+    let reduced = reduced(pattern);
+    let [Observable::Process(text)] = reduced.observables.as_slice() else { panic!("{pattern}: {reduced:?}") };
+    Condition::read(text).unwrap().holds(&Program { paths: paths.to_vec(), command_line })
+}
+
+#[test]
+fn an_exec_is_compared_as_the_operators_say() {
+    let line =
+        |pattern: &str, line: &str| meets(&format!("[process:command_line {pattern}]"), &["/bin/sh"], Some(line));
+    for (pattern, text, expected) in [
+        ("= 'sh -c x'", "sh -c x", true),
+        ("= 'sh -c x'", "sh -c xx", false),
+        ("LIKE 'sh -c %'", "sh -c x", true),
+        ("LIKE 'sh -c %'", "a sh -c x", false),
+        ("LIKE '%| sh'", "curl x\ny | sh", true),
+        ("LIKE 's_ x'", "sé x", true),
+        ("LIKE 's_ x'", "s x", false),
+        ("LIKE '%.*%'", "a.b", false),
+        ("LIKE '%\\\\%'", "a\\b", true),
+        ("MATCHES 'c x$'", "sh -c x", true),
+        ("MATCHES '^c x$'", "sh -c x", false),
+        ("MATCHES 'a.b'", "a\nb", true),
+        ("MATCHES '(?i)CURL\\\\s+http'", "curl  http://x", true),
+    ] {
+        assert_eq!(line(pattern, text), expected, "{pattern} {text:?}");
+    }
+    let and = "[process:command_line LIKE '%-e%' AND process:name = 'nc']";
+    assert!(meets(and, &["/usr/bin/nc"], Some("nc -e sh")));
+    assert!(!meets(and, &["/usr/bin/ncat"], Some("nc -e sh")), "an AND needs both");
+    assert!(!meets(and, &["/usr/bin/nc"], Some("nc -l")), "an AND needs both");
+    assert!(!meets(and, &["/usr/bin/nc"], None), "what is not known is not met");
+    let both = "[file:parent_directory_ref.path LIKE '/tmp%' AND file:name LIKE 'x%']";
+    assert!(meets(both, &["/tmp/a/x1"], None));
+    assert!(!meets(both, &["/tmp/y", "/bin/x1"], None), "directory and name of different paths");
+    assert!(meets("[file:parent_directory_ref.path LIKE '/' AND file:name LIKE 'x%']", &["/x1"], None));
+}
+
+#[test]
 fn values_of_other_types_and_broken_values_are_told_apart() {
     for pattern in [
         "[email-addr:value = 'a@b.example']",
         "[windows-registry-key:key = 'HKCU\\\\x']",
         "[x-vendor:thing = 'v']",
-        "[process:command_line = 'sh -c x']",
+        "[process:cwd LIKE '/tmp/%']",
         "[file:hashes.IMPHASH = 'x']",
         "[directory:path = '/x']",
         "[artifact:payload_bin = b'AAEC']",
