@@ -102,6 +102,9 @@ pub enum LossReason {
 }
 
 impl LossReason {
+    /// Every reason.
+    pub const ALL: [Self; 5] = [Self::RingFull, Self::QueueFull, Self::DiskFull, Self::WriteFailed, Self::Undecodable];
+
     /// The name, as the journal keeps it and as in the counter `journal.lost.<name>`.
     #[must_use]
     pub const fn name(self) -> &'static str {
@@ -127,9 +130,7 @@ impl LossReason {
     }
 
     fn from_name(name: &str) -> Option<Self> {
-        [Self::RingFull, Self::QueueFull, Self::DiskFull, Self::WriteFailed, Self::Undecodable]
-            .into_iter()
-            .find(|reason| reason.name() == name)
+        Self::ALL.into_iter().find(|reason| reason.name() == name)
     }
 }
 

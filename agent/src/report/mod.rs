@@ -1,8 +1,9 @@
-//! Findings in the words of others: OCSF and ECS, sums and a page for people (pure); hits for journald, and sightings for those
-//! who may know.
+//! Findings in the words of others: OCSF and ECS, sums and a page for people (pure); hits for journald, sightings for those
+//! who may know, and metrics.
 
 mod ecs;
 pub mod journald;
+pub mod metrics;
 mod ocsf;
 pub mod overview;
 mod page;

@@ -13,6 +13,7 @@ mod hindsight;
 mod hunt;
 mod intelligence;
 mod lifecycle;
+mod metrics;
 mod names;
 mod network;
 #[path = "../python/mod.rs"]
