@@ -8,6 +8,7 @@ mod chain;
 mod contacts;
 mod head;
 mod mirror;
+mod packed;
 mod plan;
 mod query;
 mod reader;
@@ -99,11 +100,14 @@ pub enum LossReason {
     WriteFailed,
     /// A record of the kernel could not be decoded.
     Undecodable,
+    /// A segment was damaged, and with it what it held.
+    SegmentDamaged,
 }
 
 impl LossReason {
     /// Every reason.
-    pub const ALL: [Self; 5] = [Self::RingFull, Self::QueueFull, Self::DiskFull, Self::WriteFailed, Self::Undecodable];
+    pub const ALL: [Self; 6] =
+        [Self::RingFull, Self::QueueFull, Self::DiskFull, Self::WriteFailed, Self::Undecodable, Self::SegmentDamaged];
 
     /// The name, as the journal keeps it and as in the counter `journal.lost.<name>`.
     #[must_use]
@@ -114,6 +118,7 @@ impl LossReason {
             Self::DiskFull => "disk_full",
             Self::WriteFailed => "write_failed",
             Self::Undecodable => "undecodable",
+            Self::SegmentDamaged => "segment_damaged",
         }
     }
 
@@ -126,6 +131,7 @@ impl LossReason {
             Self::DiskFull => "the disk was full",
             Self::WriteFailed => "the journal could not be written",
             Self::Undecodable => "the kernel's records could not be decoded",
+            Self::SegmentDamaged => "a segment of the journal was damaged, and it is kept as `damaged-…`",
         }
     }
 

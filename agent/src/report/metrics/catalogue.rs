@@ -254,7 +254,7 @@ pub(super) const METRICS: &[Metric] = &[
         "cordon_journal_lost_total",
         "hits",
         &["reason"],
-        "Hits known to be missing from the journal: ring_full, queue_full, disk_full, write_failed or undecodable.",
+        "Hits known to be missing from the journal: ring_full, queue_full, disk_full, write_failed, undecodable or segment_damaged.",
         |status, values| {
             for reason in LossReason::ALL {
                 if let Some(count) = status.count(&format!("journal.lost.{}", reason.name())) {
