@@ -16,7 +16,7 @@ pub mod suspects;
 mod tests;
 
 pub use ecs::ecs;
-pub use ocsf::ocsf;
+pub use ocsf::{activity as ocsf_activity, contact as ocsf_contact, ocsf};
 pub use page::page;
 pub use printable::{printable, printable_lines};
 

@@ -6,6 +6,7 @@
 
 mod bad_input;
 mod disk_full;
+mod documents;
 mod exec;
 mod fetch;
 mod flows;

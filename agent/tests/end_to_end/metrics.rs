@@ -1,7 +1,6 @@
 //! Metrics of a running agent: they say what `cordon status` says.
 
 use std::fs;
-use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixStream;
