@@ -16,6 +16,7 @@ use std::time::Duration;
 use thiserror::Error;
 
 use crate::intel::source::Source;
+use crate::report::metrics::{Listen, ListenParseError};
 use crate::report::sightings::Sightings;
 use file::PortsFile;
 pub use file::{Mode, SettingsFile};
@@ -43,6 +44,8 @@ pub struct Settings {
     pub journal: Journal,
     /// What is kept besides hits.
     pub telemetry: Telemetry,
+    /// Where metrics are served; nowhere unless somebody says so.
+    pub metrics: Option<Listen>,
     /// What is told to others; `None` unless somebody is named.
     pub sightings: Option<Sightings>,
     /// cgroup2 directory that is enforced; `None` for the root of the hierarchy.
@@ -202,6 +205,10 @@ impl Settings {
             .map_err(|message| Error::Meaning { path: places.settings.clone(), message })?;
         let names = names(said.dns.unwrap_or_default(), said.tls.unwrap_or_default(), said.http.unwrap_or_default())
             .map_err(|message| Error::Meaning { path: places.settings.clone(), message })?;
+        let listen = said.metrics.unwrap_or_default().listen;
+        let metrics = listen.map(|listen| listen.parse()).transpose().map_err(|error: ListenParseError| {
+            Error::Meaning { path: places.settings.clone(), message: error.to_string() }
+        })?;
         let never = said.never_block.unwrap_or(defaults);
         let exec = said.exec.unwrap_or_default();
         let journal = said.journal.unwrap_or_default();
@@ -239,6 +246,7 @@ impl Settings {
                 contacts: telemetry.contacts.unwrap_or(false),
                 max_bytes: telemetry.max_bytes.unwrap_or(64 << 20).max(1 << 20),
             },
+            metrics,
             sightings,
             cgroup: said.cgroup,
             log: said.log.unwrap_or_else(|| "info".to_owned()),

@@ -12,6 +12,7 @@ pub mod guard;
 mod hindsight;
 mod intake;
 mod journald;
+mod metrics;
 mod operator;
 pub mod own_files;
 mod share;
@@ -50,6 +51,7 @@ use guard::GuardKeeper;
 use hindsight::Hindsight;
 use intake::Intake;
 use journald::ToJournald;
+use metrics::Metrics;
 pub use operator::{Off, Operator, observable};
 use own_files::OwnFiles;
 use share::Sharing;
@@ -144,7 +146,7 @@ async fn once(orders: &Orders, mended: Option<String>, stop: &mut Stop) -> anyho
     let settings = Settings::load(&orders.places)?;
     let operator = Operator::open(&orders.places.state)?;
     match operator.off(Timestamp::now()).cloned() {
-        Some(off) => stay_off(orders, operator, off, stop).await,
+        Some(off) => stay_off(orders, &settings, operator, off, stop).await,
         None => {
             let health = Health::new();
             if let Some(what) = mended {
@@ -156,7 +158,13 @@ async fn once(orders: &Orders, mended: Option<String>, stop: &mut Stop) -> anyho
 }
 
 /// Serves the socket and waits until break-glass ends. Nothing of ours is in the kernel meanwhile.
-async fn stay_off(orders: &Orders, operator: Operator, off: Off, stop: &mut Stop) -> anyhow::Result<Next> {
+async fn stay_off(
+    orders: &Orders,
+    settings: &Settings,
+    operator: Operator,
+    off: Off,
+    stop: &mut Stop,
+) -> anyhow::Result<Next> {
     crate::kernel::unpin_all(&orders.places.pins)?;
     tracing::warn!(until = %off.until, reason = off.reason, "switched off by the operator");
     let server = Server::bind(&orders.places.socket, group_id(GROUP)).context("the control socket")?;
@@ -168,7 +176,10 @@ async fn stay_off(orders: &Orders, operator: Operator, off: Off, stop: &mut Stop
         again: Arc::clone(&again),
     };
     say(&[NotifyState::Ready, NotifyState::Status(&format!("OFF until {}: {}", off.until, off.reason))]);
-    let serving = tokio::spawn(server.serve(Arc::new(dormant)));
+    let (dormant, health, listen) = (Arc::new(dormant), Health::new(), settings.metrics.clone());
+    let metrics = Metrics::new(Arc::clone(&dormant), health.clone(), move || listen.clone());
+    let measuring = tokio::spawn(metrics.run(health.stage("metrics", Duration::from_secs(1))));
+    let serving = tokio::spawn(server.serve(dormant));
     let left = Duration::try_from(off.until.duration_since(Timestamp::now())).unwrap_or_default();
     let mut feed = interval(Duration::from_secs(5));
     let end = sleep(left);
@@ -182,8 +193,9 @@ async fn stay_off(orders: &Orders, operator: Operator, off: Off, stop: &mut Stop
         }
     };
     serving.abort();
-    // It ends by the abort; only then is the socket free for the next.
-    let _aborted = serving.await;
+    measuring.abort();
+    // They end by the abort; only then are the sockets free for the next.
+    let _aborted = (serving.await, measuring.await);
     Ok(next)
 }
 
@@ -258,6 +270,10 @@ async fn stay_on(
     talk_to_others(&shared, wanted, &mut stages);
     let stage = health.stage("guard", Duration::from_secs(1));
     stages.spawn(async move { ("guard", guard.run(stage).await) });
+    let (health, settings) = (shared.health.clone(), Arc::clone(&shared));
+    let metrics = Metrics::new(Arc::clone(&answers), health, move || read(&settings.settings).metrics.clone());
+    let stage = shared.health.stage("metrics", Duration::from_secs(1));
+    stages.spawn(async move { ("metrics", metrics.run(stage).await) });
     stages.spawn(async move { ("control", server.serve(answers).await.map_err(Into::into)) });
     stages.spawn(async move { ("intake", keep_current(&renewing, watch).await) });
     say(&[NotifyState::Ready]);

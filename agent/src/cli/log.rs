@@ -1,5 +1,6 @@
 //! `cordon log`: what was hit, as a table for people, as JSON lines, OCSF or ECS for programs.
 
+mod contacts;
 mod filters;
 pub(super) mod show;
 mod stats;
@@ -41,6 +42,8 @@ pub enum Format {
     Json,
     /// One OCSF Detection Finding a line.
     Ocsf,
+    /// One OCSF Network, DNS or Process Activity a line: what was blocked or reported, in the place of the finding.
+    OcsfActivity,
     /// One Elastic Common Schema document a line.
     Ecs,
 }
@@ -79,6 +82,8 @@ pub struct Args {
 enum View {
     /// Count hits by what they have in common, most first, with their trend
     Stats(stats::Args),
+    /// What programs of this host reached and executed, listed or not, where `telemetry.contacts` keeps it
+    Contacts(contacts::Args),
 }
 
 impl Args {
@@ -113,6 +118,7 @@ impl Args {
 pub fn run(args: &Args, journal_dir: &Path) -> anyhow::Result<Exit> {
     let done = match &args.view {
         Some(View::Stats(args)) => stats::run(args, journal_dir),
+        Some(View::Contacts(args)) => contacts::run(args, journal_dir),
         None if args.verify => verify::run(journal_dir, args.json, &mut io::BufWriter::new(io::stdout().lock())),
         None => {
             let show = Show::new(args.format(), Terminal::stdout(), ZonedDateTime::now());

@@ -67,11 +67,16 @@ pub fn run(_: &Args, places: &Places) -> anyhow::Result<Exit> {
         signal_hook::flag::register(signal, Arc::clone(&ended)).context("cannot take signals")?;
     }
     let feed = Feed::start(places.socket.clone(), follow)?;
-    let mut terminal = ratatui::try_init().context("cannot use the terminal")?;
-    let watched = watch(&mut terminal, &mut view, &feed, &ended);
-    ratatui::try_restore().context("cannot give the terminal back; `reset` does")?;
-    watched.context("cannot use the terminal")?;
+    on_screen(|terminal| watch(terminal, &mut view, &feed, &ended))?;
     Ok(Exit::Done)
+}
+
+/// Lends the terminal to `show`, and gives it back as it was: ratatui's hook does so when anything panics.
+fn on_screen(show: impl FnOnce(&mut DefaultTerminal) -> io::Result<()>) -> anyhow::Result<()> {
+    let mut terminal = ratatui::try_init().context("cannot use the terminal")?;
+    let shown = show(&mut terminal);
+    ratatui::try_restore().context("cannot give the terminal back; `reset` does")?;
+    shown.context("cannot use the terminal")
 }
 
 fn watch(terminal: &mut DefaultTerminal, view: &mut View, feed: &Feed, ended: &AtomicBool) -> io::Result<()> {
@@ -108,3 +113,6 @@ fn watch(terminal: &mut DefaultTerminal, view: &mut View, feed: &Feed, ended: &A
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

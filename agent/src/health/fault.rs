@@ -169,6 +169,13 @@ faults! {
         effect: "Blocking goes on. Hits of the generation that the detail names may be recorded as unknown after a restart; the agent needs more memory.",
         fix: "Mend what the detail names; the next generation is kept again by itself.",
     }
+    /// Metrics cannot be served where the settings say.
+    MetricsNotServed = "C019" {
+        title: "metrics not served",
+        cause: "The address or the socket that `metrics.listen` names cannot be listened on: it is taken, or its directory is missing.",
+        effect: "Blocking and the journal go on. Prometheus sees this host as down.",
+        fix: "Mend what the detail names; it is tried again by itself.",
+    }
     /// New settings were not accepted.
     SettingsRefused = "C020" {
         title: "settings refused on reload",

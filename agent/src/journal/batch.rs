@@ -1,11 +1,12 @@
 //! What one transaction does to a segment: records, repeats and losses, each linked into the chain.
 
 use rusqlite::types::{ToSqlOutput, Value, ValueRef};
-use rusqlite::{OptionalExtension as _, Row as Found, Transaction, params, params_from_iter};
+use rusqlite::{CachedStatement, Connection, OptionalExtension as _, Row as Found, params, params_from_iter};
 
 use super::Loss;
-use super::chain::{self, COLUMNS, Content, Hash, WIDTH};
+use super::chain::{self, COLUMNS, Content, Hash, READ_COLUMNS, WIDTH};
 use super::row::{Row, nanoseconds, timestamp};
+use super::segment::SCHEMA;
 
 /// One change to a segment.
 pub(super) enum Write {
@@ -32,16 +33,42 @@ impl Write {
     }
 }
 
-/// A transaction, and how far it brought the chain.
+/// What a transaction does, each prepared once, and how far it brought the chain.
 pub(super) struct Batch<'c> {
-    pub(super) transaction: Transaction<'c>,
+    connection: &'c Connection,
+    record: CachedStatement<'c>,
+    indicator: CachedStatement<'c>,
+    actor: CachedStatement<'c>,
+    entry: CachedStatement<'c>,
     /// Of the newest change.
     pub(super) revision: i64,
     /// Hash of the newest entry.
     pub(super) head: Hash,
 }
 
-impl Batch<'_> {
+impl<'c> Batch<'c> {
+    /// `connection` has a transaction open.
+    pub(super) fn new(connection: &'c Connection, revision: i64, head: Hash) -> rusqlite::Result<Self> {
+        let record = format!(
+            "INSERT INTO record (revision, {COLUMNS})
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, packed(?17))
+             ON CONFLICT (id) DO NOTHING"
+        );
+        Ok(Self {
+            connection,
+            record: connection.prepare_cached(&record)?,
+            indicator: connection.prepare_cached(
+                "INSERT INTO indicator (row, n, time, id, value, source) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+            )?,
+            actor: connection.prepare_cached("INSERT INTO actor (row, n, name) VALUES (?1, ?2, ?3)")?,
+            entry: connection.prepare_cached(
+                "INSERT INTO chain (revision, id, supersedes, content, hash) VALUES (?1, ?2, ?3, ?4, ?5)",
+            )?,
+            revision,
+            head,
+        })
+    }
+
     pub(super) fn apply(&mut self, write: &Write) -> rusqlite::Result<()> {
         match write {
             Write::Insert(row) => self.insert(row),
@@ -53,55 +80,41 @@ impl Batch<'_> {
     fn insert(&mut self, row: &Row) -> rusqlite::Result<()> {
         let revision = ToSqlOutput::Owned(Value::Integer(self.revision + 1));
         let values = std::iter::once(revision).chain(row.values().into_iter().map(ToSqlOutput::Borrowed));
-        let inserted = self
-            .transaction
-            .prepare_cached(&format!(
-                "INSERT INTO record (revision, {COLUMNS})
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)
-                 ON CONFLICT (id) DO NOTHING"
-            ))?
-            .execute(params_from_iter(values))?;
-        if inserted == 0 {
+        if self.record.execute(params_from_iter(values))? == 0 {
             // The same record again: a batch is retried as a whole.
             return Ok(());
         }
-        let number = self.transaction.last_insert_rowid();
-        let mut indicators = self
-            .transaction
-            .prepare_cached("INSERT INTO indicator (row, time, id, value, source) VALUES (?1, ?2, ?3, ?4, ?5)")?;
-        for (id, value, source) in &row.indicators {
-            indicators.execute(params![number, row.time, id, value, source])?;
+        let number = self.connection.last_insert_rowid();
+        for (n, (id, value, source)) in row.indicators.iter().enumerate() {
+            self.indicator.execute(params![number, n as i64, row.time, id, value, source])?;
         }
-        drop(indicators);
-        let mut actors = self.transaction.prepare_cached("INSERT INTO actor (row, name) VALUES (?1, ?2)")?;
-        for actor in &row.actors {
-            actors.execute(params![number, actor])?;
+        for (n, actor) in row.actors.iter().enumerate() {
+            self.actor.execute(params![number, n as i64, actor])?;
         }
-        drop(actors);
-        self.link(Some(&row.id), None, &Content::of(row))
+        self.link(Some(&row.id), None, &row.content)
     }
 
     fn fold(&mut self, row: &Row, repeats: i64) -> rusqlite::Result<()> {
         let of = row.continues.as_deref().unwrap_or(&row.id);
         let found: Option<(i64, i64, i64, i64)> = self
-            .transaction
+            .connection
             .prepare_cached("SELECT row, revision, count, last_time FROM record WHERE id = ?1 OR continues = ?1")?
             .query_row([of], |found| Ok((found.get(0)?, found.get(1)?, found.get(2)?, found.get(3)?)))
             .optional()?;
         let Some((number, revision, count, last_time)) = found else { return self.insert(row) };
         let count = count.saturating_add(repeats);
         let last_time = last_time.max(row.last_time);
-        self.transaction
+        self.connection
             .prepare_cached(
                 "UPDATE record SET count = ?2, last_time = ?3, revision = ?4,
-                   record = json_set(record, '$.count', ?2, '$.last_time', ?5)
+                   record = packed(json_set(unpacked(record), '$.count', ?2, '$.last_time', ?5))
                  WHERE row = ?1",
             )?
             .execute(params![number, count, last_time, self.revision + 1, timestamp(last_time).to_string()])?;
         let (id, content) = self
-            .transaction
-            .prepare_cached(&format!("SELECT {COLUMNS}, row FROM record WHERE row = ?1"))?
-            .query_row([number], |found| Ok((found.get::<_, String>(0)?, content(&self.transaction, found)?)))?;
+            .connection
+            .prepare_cached(&format!("SELECT {READ_COLUMNS}, row FROM record WHERE row = ?1"))?
+            .query_row([number], |found| Ok((found.get::<_, String>(0)?, content(self.connection, found, SCHEMA)?)))?;
         self.link(Some(&id), Some(revision), &content)
     }
 
@@ -109,7 +122,7 @@ impl Batch<'_> {
         let reason = loss.reason.name();
         let numbers = [i64::try_from(loss.count).unwrap_or(i64::MAX), nanoseconds(loss.from), nanoseconds(loss.to)];
         let [count, from, to] = numbers;
-        self.transaction
+        self.connection
             .prepare_cached("INSERT INTO loss (row, reason, count, from_time, to_time) VALUES (?1, ?2, ?3, ?4, ?5)")?
             .execute(params![self.revision + 1, reason, count, from, to])?;
         let mut content = Content::new();
@@ -122,17 +135,16 @@ impl Batch<'_> {
     fn link(&mut self, id: Option<&str>, supersedes: Option<i64>, content: &Hash) -> rusqlite::Result<()> {
         let revision = self.revision + 1;
         let hash = chain::link(&self.head, revision, id, supersedes, content);
-        self.transaction
-            .prepare_cached("INSERT INTO chain (revision, id, supersedes, content, hash) VALUES (?1, ?2, ?3, ?4, ?5)")?
-            .execute(params![revision, id, supersedes, content, hash])?;
+        self.entry.execute(params![revision, id, supersedes, content, hash])?;
         (self.revision, self.head) = (revision, hash);
         Ok(())
     }
 }
 
-/// The content of a record as it is in the file: `found` has [`COLUMNS`], then `row`.
-pub(super) fn content(connection: &rusqlite::Connection, found: &Found<'_>) -> rusqlite::Result<Hash> {
+/// The content of a record as it is in a file of that schema: `found` has [`READ_COLUMNS`], then `row`.
+pub(super) fn content(connection: &Connection, found: &Found<'_>, schema: i64) -> rusqlite::Result<Hash> {
     let number: i64 = found.get(WIDTH)?;
+    let order = if schema < SCHEMA { "rowid" } else { "n" };
     let mut content = Content::new();
     for column in 0..WIDTH {
         content.add(found.get_ref(column)?);
@@ -140,7 +152,7 @@ pub(super) fn content(connection: &rusqlite::Connection, found: &Found<'_>) -> r
     for (table, columns) in [("indicator", "id, value, source"), ("actor", "name")] {
         let count = format!("SELECT count(*) FROM {table} WHERE row = ?1");
         content.integer(connection.prepare_cached(&count)?.query_row([number], |count| count.get(0))?);
-        let select = format!("SELECT {columns} FROM {table} WHERE row = ?1 ORDER BY rowid");
+        let select = format!("SELECT {columns} FROM {table} WHERE row = ?1 ORDER BY {order}");
         let mut statement = connection.prepare_cached(&select)?;
         let width = statement.column_count();
         let mut rows = statement.query([number])?;

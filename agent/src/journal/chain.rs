@@ -18,6 +18,10 @@ pub(super) const START: Hash = [0; 32];
 /// the entry itself has.
 pub(super) const COLUMNS: &str =
     "id, continues, time, last_time, count, kind, verdict, pid, exe, path, sha256, ip, ip_given, port, domain, record";
+/// The same as they are read: the content is of the text, however it is kept.
+pub(super) const READ_COLUMNS: &str = "record.id, record.continues, record.time, record.last_time, record.count, record.kind, \
+     record.verdict, record.pid, record.exe, record.path, record.sha256, record.ip, record.ip_given, record.port, record.domain, \
+     unpacked(record.record)";
 /// How many these are.
 pub(super) const WIDTH: usize = 16;
 

@@ -8,6 +8,7 @@ mod chain;
 mod contacts;
 mod head;
 mod mirror;
+mod packed;
 mod plan;
 mod query;
 mod reader;
@@ -99,9 +100,15 @@ pub enum LossReason {
     WriteFailed,
     /// A record of the kernel could not be decoded.
     Undecodable,
+    /// A segment was damaged, and with it what it held.
+    SegmentDamaged,
 }
 
 impl LossReason {
+    /// Every reason.
+    pub const ALL: [Self; 6] =
+        [Self::RingFull, Self::QueueFull, Self::DiskFull, Self::WriteFailed, Self::Undecodable, Self::SegmentDamaged];
+
     /// The name, as the journal keeps it and as in the counter `journal.lost.<name>`.
     #[must_use]
     pub const fn name(self) -> &'static str {
@@ -111,6 +118,7 @@ impl LossReason {
             Self::DiskFull => "disk_full",
             Self::WriteFailed => "write_failed",
             Self::Undecodable => "undecodable",
+            Self::SegmentDamaged => "segment_damaged",
         }
     }
 
@@ -123,13 +131,12 @@ impl LossReason {
             Self::DiskFull => "the disk was full",
             Self::WriteFailed => "the journal could not be written",
             Self::Undecodable => "the kernel's records could not be decoded",
+            Self::SegmentDamaged => "a segment of the journal was damaged, and it is kept as `damaged-…`",
         }
     }
 
     fn from_name(name: &str) -> Option<Self> {
-        [Self::RingFull, Self::QueueFull, Self::DiskFull, Self::WriteFailed, Self::Undecodable]
-            .into_iter()
-            .find(|reason| reason.name() == name)
+        Self::ALL.into_iter().find(|reason| reason.name() == name)
     }
 }
 

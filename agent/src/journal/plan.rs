@@ -1,8 +1,8 @@
 //! By which indexes a query is answered. An index on a value and the time holds the records of that value in order of time, so
 //! that a page of the newest takes as many steps as it has records, however many there are. A query is the union of such lists.
 
+use rusqlite::Connection;
 use rusqlite::types::Value;
-use rusqlite::{Connection, OptionalExtension as _};
 
 use super::query::{Filter, Order, Query, bounds, canonical_text, domain_clause, exe_clause, path_clause};
 use super::row::{address_bytes, canonical, nanoseconds};
@@ -216,12 +216,6 @@ fn matching(column: &'static str, text: &str, condition: &str, connection: &Conn
     let mut statement = connection.prepare_cached(&sql)?;
     let values = statement.query_map([text], |row| row.get::<_, Value>(0))?;
     values.map(|value| Ok(Key::Column(column, value?))).collect()
-}
-
-/// Whether the segment has the indexes.
-pub(super) fn is_indexed(connection: &Connection) -> rusqlite::Result<bool> {
-    let schema: Option<i64> = connection.query_row("PRAGMA user_version", [], |row| row.get(0)).optional()?;
-    Ok(schema.is_some_and(|schema| schema >= super::segment::CHAINED))
 }
 
 #[cfg(test)]

@@ -8,7 +8,8 @@ use jiff::Timestamp;
 use rusqlite::{Connection, ErrorCode, OpenFlags, params_from_iter};
 use serde::{Deserialize, Serialize};
 
-use super::plan::{self, Plan};
+use super::packed;
+use super::plan::Plan;
 use super::query::{Filter, Order, Query};
 use super::row::timestamp;
 use super::segment;
@@ -175,6 +176,7 @@ pub(super) fn open_read_only(path: &Path) -> rusqlite::Result<Connection> {
             rusqlite::Error::QueryReturnedNoRows => Ok(()),
             error => Err(error),
         })?;
+        packed::install(&connection)?;
         Ok(connection)
     };
     let error = match connect() {
@@ -194,7 +196,9 @@ pub(super) fn open_read_only(path: &Path) -> rusqlite::Result<Connection> {
         }
     }
     uri.push_str("?immutable=1");
-    Connection::open_with_flags(uri, flags | OpenFlags::SQLITE_OPEN_URI)
+    let connection = Connection::open_with_flags(uri, flags | OpenFlags::SQLITE_OPEN_URI)?;
+    packed::install(&connection)?;
+    Ok(connection)
 }
 
 /// Whether the file may be read. It is not opened for that: closing it again would drop the locks that SQLite holds on it in this
@@ -242,7 +246,7 @@ fn fetch(
     limit: usize,
 ) -> Result<Vec<Found>, JournalError> {
     let sql = format!(
-        "SELECT row, revision, time, id, record FROM record WHERE {} ORDER BY {order} LIMIT {limit}",
+        "SELECT row, revision, time, id, unpacked(record) AS text FROM record WHERE {} ORDER BY {order} LIMIT {limit}",
         filter.sql()
     );
     let explain = |source| explain(path, source);
@@ -250,8 +254,9 @@ fn fetch(
     let mut rows = statement.query(params_from_iter(&filter.parameters)).map_err(explain)?;
     let mut found = Vec::new();
     while let Some(row) = rows.next().map_err(explain)? {
-        let record: String = row.get("record").map_err(explain)?;
-        let finding = serde_json::from_str(&record).map_err(|source| JournalError::Record {
+        let text = row.get_ref("text").map_err(explain)?;
+        let parsed = text.as_str().map_err(serde::de::Error::custom).and_then(serde_json::from_str);
+        let finding = parsed.map_err(|source: serde_json::Error| JournalError::Record {
             path: path.to_owned(),
             id: row.get("id").unwrap_or_default(),
             source,
@@ -291,7 +296,7 @@ fn fetch_losses(connection: &Connection, path: &Path, after: i64) -> Result<Vec<
 struct OpenSegment {
     path: PathBuf,
     connection: Connection,
-    /// `None` for one from before there were the indexes.
+    /// `None` for one without the indexes: the one that is written, and those from before there were any.
     plan: Option<Plan>,
     /// Time and row of the last record fetched.
     after: Option<(i64, i64)>,
@@ -299,7 +304,7 @@ struct OpenSegment {
 
 impl OpenSegment {
     fn new(path: PathBuf, connection: Connection, query: &Query) -> Result<Self, JournalError> {
-        let plan = plan::is_indexed(&connection)
+        let plan = segment::is_indexed(&connection)
             .and_then(|is_indexed| is_indexed.then(|| Plan::new(query, &connection)).transpose())
             .map_err(|source| explain(&path, source))?;
         Ok(Self { path, connection, plan, after: None })

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use rusqlite::types::ValueRef;
 
 use super::JournalError;
-use super::chain::WIDTH;
+use super::chain::{Content, Hash, WIDTH};
 use crate::attribute::Finding;
 
 /// What goes into the tables for one record.
@@ -34,6 +34,8 @@ pub(super) struct Row {
     /// Id, value, source of each indicator.
     pub(super) indicators: Vec<(String, String, String)>,
     pub(super) json: String,
+    /// What the chain says of it.
+    pub(super) content: Hash,
 }
 
 /// Nanoseconds since 1970, which an `i64` holds until the year 2262.
@@ -87,7 +89,7 @@ impl Row {
         let given = destination.map(|destination| destination.ip);
         let meant = given.map(canonical);
         let file = finding.file.as_ref();
-        Ok(Self {
+        let mut row = Self {
             id: finding.id.clone(),
             continues,
             time: nanoseconds(finding.time),
@@ -110,7 +112,10 @@ impl Row {
                 .map(|indicator| (indicator.id.clone(), indicator.value.clone(), indicator.source.clone()))
                 .collect(),
             json,
-        })
+            content: Hash::default(),
+        };
+        row.content = Content::of(&row);
+        Ok(row)
     }
 
     /// The columns of `record`, in the order of [`super::chain::COLUMNS`].

@@ -10,16 +10,19 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension as _};
 use super::JournalError;
 use super::batch::{Batch, Write};
 use super::chain::Hash;
+use super::packed;
 
 /// `PRAGMA application_id` of a segment: "Cord".
 const APPLICATION_ID: i64 = 0x436f_7264;
 /// `PRAGMA user_version` of a segment.
-pub(super) const SCHEMA: i64 = 2;
+pub(super) const SCHEMA: i64 = 3;
 /// The first whose records are chained.
 pub(super) const CHAINED: i64 = 2;
 pub(super) const PAGE_BYTES: u64 = 4096;
+/// The least and the most pages of the WAL after which what it holds is moved into the segment. Each time costs a sync.
+const WAL_PAGES: (i64, i64) = (64, 1024);
 
-/// The tables. docs/journal.md explains them and a test holds the two together.
+/// The tables, and the indexes that whoever writes or verifies needs. docs/journal.md explains them and a test holds the two together.
 pub(super) const TABLES: &str = "\
 CREATE TABLE record (
   row       INTEGER PRIMARY KEY,
@@ -43,30 +46,22 @@ CREATE TABLE record (
 );
 CREATE INDEX record_time ON record (time);
 CREATE INDEX record_repeated ON record (last_time) WHERE last_time > time;
-CREATE INDEX record_pid ON record (pid, time);
-CREATE INDEX record_exe ON record (exe, time) WHERE exe IS NOT NULL;
-CREATE INDEX record_path ON record (path, time) WHERE path IS NOT NULL;
-CREATE INDEX record_sha256 ON record (sha256, time) WHERE sha256 IS NOT NULL;
-CREATE INDEX record_ip ON record (ip, time) WHERE ip IS NOT NULL;
-CREATE INDEX record_ip_given ON record (ip_given, time) WHERE ip_given IS NOT NULL;
-CREATE INDEX record_domain ON record (domain, time) WHERE domain IS NOT NULL;
 CREATE INDEX record_continues ON record (continues) WHERE continues IS NOT NULL;
 CREATE TABLE indicator (
   row    INTEGER NOT NULL,
+  n      INTEGER NOT NULL,
   time   INTEGER NOT NULL,
   id     TEXT NOT NULL,
   value  TEXT NOT NULL,
-  source TEXT NOT NULL
-);
-CREATE INDEX indicator_id ON indicator (id, time, row);
-CREATE INDEX indicator_value ON indicator (value, time, row);
-CREATE INDEX indicator_row ON indicator (row);
+  source TEXT NOT NULL,
+  PRIMARY KEY (row, n)
+) WITHOUT ROWID;
 CREATE TABLE actor (
   row  INTEGER NOT NULL,
-  name TEXT NOT NULL
-);
-CREATE INDEX actor_name ON actor (name);
-CREATE INDEX actor_row ON actor (row);
+  n    INTEGER NOT NULL,
+  name TEXT NOT NULL,
+  PRIMARY KEY (row, n)
+) WITHOUT ROWID;
 CREATE TABLE loss (
   row       INTEGER PRIMARY KEY,
   reason    TEXT NOT NULL,
@@ -81,7 +76,27 @@ CREATE TABLE chain (
   content    BLOB NOT NULL,
   hash       BLOB NOT NULL
 );
+CREATE TABLE dictionary (
+  content BLOB NOT NULL
+);
 ";
+
+/// The indexes that a segment gets when it is closed, each in a transaction of its own, [`LAST_INDEX`] last. Into a segment that is
+/// written each record would go at as many places; made of all of them at once they cost a fraction.
+pub(super) const INDEXES: [&str; 10] = [
+    "CREATE INDEX IF NOT EXISTS record_pid ON record (pid, time)",
+    "CREATE INDEX IF NOT EXISTS record_exe ON record (exe, time) WHERE exe IS NOT NULL",
+    "CREATE INDEX IF NOT EXISTS record_path ON record (path, time) WHERE path IS NOT NULL",
+    "CREATE INDEX IF NOT EXISTS record_sha256 ON record (sha256, time) WHERE sha256 IS NOT NULL",
+    "CREATE INDEX IF NOT EXISTS record_ip ON record (ip, time) WHERE ip IS NOT NULL",
+    "CREATE INDEX IF NOT EXISTS record_ip_given ON record (ip_given, time) WHERE ip_given IS NOT NULL",
+    "CREATE INDEX IF NOT EXISTS indicator_id ON indicator (id, time, row)",
+    "CREATE INDEX IF NOT EXISTS indicator_value ON indicator (value, time, row)",
+    "CREATE INDEX IF NOT EXISTS actor_name ON actor (name)",
+    "CREATE INDEX IF NOT EXISTS record_domain ON record (domain, time) WHERE domain IS NOT NULL",
+];
+/// A segment that has this one has all.
+const LAST_INDEX: &str = "record_domain";
 
 /// The file name of the segment with that number.
 pub(super) fn name_of(sequence: u64) -> String {
@@ -136,6 +151,13 @@ pub(super) fn schema_of(path: &Path) -> rusqlite::Result<i64> {
     connection.query_row("PRAGMA user_version", [], |row| row.get(0))
 }
 
+/// Whether the segment has the indexes of [`INDEXES`].
+pub(super) fn is_indexed(connection: &Connection) -> rusqlite::Result<bool> {
+    let schema: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+    let has_last = "SELECT 1 FROM sqlite_schema WHERE type = 'index' AND name = ?1";
+    Ok(schema >= CHAINED && connection.prepare(has_last)?.exists([LAST_INDEX])?)
+}
+
 /// Whether an error says that the file is not the database that it should be.
 pub(super) fn is_damage(error: &rusqlite::Error) -> bool {
     matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase))
@@ -146,6 +168,13 @@ pub(super) fn is_full(error: &rusqlite::Error) -> bool {
     error.sqlite_error_code() == Some(ErrorCode::DiskFull)
         // The index of the WAL cannot grow either, which SQLite does not call a full disk.
         || matches!(error, rusqlite::Error::SqliteFailure(code, _) if code.extended_code == rusqlite::ffi::SQLITE_IOERR_SHMSIZE)
+}
+
+/// How many changes a damaged segment had, as far as it still says; 0 where it says nothing.
+pub(super) fn changes_of(path: &Path) -> i64 {
+    let newest = super::reader::open_read_only(path)
+        .and_then(|connection| connection.query_row("SELECT max(revision) FROM chain", [], |row| row.get(0)));
+    newest.unwrap_or(0)
 }
 
 /// What is wrong with a closed segment, judged by its header alone: reading all of it would delay the start.
@@ -166,6 +195,24 @@ pub(super) fn damage_of_closed(path: &Path) -> io::Result<Option<String>> {
     Ok((length < pages * PAGE_BYTES).then(|| format!("it is cut: {length} of {} bytes", pages * PAGE_BYTES)))
 }
 
+/// What a segment begins with.
+pub(super) struct Beginning<'a> {
+    /// The hash of the last entry of the segment before it.
+    pub(super) before: &'a Hash,
+    /// What its records are compressed with.
+    pub(super) dictionary: &'a str,
+    /// Bytes at which it is closed.
+    pub(super) bytes: u64,
+}
+
+impl Beginning<'_> {
+    /// A sixteenth of the segment, within bounds.
+    fn wal_pages(&self) -> i64 {
+        let (least, most) = WAL_PAGES;
+        i64::try_from(self.bytes / 16 / PAGE_BYTES).unwrap_or(most).clamp(least, most)
+    }
+}
+
 /// A segment that is being written.
 pub(super) struct Segment {
     pub(super) sequence: u64,
@@ -178,9 +225,8 @@ pub(super) struct Segment {
 }
 
 impl Segment {
-    /// Opens the segment with that number for writing, and makes it if it is not there; `before` is the hash of the last entry
-    /// of the segment before it.
-    pub(super) fn open(dir: &Path, sequence: u64, before: &Hash) -> Result<Self, JournalError> {
+    /// Opens the segment with that number for writing, and makes it as `beginning` says if it is not there.
+    pub(super) fn open(dir: &Path, sequence: u64, beginning: &Beginning<'_>) -> Result<Self, JournalError> {
         let path = path_of(dir, sequence);
         // SQLite gives -wal and -shm the mode of the database, so the mode has to be right from the start.
         OpenOptions::new()
@@ -201,7 +247,7 @@ impl Segment {
         if found > SCHEMA {
             return Err(JournalError::Newer { path, found, known: SCHEMA });
         }
-        prepare(&mut connection, before).map_err(sqlite)?;
+        prepare(&mut connection, beginning).map_err(sqlite)?;
         let verdict: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)).map_err(sqlite)?;
         if verdict != "ok" {
             return Err(JournalError::Damaged { path, detail: verdict });
@@ -227,11 +273,13 @@ impl Segment {
 
     /// Writes all of `writes` in one transaction, synced to disk when this returns.
     pub(super) fn write(&mut self, writes: &[Write]) -> rusqlite::Result<()> {
-        let mut batch = Batch { transaction: self.connection.transaction()?, revision: self.revision, head: self.head };
+        let transaction = self.connection.unchecked_transaction()?;
+        let mut batch = Batch::new(&self.connection, self.revision, self.head)?;
         for write in writes {
             batch.apply(write)?;
         }
-        let Batch { transaction, revision, head } = batch;
+        let (revision, head) = (batch.revision, batch.head);
+        drop(batch);
         transaction.commit()?;
         (self.revision, self.head) = (revision, head);
         Ok(())
@@ -248,36 +296,57 @@ impl Segment {
     /// Makes the segment a single file that can be read without write permission. A reader may prevent it; it is then tried
     /// again later.
     pub(super) fn close(self) -> rusqlite::Result<()> {
-        // Longer than a reader needs for one page of records, shorter than anybody minds at a rotation.
-        self.connection.busy_timeout(std::time::Duration::from_millis(50))?;
-        self.connection.pragma_update_and_check(None, "journal_mode", "DELETE", |_| Ok(()))
+        make_single(&self.connection)
     }
 }
 
-/// Closes a segment that an earlier [`Segment::close`] could not.
-pub(super) fn close_later(path: &Path) -> rusqlite::Result<()> {
-    if !beside(path, "-wal").exists() && !beside(path, "-shm").exists() {
-        return Ok(());
-    }
-    let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
-    connection.busy_timeout(std::time::Duration::ZERO)?;
+fn make_single(connection: &Connection) -> rusqlite::Result<()> {
+    // Longer than a reader needs for one page of records, shorter than anybody minds.
+    connection.busy_timeout(std::time::Duration::from_millis(50))?;
     connection.pragma_update_and_check(None, "journal_mode", "DELETE", |_| Ok(()))
 }
 
-fn prepare(connection: &mut Connection, before: &Hash) -> rusqlite::Result<()> {
+/// Gives a segment that is written no more its indexes, and makes it a single file. What is done already is not done again.
+pub(super) fn finish(path: &Path) -> rusqlite::Result<()> {
+    // Not made anew should it be gone.
+    let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+    let schema: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+    if schema == SCHEMA && !is_indexed(&connection)? {
+        connection.busy_timeout(std::time::Duration::from_secs(5))?;
+        // As it was written: readers go on meanwhile.
+        connection.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(()))?;
+        INDEXES.iter().try_for_each(|index| connection.execute_batch(index))?;
+    }
+    make_single(&connection)
+}
+
+/// Whether [`finish`] has something to do.
+pub(super) fn is_unfinished(path: &Path) -> bool {
+    let lacks_indexes = || {
+        let connection = super::reader::open_read_only(path)?;
+        let schema: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+        Ok::<_, rusqlite::Error>(schema == SCHEMA && !is_indexed(&connection)?)
+    };
+    beside(path, "-wal").exists() || beside(path, "-shm").exists() || lacks_indexes().unwrap_or(false)
+}
+
+fn prepare(connection: &mut Connection, beginning: &Beginning<'_>) -> rusqlite::Result<()> {
     connection.pragma_update(None, "page_size", PAGE_BYTES as i64)?;
     connection.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(()))?;
     // In WAL mode FULL syncs at every commit: what was acknowledged survives a power cut, not only a crash.
     connection.pragma_update(None, "synchronous", "FULL")?;
-    connection.pragma_update_and_check(None, "wal_autocheckpoint", 64, |_| Ok(()))?;
-    connection.pragma_update_and_check(None, "journal_size_limit", 64 * PAGE_BYTES as i64, |_| Ok(()))?;
+    connection.pragma_update_and_check(None, "wal_autocheckpoint", beginning.wal_pages(), |_| Ok(()))?;
+    let wal_bytes = beginning.wal_pages() * PAGE_BYTES as i64;
+    connection.pragma_update_and_check(None, "journal_size_limit", wal_bytes, |_| Ok(()))?;
     let transaction = connection.transaction()?;
     let tables: i64 = transaction.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
     if tables == 0 {
         transaction.execute_batch(TABLES)?;
-        transaction.execute("INSERT INTO chain (revision, content, hash) VALUES (0, x'', ?1)", [before])?;
+        transaction.execute("INSERT INTO chain (revision, content, hash) VALUES (0, x'', ?1)", [beginning.before])?;
+        transaction.execute("INSERT INTO dictionary (content) VALUES (?1)", [beginning.dictionary.as_bytes()])?;
         transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
         transaction.pragma_update(None, "user_version", SCHEMA)?;
     }
-    transaction.commit()
+    transaction.commit()?;
+    packed::install(connection)
 }

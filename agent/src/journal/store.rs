@@ -1,12 +1,13 @@
 //! The journal as a whole: which segment is written, which are given up, what is done when a file is not what it should be.
 
 use std::cmp::Ordering;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -14,9 +15,10 @@ use jiff::Timestamp;
 use super::batch::Write;
 use super::chain::START;
 use super::head::Head;
+use super::packed::Recent;
 use super::row::{Row, nanoseconds, timestamp};
-use super::segment::{self, Segment};
-use super::{Entry, JournalError, Limits, WriteError};
+use super::segment::{self, Beginning, Segment};
+use super::{Entry, JournalError, Limits, Loss, LossReason, WriteError};
 use crate::attribute::Finding;
 use crate::health::{Counter, Fault, Health};
 
@@ -27,8 +29,16 @@ pub struct Journal {
     health: Health,
     /// `None` only while a new one could not be made.
     live: Option<Segment>,
-    /// Bytes of each closed segment.
+    /// Bytes of each closed segment; of an unfinished one as many as it may take meanwhile.
     closed: BTreeMap<u64, u64>,
+    /// Closed segments that lack their indexes, or are not a single file yet.
+    unfinished: BTreeSet<u64>,
+    /// Finishes them.
+    finishing: Option<JoinHandle<()>>,
+    /// Records as the next segment will have some.
+    recent: Recent,
+    /// What damaged segments took with them, which is not told in the journal yet.
+    owed: Vec<Loss>,
     /// Where the chain ends.
     head: Head,
     /// Whether the file says so; told once, not with every batch.
@@ -66,6 +76,10 @@ impl Journal {
             health: health.clone(),
             live: None,
             closed: BTreeMap::new(),
+            unfinished: BTreeSet::new(),
+            finishing: None,
+            recent: Recent::new(),
+            owed: Vec::new(),
             head: head.unwrap_or(Head { oldest: first, sequence: 0, revision: 0, hash: START }),
             head_is_kept: true,
             written: health.counter("journal.written"),
@@ -84,6 +98,11 @@ impl Journal {
             journal.begin()?;
         }
         journal.keep_head();
+        journal.finish();
+        if !journal.owed.is_empty() {
+            // What cannot be told now is told with the next records.
+            let _told = journal.write(&[]);
+        }
         Ok(journal)
     }
 
@@ -120,8 +139,14 @@ impl Journal {
     pub fn write(&mut self, entries: &[Entry]) -> Result<(), WriteError> {
         let mut pending = Vec::new();
         let (mut estimate, mut written) = (0, 0);
-        for entry in entries {
-            let write = self.plan(entry).map_err(|source| WriteError { written, source })?;
+        let owed: Vec<_> = self.owed.iter().map(|loss| Write::Loss(*loss)).collect();
+        if !owed.is_empty() {
+            self.commit(&owed, owed.iter().map(Write::estimate).sum())
+                .map_err(|source| WriteError { written, source })?;
+            self.owed.drain(..owed.len());
+        }
+        for planned in plan_all(entries, &self.dir) {
+            let write = planned.map_err(|source| WriteError { written, source })?;
             let bytes = write.estimate();
             if estimate + bytes > self.limits.segment_bytes / 4 && !pending.is_empty() {
                 self.commit(&pending, estimate).map_err(|source| WriteError { written, source })?;
@@ -163,26 +188,13 @@ impl Journal {
         Ok(())
     }
 
-    /// Closes the segment, so that it can be read by whoever may read the file.
+    /// Closes the segment, so that it can be read by whoever may read the file. It is gone on with at the next start, and gets its
+    /// indexes later.
     pub fn close(mut self) {
+        self.await_finishing();
         if let Some(live) = self.live.take() {
             // A reader may have it open; the next start tries again.
             let _still_read = live.close();
-        }
-    }
-
-    fn plan(&self, entry: &Entry) -> Result<Write, JournalError> {
-        match entry {
-            Entry::Hit(finding) => Ok(Write::Insert(Row::new(finding, None, &self.dir)?)),
-            Entry::Repeat { of, repeats, last_time } => {
-                let mut continuing = Finding::clone(of);
-                continuing.id = uuid::Uuid::now_v7().to_string();
-                (continuing.time, continuing.last_time) = (*last_time, *last_time);
-                continuing.count = *repeats;
-                let row = Row::new(&continuing, Some(of.id.clone()), &self.dir)?;
-                Ok(Write::Fold { row, repeats: i64::try_from(*repeats).unwrap_or(i64::MAX) })
-            }
-            Entry::Loss(loss) => Ok(Write::Loss(*loss)),
         }
     }
 
@@ -202,7 +214,7 @@ impl Journal {
                 set_aside = true;
                 let sequence = live.sequence;
                 self.live = None;
-                self.set_aside(&path, &error.to_string())?;
+                self.set_aside(sequence, &path, &error.to_string())?;
                 self.begin_at(sequence + 1)?;
             } else {
                 // A connection may be left in a state that only a new one gets out of (a stale file handle, say).
@@ -213,12 +225,16 @@ impl Journal {
         self.keep_head();
         for write in writes {
             match write {
-                Write::Insert(_) => self.written.add(1),
+                Write::Insert(row) => {
+                    self.recent.add(&row.json);
+                    self.written.add(1);
+                }
                 Write::Fold { .. } => self.folded.add(1),
                 Write::Loss(_) => {}
             }
         }
-        if self.live.as_ref().is_some_and(|live| live.database_bytes() >= self.limits.segment_bytes) {
+        // Its indexes, which it gets when it is closed, take about two thirds of what it has by then.
+        if self.live.as_ref().is_some_and(|live| live.database_bytes() >= self.limits.segment_bytes / 5 * 3) {
             self.rotate()?;
         }
         Ok(())
@@ -246,13 +262,54 @@ impl Journal {
     fn rotate(&mut self) -> Result<(), JournalError> {
         let Some(live) = self.live.take() else { return Ok(()) };
         let (sequence, path) = (live.sequence, live.path.clone());
-        // A reader may have it open; it is tried again at the next rotation.
-        let _still_read = live.close();
-        for older in self.closed.keys() {
-            let _still_read = segment::close_later(&segment::path_of(&self.dir, *older));
+        drop(live);
+        self.adopt_unfinished(sequence, &path);
+        self.begin_at(sequence + 1)?;
+        self.finish();
+        Ok(())
+    }
+
+    fn adopt_unfinished(&mut self, sequence: u64, path: &Path) {
+        // Twice its bytes: its indexes, and the WAL that they go through.
+        self.closed.insert(sequence, 2 * segment::bytes_on_disk(path));
+        self.unfinished.insert(sequence);
+    }
+
+    /// Finishes what is unfinished on a thread of its own, which is waited for the next time. What cannot be finished now, because of a
+    /// reader or a full disk, is tried again then; it can be read meanwhile.
+    fn finish(&mut self) {
+        self.await_finishing();
+        if self.unfinished.is_empty() {
+            return;
         }
-        self.closed.insert(sequence, segment::bytes_on_disk(&path));
-        self.begin_at(sequence + 1)
+        let paths: Vec<_> = self.unfinished.iter().map(|sequence| segment::path_of(&self.dir, *sequence)).collect();
+        let thread = std::thread::Builder::new().name("journal-index".to_owned()).spawn(move || {
+            for path in paths {
+                if let Err(error) = segment::finish(&path) {
+                    tracing::debug!(%error, path = %path.display(), "a closed segment of the journal is not finished yet");
+                }
+            }
+        });
+        match thread {
+            Ok(thread) => self.finishing = Some(thread),
+            Err(error) => tracing::warn!(%error, "no thread to finish closed segments of the journal"),
+        }
+    }
+
+    fn await_finishing(&mut self) {
+        let Some(thread) = self.finishing.take() else { return };
+        if thread.join().is_err() {
+            tracing::error!("finishing closed segments of the journal ended by a panic");
+        }
+        let (dir, closed) = (&self.dir, &mut self.closed);
+        self.unfinished.retain(|sequence| {
+            let path = segment::path_of(dir, *sequence);
+            let is_unfinished = segment::is_unfinished(&path);
+            if !is_unfinished {
+                closed.insert(*sequence, segment::bytes_on_disk(&path));
+            }
+            is_unfinished
+        });
     }
 
     fn begin(&mut self) -> Result<(), JournalError> {
@@ -293,7 +350,7 @@ impl Journal {
     fn begin_at(&mut self, sequence: u64) -> Result<(), JournalError> {
         self.make_room(64 << 10)?;
         loop {
-            match Segment::open(&self.dir, sequence, &self.head.hash) {
+            match Segment::open(&self.dir, sequence, &self.beginning()) {
                 Ok(segment) => {
                     self.live = Some(segment);
                     self.keep_head();
@@ -305,24 +362,28 @@ impl Journal {
         }
     }
 
+    fn beginning(&self) -> Beginning<'_> {
+        Beginning { before: &self.head.hash, dictionary: self.recent.dictionary(), bytes: self.limits.segment_bytes }
+    }
+
     /// Goes on with the segment that was being written when the agent last ended.
     fn resume(&mut self, sequence: u64) -> Result<(), JournalError> {
         let path = segment::path_of(&self.dir, sequence);
-        if segment::schema_of(&path).is_ok_and(|schema| (1..segment::CHAINED).contains(&schema)) {
+        if segment::schema_of(&path).is_ok_and(|schema| (1..segment::SCHEMA).contains(&schema)) {
             self.adopt_closed(sequence)?;
             return self.begin();
         }
-        match Segment::open(&self.dir, sequence, &self.head.hash) {
+        match Segment::open(&self.dir, sequence, &self.beginning()) {
             Ok(segment) if self.follows(&segment) => self.live = Some(segment),
             Ok(segment) => {
                 self.tell_shortened("its newest records are gone");
-                let _still_read = segment.close();
-                self.closed.insert(sequence, segment::bytes_on_disk(&path));
+                drop(segment);
+                self.adopt_unfinished(sequence, &path);
                 // It begins with the hash that was there, so that the break shows for as long as both are kept.
                 self.begin_at(sequence.max(self.head.sequence) + 1)?;
             }
             Err(JournalError::Damaged { detail, .. }) => {
-                self.set_aside(&path, &detail)?;
+                self.set_aside(sequence, &path, &detail)?;
                 self.begin_at(sequence + 1)?;
             }
             Err(JournalError::Newer { .. }) => {
@@ -348,15 +409,19 @@ impl Journal {
         let damage = segment::damage_of_closed(&path)
             .map_err(|source| JournalError::file(&path, "read the header of the segment", source))?;
         if let Some(damage) = damage {
-            return self.set_aside(&path, &damage);
+            return self.set_aside(sequence, &path, &damage);
         }
-        let _still_read = segment::close_later(&path);
-        self.closed.insert(sequence, segment::bytes_on_disk(&path));
+        if segment::is_unfinished(&path) {
+            self.adopt_unfinished(sequence, &path);
+        } else {
+            self.closed.insert(sequence, segment::bytes_on_disk(&path));
+        }
         Ok(())
     }
 
     /// Renames a damaged segment, and what SQLite keeps beside it, to a name that the journal does not use.
-    fn set_aside(&self, path: &Path, detail: &str) -> Result<(), JournalError> {
+    fn set_aside(&mut self, sequence: u64, path: &Path, detail: &str) -> Result<(), JournalError> {
+        self.owe(sequence, path);
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let stamp = nanoseconds(Timestamp::now());
         let mut aside = path.with_file_name(format!("{}{name}", segment::SET_ASIDE));
@@ -373,6 +438,20 @@ impl Journal {
         }
         self.health.raise(Fault::JournalSegmentDamaged, &name, format!("{detail}; kept as {}", aside.display()));
         Ok(())
+    }
+
+    /// Remembers to tell what a damaged segment took with it: as many records as can still be read off it, one at the least, between
+    /// the newest record before it and the file's last change.
+    fn owe(&mut self, sequence: u64, path: &Path) {
+        let modified = fs::metadata(path).and_then(|metadata| metadata.modified()).ok();
+        let to = modified.and_then(|time| Timestamp::try_from(time).ok()).unwrap_or_else(Timestamp::now);
+        let before = self.closed.range(..sequence).next_back();
+        let from =
+            before.and_then(|(before, _)| newest_of(&segment::path_of(&self.dir, *before))).map_or(to, timestamp);
+        let changes = if sequence == self.head.sequence { self.head.revision } else { segment::changes_of(path) };
+        let count = u64::try_from(changes).unwrap_or(0).max(1);
+        self.health.counter(&format!("journal.lost.{}", LossReason::SegmentDamaged.name())).add(count);
+        self.owed.push(Loss { reason: LossReason::SegmentDamaged, count, from: from.min(to), to });
     }
 
     /// Gives up the oldest segments until `bytes` more fit [`Limits::total_bytes`].
@@ -394,8 +473,12 @@ impl Journal {
     }
 
     fn delete(&mut self, sequence: u64) -> Result<(), JournalError> {
+        if self.unfinished.contains(&sequence) {
+            self.await_finishing();
+        }
         let path = segment::path_of(&self.dir, sequence);
         self.closed.remove(&sequence);
+        self.unfinished.remove(&sequence);
         // Before it goes: what is older than this the journal itself gave up.
         self.head.oldest = self.head.oldest.max(sequence + 1);
         self.keep_head();
@@ -409,6 +492,47 @@ impl Journal {
         }
         self.deleted.add(1);
         Ok(())
+    }
+}
+
+impl Drop for Journal {
+    /// Whoever opens the journal next is the only one who writes it.
+    fn drop(&mut self) {
+        self.await_finishing();
+    }
+}
+
+/// Entries from which on planning them is shared between two threads.
+const MANY: usize = 256;
+
+/// What each entry does to a segment; `dir` is named in errors only.
+fn plan_all(entries: &[Entry], dir: &Path) -> Vec<Result<Write, JournalError>> {
+    let plan = |entries: &[Entry]| entries.iter().map(|entry| plan(entry, dir)).collect::<Vec<_>>();
+    if entries.len() < MANY {
+        return plan(entries);
+    }
+    let (first, second) = entries.split_at(entries.len() / 2);
+    std::thread::scope(|scope| {
+        let other = scope.spawn(|| plan(second));
+        let mut planned = plan(first);
+        // A panic there is one here.
+        planned.extend(other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+        planned
+    })
+}
+
+fn plan(entry: &Entry, dir: &Path) -> Result<Write, JournalError> {
+    match entry {
+        Entry::Hit(finding) => Ok(Write::Insert(Row::new(finding, None, dir)?)),
+        Entry::Repeat { of, repeats, last_time } => {
+            let mut continuing = Finding::clone(of);
+            continuing.id = uuid::Uuid::now_v7().to_string();
+            (continuing.time, continuing.last_time) = (*last_time, *last_time);
+            continuing.count = *repeats;
+            let row = Row::new(&continuing, Some(of.id.clone()), dir)?;
+            Ok(Write::Fold { row, repeats: i64::try_from(*repeats).unwrap_or(i64::MAX) })
+        }
+        Entry::Loss(loss) => Ok(Write::Loss(*loss)),
     }
 }
 

@@ -1,4 +1,4 @@
-use super::segment::TABLES;
+use super::segment::{INDEXES, TABLES};
 use super::*;
 
 #[test]
@@ -54,17 +54,13 @@ fn the_page_for_people_shows_the_tables() {
     let page = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/journal.md");
     let page = std::fs::read_to_string(page).unwrap();
     assert!(page.contains(TABLES), "docs/journal.md must hold exactly this:\n{TABLES}");
+    let indexes: String = INDEXES.map(|index| format!("{};\n", index.replace("IF NOT EXISTS ", ""))).concat();
+    assert!(page.contains(&indexes), "docs/journal.md must hold exactly this:\n{indexes}");
 }
 
 #[test]
 fn the_names_of_losses_are_those_of_the_counters() {
-    for reason in [
-        LossReason::RingFull,
-        LossReason::QueueFull,
-        LossReason::DiskFull,
-        LossReason::WriteFailed,
-        LossReason::Undecodable,
-    ] {
+    for reason in LossReason::ALL {
         assert_eq!(LossReason::from_name(reason.name()), Some(reason));
         assert_eq!(serde_json::to_value(reason).unwrap(), reason.name());
     }

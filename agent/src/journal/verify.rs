@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::JournalError;
 use super::batch::{content, loss_content};
-use super::chain::{self, COLUMNS, Hash, START, WIDTH};
+use super::chain::{self, Hash, READ_COLUMNS, START, WIDTH};
 use super::head::Head;
 use super::reader::{explain, open_if_there};
 use super::row::timestamp;
@@ -202,7 +202,7 @@ impl<'a> Walk<'a> {
             return Ok(());
         }
         let mut reading =
-            Reading { connection: &transaction, sequence, superseded: Vec::new(), found: &mut self.found };
+            Reading { connection: &transaction, sequence, schema, superseded: Vec::new(), found: &mut self.found };
         let (first, last, has_end) = reading.entries(self.head).map_err(sqlite)?;
         reading.records().map_err(sqlite)?;
         reading.inserted().map_err(sqlite)?;
@@ -229,6 +229,7 @@ impl<'a> Walk<'a> {
 struct Reading<'a> {
     connection: &'a Connection,
     sequence: u64,
+    schema: i64,
     /// By revision, whether a later entry is of the same record.
     superseded: Vec<bool>,
     found: &'a mut Verification,
@@ -279,9 +280,8 @@ impl Reading<'_> {
 
     /// Compares what each entry left with what is there.
     fn records(&mut self) -> rusqlite::Result<()> {
-        let columns = COLUMNS.split(", ").map(|column| format!("record.{column}")).collect::<Vec<_>>().join(", ");
         let mut statement = self.connection.prepare(&format!(
-            "SELECT {columns}, record.row, chain.revision, chain.id, chain.content,
+            "SELECT {READ_COLUMNS}, record.row, chain.revision, chain.id, chain.content,
                loss.reason, loss.count, loss.from_time, loss.to_time
              FROM chain LEFT JOIN record ON record.revision = chain.revision LEFT JOIN loss ON loss.row = chain.revision
              WHERE chain.revision > 0 ORDER BY chain.revision"
@@ -298,7 +298,7 @@ impl Reading<'_> {
                 (Some(_), Some(_)) => {
                     self.found.records += 1;
                     self.found.spans(timestamp(row.get(2)?));
-                    Some(content(self.connection, row)?)
+                    Some(content(self.connection, row, self.schema)?)
                 }
                 (None, _) if row.get::<_, Option<String>>(WIDTH + 4)?.is_some() => Some(loss_content(row, WIDTH + 4)?),
                 _ => None,

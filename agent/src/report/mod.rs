@@ -1,8 +1,9 @@
-//! Findings in the words of others: OCSF and ECS, sums and a page for people (pure); hits for journald, and sightings for those
-//! who may know.
+//! Findings in the words of others: OCSF and ECS, sums and a page for people (pure); hits for journald, sightings for those
+//! who may know, and metrics.
 
 mod ecs;
 pub mod journald;
+pub mod metrics;
 mod ocsf;
 pub mod overview;
 mod page;
@@ -15,7 +16,7 @@ pub mod suspects;
 mod tests;
 
 pub use ecs::ecs;
-pub use ocsf::ocsf;
+pub use ocsf::{activity as ocsf_activity, contact as ocsf_contact, ocsf};
 pub use page::page;
 pub use printable::{printable, printable_lines};
 

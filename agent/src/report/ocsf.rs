@@ -1,10 +1,14 @@
 //! Finding → OCSF 1.6 Detection Finding with the security_control and osint profiles.
 //!
-//! The evidence is what a Network Activity or Process Activity event would hold; `related_events` says which; of a question a DNS Activity.
+//! The evidence is what the event of the [`activity`] would hold; `related_events` says which that is.
+
+mod activity;
 
 use std::net::IpAddr;
 
 use serde_json::{Value, json};
+
+pub use activity::{activity, contact};
 
 use super::without_unknown;
 use crate::attribute::Finding;
@@ -31,9 +35,7 @@ pub fn ocsf(finding: &Finding) -> Value {
     // A finding that repeats were folded into is the same finding again, updated.
     let activity = if finding.count > 1 { UPDATE } else { CREATE };
     let (action, disposition) = outcome(finding.verdict);
-    let (event_type, event_type_uid) = event(finding);
-    let osint: Vec<_> =
-        std::iter::once(&finding.indicator).chain(&finding.also).map(|other| osint(finding, other)).collect();
+    let (event_type, event_type_uid) = activity::type_of(finding);
     let techniques: Vec<_> = finding.attribution.techniques.iter().map(|id| attack(id)).collect();
     let malware: Vec<_> =
         finding.attribution.malware.iter().map(|name| json!({"name": name, "classification_ids": [0]})).collect();
@@ -42,7 +44,7 @@ pub fn ocsf(finding: &Finding) -> Value {
             "version": VERSION,
             "uid": finding.id,
             "profiles": ["security_control", "osint"],
-            "product": {"name": "Cordon", "vendor_name": "Cordon", "version": env!("CARGO_PKG_VERSION")},
+            "product": product(),
             "original_time": finding.time.to_string(),
         },
         "category_uid": 2,
@@ -82,7 +84,7 @@ pub fn ocsf(finding: &Finding) -> Value {
             "data_sources": [finding.indicator.source],
         },
         "malware": malware,
-        "osint": osint,
+        "osint": osints(finding),
         "evidences": [evidence(finding)],
     }))
 }
@@ -112,18 +114,8 @@ const fn severity(verdict: Verdict) -> (u32, &'static str) {
     }
 }
 
-/// Type of the event that the finding stands for.
-fn event(finding: &Finding) -> (&'static str, u32) {
-    let is_denied = matches!(finding.verdict, Verdict::Blocked | Verdict::Killed);
-    match finding.kind {
-        Kind::Exec => ("Process Activity: Launch", type_uid(PROCESS_ACTIVITY, 1)),
-        Kind::Dns => ("DNS Activity: Query", type_uid(DNS_ACTIVITY, 1)),
-        _ if is_denied => ("Network Activity: Refuse", type_uid(NETWORK_ACTIVITY, 5)),
-        Kind::Connect | Kind::Accept => ("Network Activity: Open", type_uid(NETWORK_ACTIVITY, 1)),
-        Kind::Send | Kind::Tls | Kind::Http | Kind::Socket => {
-            ("Network Activity: Traffic", type_uid(NETWORK_ACTIVITY, 6))
-        }
-    }
+fn product() -> Value {
+    json!({"name": "Cordon", "vendor_name": "Cordon", "version": env!("CARGO_PKG_VERSION")})
 }
 
 fn title(finding: &Finding) -> String {
@@ -157,28 +149,38 @@ fn evidence(finding: &Finding) -> Value {
             "container": {"uid": container},
         });
     }
-    let remote = finding
-        .destination
-        .as_ref()
-        .map(|destination| json!({"ip": destination.ip, "port": destination.port, "hostname": destination.domain}));
-    let connection = finding.destination.as_ref().map(|destination| {
-        json!({
-            "protocol_name": destination.protocol,
-            "protocol_num": protocol_number(&destination.protocol),
-            "protocol_ver_id": match destination.ip { IpAddr::V4(_) => 4, IpAddr::V6(_) => 6 },
-            "direction_id": if finding.kind == Kind::Accept { 1 } else { 2 },
-            "direction": if finding.kind == Kind::Accept { "Inbound" } else { "Outbound" },
-        })
-    });
     let endpoint = if finding.kind == Kind::Accept { "src_endpoint" } else { "dst_endpoint" };
     json!({
         "actor": {"process": process, "user": actor.map(user)},
-        endpoint: remote,
-        "connection_info": connection,
-        "query": (finding.kind == Kind::Dns).then(|| json!({"hostname": finding.destination.as_ref().and_then(|d| d.domain.clone()),
-                   "type": finding.destination.as_ref().and_then(|d| d.query_type.clone())})),
+        endpoint: remote(finding),
+        "connection_info": connection(finding),
+        "query": query(finding),
         "container": {"uid": container},
     })
+}
+
+/// The other end.
+fn remote(finding: &Finding) -> Option<Value> {
+    let destination = finding.destination.as_ref()?;
+    Some(json!({"ip": destination.ip, "port": destination.port, "hostname": destination.domain}))
+}
+
+fn connection(finding: &Finding) -> Option<Value> {
+    let destination = finding.destination.as_ref()?;
+    let (direction_id, direction) = if finding.kind == Kind::Accept { (1, "Inbound") } else { (2, "Outbound") };
+    Some(json!({
+        "protocol_name": destination.protocol,
+        "protocol_num": protocol_number(&destination.protocol),
+        "protocol_ver_id": match destination.ip { IpAddr::V4(_) => 4, IpAddr::V6(_) => 6 },
+        "direction_id": direction_id,
+        "direction": direction,
+    }))
+}
+
+/// The question, of a DNS query.
+fn query(finding: &Finding) -> Option<Value> {
+    let destination = finding.destination.as_ref().filter(|_| finding.kind == Kind::Dns)?;
+    Some(json!({"hostname": destination.domain, "type": destination.query_type}))
 }
 
 /// Assigned internet protocol numbers (IANA); a name that is a number stands for itself.
@@ -223,6 +225,11 @@ fn file(file: &File) -> Value {
     let hashes: Vec<_> =
         file.sha256.iter().map(|digest| json!({"algorithm_id": 3, "algorithm": "SHA-256", "value": digest})).collect();
     json!({"path": file.path, "name": name, "type_id": 1, "type": "Regular File", "size": file.size, "hashes": hashes})
+}
+
+/// The indicator that decided, then the others of that value.
+fn osints(finding: &Finding) -> Vec<Value> {
+    std::iter::once(&finding.indicator).chain(&finding.also).map(|indicator| osint(finding, indicator)).collect()
 }
 
 fn osint(finding: &Finding, indicator: &IndicatorRef) -> Value {

@@ -57,6 +57,8 @@ pub struct SettingsFile {
     pub journal: Option<JournalFile>,
     /// `[telemetry]`.
     pub telemetry: Option<TelemetryFile>,
+    /// `[metrics]`.
+    pub metrics: Option<MetricsFile>,
     /// `[sightings]`.
     pub sightings: Option<SightingsFile>,
     /// cgroup2 directory to enforce.
@@ -141,6 +143,14 @@ pub struct TelemetryFile {
     pub max_bytes: Option<u64>,
 }
 
+/// `[metrics]`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MetricsFile {
+    /// Path of a Unix socket, or loopback address and port; nowhere unless said otherwise.
+    pub listen: Option<String>,
+}
+
 impl SettingsFile {
     /// Parses one file.
     ///
@@ -206,6 +216,9 @@ impl SettingsFile {
             let under = self.telemetry.get_or_insert_default();
             lay(&mut under.contacts, over.contacts);
             lay(&mut under.max_bytes, over.max_bytes);
+        }
+        if let Some(over) = later.metrics {
+            lay(&mut self.metrics.get_or_insert_default().listen, over.listen);
         }
         if let Some(over) = later.journal {
             let under = self.journal.get_or_insert_default();

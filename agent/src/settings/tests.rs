@@ -46,6 +46,20 @@ fn contacts_are_kept_only_where_somebody_says_so() {
 }
 
 #[test]
+fn metrics_are_served_to_this_host_alone_and_only_where_somebody_says_so() {
+    assert_eq!(load(&[]).unwrap().metrics, None);
+    let said = |listen: &str| load(&[("cordon.toml", &format!("[metrics]\nlisten = \"{listen}\"\n"))]);
+    assert_eq!(said("[::1]:9478").unwrap().metrics, Some(Listen::Loopback("[::1]:9478".parse().unwrap())));
+    assert_eq!(said("/run/cordon/m.sock").unwrap().metrics, Some(Listen::Unix("/run/cordon/m.sock".into())));
+    for refused in
+        ["0.0.0.0:9478", "[::]:9478", "192.0.2.1:9478", "127.0.0.1:0", "127.0.0.1", "metrics.sock", "localhost:1"]
+    {
+        let error = said(refused).unwrap_err().to_string();
+        assert!(error.contains("cordon.toml: metrics.listen = ") && error.contains(refused), "{error}");
+    }
+}
+
+#[test]
 fn an_unknown_key_names_its_place_and_the_nearest_known_one() {
     let error = load(&[("cordon.toml", "\n  mood = \"enforce\"\n")]).unwrap_err().to_string();
     assert!(

@@ -6,6 +6,7 @@
 
 mod bad_input;
 mod disk_full;
+mod documents;
 mod exec;
 mod fetch;
 mod flows;
@@ -13,6 +14,7 @@ mod hindsight;
 mod hunt;
 mod intelligence;
 mod lifecycle;
+mod metrics;
 mod names;
 mod network;
 #[path = "../python/mod.rs"]

@@ -8,7 +8,7 @@ use super::*;
 /// A journal of some segments with repeats and losses in it.
 fn journal(dir: &Path) -> Journal {
     let (mut journal, _) = open(dir, Limits { total_bytes: 16 << 20, ..SMALL });
-    for batch in 0..30 {
+    for batch in 0..60 {
         let records: Vec<_> = (batch * 40..(batch + 1) * 40).map(finding).collect();
         journal.append(&records).unwrap();
         journal.fold(&Arc::new(finding(batch * 40 + 7)), 3, base() + SignedDuration::from_hours(1)).unwrap();
@@ -116,8 +116,10 @@ fn every_change_of_a_record_or_a_loss_shows_with_its_place() {
     let cases = [
         (
             Break::Changed,
-            at("UPDATE record SET record = replace(record, '203.0.113.7', '203.0.113.8') WHERE id = THIS"),
+            at("UPDATE record SET record = (SELECT record FROM record WHERE id <> THIS LIMIT 1) WHERE id = THIS"),
         ),
+        (Break::Changed, at("UPDATE record SET record = substr(record, 1, length(record) - 1) WHERE id = THIS")),
+        (Break::Changed, at("UPDATE record SET record = '{}' WHERE id = THIS")),
         (Break::Changed, at("UPDATE record SET verdict = 'reported' WHERE id = THIS")),
         (Break::Changed, at("UPDATE record SET ip = x'00' WHERE id = THIS")),
         (Break::Changed, at("UPDATE record SET count = 2 WHERE id = THIS")),
@@ -125,7 +127,7 @@ fn every_change_of_a_record_or_a_loss_shows_with_its_place() {
         (Break::Changed, at("UPDATE record SET id = 'another' WHERE id = THIS")),
         (Break::Changed, at("UPDATE indicator SET source = 'x' WHERE row = (SELECT row FROM record WHERE id = THIS)")),
         (Break::Changed, at("DELETE FROM indicator WHERE row = (SELECT row FROM record WHERE id = THIS)")),
-        (Break::Changed, at("INSERT INTO actor SELECT row, 'x' FROM record WHERE id = THIS")),
+        (Break::Changed, at("INSERT INTO actor SELECT row, 1, 'x' FROM record WHERE id = THIS")),
         (Break::Removed, at("DELETE FROM record WHERE id = THIS")),
         (Break::Removed, at("UPDATE record SET revision = 1000000 WHERE id = THIS")),
         (Break::Unlinked, at("UPDATE chain SET content = zeroblob(32) WHERE id = THIS")),
@@ -144,6 +146,7 @@ fn every_change_of_a_record_or_a_loss_shows_with_its_place() {
     for (what, sql) in [
         (Break::Changed, "UPDATE loss SET count = count - 1"),
         (Break::Removed, "DELETE FROM loss"),
+        (Break::Changed, "UPDATE dictionary SET content = zeroblob(length(content))"),
         (Break::Inserted, "INSERT INTO loss SELECT 1000000, reason, count, from_time, to_time FROM loss LIMIT 1"),
         (Break::SegmentUnlinked, "UPDATE chain SET hash = zeroblob(32) WHERE revision = 0"),
         (Break::SegmentUnlinked, "DELETE FROM chain"),
@@ -164,10 +167,12 @@ fn an_older_state_a_record_from_elsewhere_and_a_swap_show() {
     // The first of a record's three entries, with the record as it was then.
     let rollback = |connection: &Connection| {
         let oldest: i64 = connection.query_row(folded, [], |row| row.get(0)).unwrap();
-        let sql = "UPDATE record SET count = 1, last_time = time, revision = ?1,
-                     record = json_set(record, '$.count', 1, '$.last_time', json_extract(record, '$.time'))
-                   WHERE id = (SELECT id FROM chain WHERE revision = ?1)";
-        assert_eq!(connection.execute(sql, [oldest]).unwrap(), 1);
+        let id: String =
+            connection.query_row("SELECT id FROM chain WHERE revision = ?1", [oldest], |row| row.get(0)).unwrap();
+        let as_it_was = finding(id.trim_start_matches("id-").parse().unwrap());
+        let sql = "UPDATE record SET count = 1, last_time = time, revision = ?1, record = ?2 WHERE id = ?3";
+        let text = serde_json::to_string(&as_it_was).unwrap();
+        assert_eq!(connection.execute(sql, (oldest, text, id)).unwrap(), 1);
     };
     let broken = after(dir.path(), 1, rollback).broken.unwrap();
     assert_eq!(broken.what, Break::Changed);
@@ -220,11 +225,13 @@ fn one_byte_changed_in_the_file_shows() {
     journal(dir.path()).close();
     let file = &segments(dir.path())[1];
     let (id, _) = middle(file);
+    let packed: Vec<u8> = Connection::open(file)
+        .unwrap()
+        .query_row("SELECT record FROM record WHERE id = ?1", [&id], |row| row.get(0))
+        .unwrap();
     let mut content = fs::read(file).unwrap();
-    let wanted = format!("\"id\":\"{id}\"").into_bytes();
-    let at = content.windows(wanted.len()).position(|window| window == wanted).unwrap();
-    let user = content[at..].windows(8).position(|window| window == b"www-data").unwrap();
-    content[at + user] ^= 1;
+    let at = content.windows(packed.len()).position(|window| window == packed).unwrap();
+    content[at + packed.len() / 2] ^= 1;
     fs::write(file, content).unwrap();
     let broken = verify(dir.path()).broken.unwrap();
     assert_eq!((broken.what, broken.id), (Break::Changed, Some(id)));
@@ -256,6 +263,62 @@ fn newest_records_that_are_gone_show_and_stay_shown() {
     assert_eq!(found.broken.unwrap().what, Break::SegmentMissing);
 }
 
+/// The table of records has not changed since version 1.
+const RECORD: &str = "CREATE TABLE record (
+    row INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, continues TEXT, revision INTEGER NOT NULL UNIQUE, time INTEGER NOT NULL,
+    last_time INTEGER NOT NULL, count INTEGER NOT NULL, kind TEXT NOT NULL, verdict TEXT NOT NULL, pid INTEGER NOT NULL, exe TEXT,
+    path TEXT, sha256 TEXT, ip BLOB, ip_given BLOB, port INTEGER, domain TEXT, record TEXT NOT NULL);
+  CREATE INDEX record_time ON record (time);";
+
+/// Records as text, as versions before 3 have them.
+fn unpack(connection: &Connection, numbers: std::ops::Range<u64>) {
+    for n in numbers {
+        let record = finding(n);
+        let text = serde_json::to_string(&record).unwrap();
+        let updated = connection.execute("UPDATE record SET record = ?1 WHERE id = ?2", (text, record.id)).unwrap();
+        assert_eq!(updated, 1, "{n}");
+    }
+}
+
+#[test]
+fn a_journal_with_records_as_text_is_read_and_goes_on_with_compressed_ones() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut writer, _) = open(dir.path(), SMALL);
+    writer.append(&(0..20).map(finding).collect::<Vec<_>>()).unwrap();
+    writer.close();
+    let connection = Connection::open(&segments(dir.path())[0]).unwrap();
+    unpack(&connection, 0..20);
+    // What version 2 was.
+    connection
+        .execute_batch(
+            "ALTER TABLE indicator RENAME TO indicator_3; ALTER TABLE actor RENAME TO actor_3;
+             CREATE TABLE indicator (row INTEGER NOT NULL, time INTEGER NOT NULL, id TEXT NOT NULL, value TEXT NOT NULL, source TEXT NOT NULL);
+             INSERT INTO indicator SELECT row, time, id, value, source FROM indicator_3 ORDER BY row, n;
+             CREATE TABLE actor (row INTEGER NOT NULL, name TEXT NOT NULL);
+             INSERT INTO actor SELECT row, name FROM actor_3 ORDER BY row, n;
+             DROP TABLE indicator_3; DROP TABLE actor_3; DROP TABLE dictionary;
+             CREATE INDEX record_pid ON record (pid, time);
+             CREATE INDEX record_exe ON record (exe, time) WHERE exe IS NOT NULL;
+             CREATE INDEX record_ip ON record (ip, time) WHERE ip IS NOT NULL;
+             CREATE INDEX record_domain ON record (domain, time) WHERE domain IS NOT NULL;
+             CREATE INDEX indicator_id ON indicator (id, time, row);
+             CREATE INDEX indicator_value ON indicator (value, time, row);
+             CREATE INDEX indicator_row ON indicator (row); CREATE INDEX actor_row ON actor (row);
+             PRAGMA user_version = 2;",
+        )
+        .unwrap();
+    drop(connection);
+    let found = verify(dir.path());
+    assert_eq!((found.broken, found.segments, found.records), (None, 1, 20));
+    let (mut writer, health) = open(dir.path(), SMALL);
+    assert!(health.faults().is_empty(), "{:?}", health.faults());
+    writer.append(&(20..30).map(finding).collect::<Vec<_>>()).unwrap();
+    let found = verify(dir.path());
+    assert_eq!((found.broken, found.segments, found.records), (None, 2, 30), "one chain over both");
+    let query = Query { indicator: Some("indicator--1".to_owned()), ..everything() };
+    assert_eq!(all(dir.path(), &query), (0..30).map(finding).collect::<Vec<_>>(), "both are searched");
+}
+
 #[test]
 fn a_journal_from_before_the_chain_is_read_and_goes_on_with_it() {
     let dir = tempfile::tempdir().unwrap();
@@ -263,14 +326,21 @@ fn a_journal_from_before_the_chain_is_read_and_goes_on_with_it() {
     writer.append(&(0..20).map(finding).collect::<Vec<_>>()).unwrap();
     writer.close();
     let connection = Connection::open(&segments(dir.path())[0]).unwrap();
+    unpack(&connection, 0..20);
     // What version 1 was.
     connection
-        .execute_batch(
-            "DROP TABLE chain; DROP INDEX indicator_id; DROP INDEX indicator_value; ALTER TABLE indicator DROP COLUMN time;
+        .execute_batch(&format!(
+            "ALTER TABLE record RENAME TO record_3; DROP INDEX record_time; {RECORD} INSERT INTO record SELECT * FROM record_3;
+             DROP TABLE record_3; DROP TABLE chain; DROP TABLE dictionary;
+             ALTER TABLE indicator RENAME TO indicator_3; ALTER TABLE actor RENAME TO actor_3;
+             CREATE TABLE indicator (row INTEGER NOT NULL, id TEXT NOT NULL, value TEXT NOT NULL, source TEXT NOT NULL);
+             INSERT INTO indicator SELECT row, id, value, source FROM indicator_3 ORDER BY row, n;
+             CREATE TABLE actor (row INTEGER NOT NULL, name TEXT NOT NULL);
+             INSERT INTO actor SELECT row, name FROM actor_3 ORDER BY row, n;
+             DROP TABLE indicator_3; DROP TABLE actor_3;
              CREATE INDEX indicator_id ON indicator (id); CREATE INDEX indicator_value ON indicator (value);
-             DROP INDEX record_pid; DROP INDEX record_exe; DROP INDEX record_path; DROP INDEX record_sha256;
-             DROP INDEX record_ip_given; DROP INDEX record_domain; DROP INDEX actor_row; PRAGMA user_version = 1;",
-        )
+             CREATE INDEX actor_name ON actor (name); PRAGMA user_version = 1;"
+        ))
         .unwrap();
     drop(connection);
     fs::remove_file(dir.path().join("head")).unwrap();

@@ -84,3 +84,50 @@ fn the_report_fits_a_desktop_and_a_phone_in_light_and_dark() {
         assert!(bytes.starts_with(b"\x89PNG") && bytes.len() > 50_000, "{name}: {} bytes", bytes.len());
     }
 }
+
+#[test]
+fn the_report_prints_on_pages_with_nothing_cut() {
+    let test = "the_report_prints_on_pages_with_nothing_cut";
+    let Some(program) = chromium() else {
+        return println!("NOT RUN {test}: no Chromium here (Debian: chromium-headless-shell)");
+    };
+    let root = tempfile::tempdir().unwrap();
+    example::journal(root.path());
+    let page = root.path().join("report.html");
+    assert!(report(root.path(), &page, &[]).status.success());
+    let kept = std::env::var_os("CORDON_SCREENSHOTS").map_or_else(|| root.path().to_owned(), PathBuf::from);
+    let pdf = kept.join("print.pdf");
+    if kept != root.path() {
+        fs::copy(&page, kept.join("report.html")).unwrap();
+    }
+    let printed = browser(&program, root.path(), 1280, 3000, true)
+        .arg("--no-pdf-header-footer")
+        .arg(format!("--print-to-pdf={}", pdf.display()))
+        .arg(&page)
+        .output()
+        .unwrap();
+    assert!(pdf.is_file(), "{}", String::from_utf8_lossy(&printed.stderr));
+    let text = match Command::new("pdftotext").args(["-layout", pdf.to_str().unwrap(), "-"]).output() {
+        Ok(output) => String::from_utf8(output.stdout).unwrap(),
+        Err(error) => return println!("NOT RUN {test}: no pdftotext here: {error} (Debian: poppler-utils)"),
+    };
+    let pages: Vec<&str> = text.trim_end_matches('\u{c}').split('\u{c}').collect();
+    assert!((2..=8).contains(&pages.len()), "{} pages", pages.len());
+    for (number, page) in pages.iter().enumerate() {
+        assert!(page.split_whitespace().count() > 10, "page {} is all but empty:\n{page}", number + 1);
+        // The heading of a table is repeated on each of its pages, and does not stand alone on one.
+        let last = page.trim_end().lines().last().unwrap_or_default();
+        assert!(!last.trim_end().ends_with("Hits"), "page {} ends with the heading of a table:\n{page}", number + 1);
+    }
+    // What tables are about. A value may be broken over lines and no part of it may be missing at the edge of the page.
+    let html = fs::read_to_string(&page).unwrap();
+    let squeezed: String = text.split_whitespace().collect();
+    let rows = html.split("<th scope=\"row\">").skip(1).filter_map(|rest| rest.split("</th>").next());
+    let values: Vec<&str> = rows
+        .filter_map(|row| row.strip_prefix("<code>")?.split("</code>").next())
+        .filter(|value| !value.contains(['&', ' ']))
+        .collect();
+    assert!(values.len() > 10, "{values:?}");
+    let cut: Vec<&&str> = values.iter().filter(|value| !squeezed.contains(**value)).collect();
+    assert!(cut.is_empty(), "{cut:?}\n{text}");
+}

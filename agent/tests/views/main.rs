@@ -4,6 +4,7 @@
 
 mod chromium;
 mod example;
+mod metrics;
 #[path = "../python/mod.rs"]
 mod packages;
 mod schema;

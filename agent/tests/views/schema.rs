@@ -1,9 +1,11 @@
 //! OCSF as `cordon log` prints it, judged by the published schema.
 
+use std::collections::BTreeSet;
 use std::io::Write as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use agent::journal::{Contacts, Met, Seen};
 use serde_json::Value;
 
 use super::packages::environment;
@@ -43,4 +45,48 @@ fn every_ocsf_event_is_valid_by_the_published_schema() {
     assert!(judged(&python, &wrong.to_string()).unwrap_err().contains("77 is not one of"));
     let misplaced = events.lines().next().unwrap().replacen("\"class_uid\"", "\"made_up\":1,\"class_uid\"", 1);
     assert!(judged(&python, &misplaced).unwrap_err().contains("made_up"));
+}
+
+/// Some that were met, whoever and whatever is known of them.
+fn met() -> Vec<Seen> {
+    let (first, last) = ("2026-11-20T08:00:00Z".parse().unwrap(), "2026-11-23T08:00:00Z".parse().unwrap());
+    let contact = |ip: &str, protocol: u16, exe: &str| Met::Contact {
+        ip: ip.parse().unwrap(),
+        port: 443,
+        protocol,
+        exe: exe.to_owned(),
+    };
+    let run = |sha256: &str| Met::Executable { sha256: sha256.to_owned(), path: "/opt/\u{1b}[31mtool".to_owned() };
+    [contact("203.0.113.7", 6, "/usr/bin/curl"), contact("2001:db8::7", 17, ""), run(&"ab".repeat(32)), run("")]
+        .map(|met| Seen { met, pid: 7, first, last, count: 12 })
+        .to_vec()
+}
+
+#[test]
+fn activities_of_hits_and_of_contacts_are_valid_too() {
+    let test = "activities_of_hits_and_of_contacts_are_valid_too";
+    let Some(environment) = environment(test, "views", "ocsf") else { return };
+    let python = environment.join("bin/python");
+    let root = tempfile::tempdir().unwrap();
+    example::journal(root.path());
+    let printed = |arguments: &[&str]| String::from_utf8(cordon(root.path(), arguments).stdout).unwrap();
+    let hits = printed(&["log", "-o", "ocsf-activity", "--limit", "0"]);
+    assert_eq!(judged(&python, &hits), Ok(400));
+    let classes = |events: &str| -> BTreeSet<u64> {
+        let event = |line| serde_json::from_str::<Value>(line).unwrap()["class_uid"].as_u64().unwrap();
+        events.lines().map(event).collect()
+    };
+    assert!(classes(&hits).is_superset(&[1007, 4001].into()), "{:?}", classes(&hits));
+    let without = cordon(root.path(), &["log", "contacts"]);
+    assert!(!without.status.success());
+    assert!(String::from_utf8_lossy(&without.stderr).contains("telemetry.contacts"));
+    Contacts::open(&root.path().join("var/log/cordon"), 1 << 20).unwrap().add(&met()).unwrap();
+    let contacts = printed(&["log", "contacts", "-o", "ocsf"]);
+    assert_eq!(judged(&python, &contacts), Ok(4));
+    assert_eq!(classes(&contacts), [1007, 4001].into());
+    let table = printed(&["log", "contacts"]);
+    assert!(table.contains("203.0.113.7:443 tcp") && table.contains("[2001:db8::7]:443 udp"), "{table}");
+    assert!(table.contains("/opt/\\u{1b}[31mtool") && !table.contains('\u{1b}'), "{table}");
+    let lines = printed(&["log", "contacts", "--json"]);
+    assert!(lines.lines().count() == 4 && lines.lines().all(|line| line.starts_with("{\"schema\":1,")), "{lines}");
 }

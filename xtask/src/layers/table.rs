@@ -70,7 +70,7 @@ pub const ROOMS: &[Room] = &[
         "report",
         Kind::World,
         &["http", "journal", "attribute", "enrich", "intel", "policy", "health"],
-        "journal → JSON, OCSF, ECS, a page and sums for people; journald and sightings out",
+        "journal → JSON, OCSF, ECS, a page and sums for people; journald, sightings and metrics out",
     ),
     room(
         "control",

@@ -8,6 +8,7 @@ use super::Format;
 use crate::attribute::Finding;
 use crate::attribute::finding::{Kind, Process, Verdict};
 use crate::cli::table::{Cut, Terminal, Tone, fit, printable};
+use crate::host;
 use crate::journal::Loss;
 use crate::report;
 
@@ -22,11 +23,13 @@ pub(super) struct Show {
     terminal: Terminal,
     /// Its zone is the one in which a table gives times.
     now: ZonedDateTime,
+    /// Where it was recorded.
+    host: String,
 }
 
 impl Show {
     pub(super) fn new(format: Format, terminal: Terminal, now: ZonedDateTime) -> Self {
-        Self { format, terminal, now }
+        Self { format, terminal, now, host: host::name() }
     }
 
     pub(super) fn heading(&self, out: &mut impl Write) -> io::Result<()> {
@@ -42,6 +45,7 @@ impl Show {
             Format::Table => return self.row(out, finding),
             Format::Json => serde_json::to_string(finding)?,
             Format::Ocsf => report::ocsf(finding).to_string(),
+            Format::OcsfActivity => report::ocsf_activity(finding, &self.host).to_string(),
             Format::Ecs => report::ecs(finding).to_string(),
         };
         writeln!(out, "{value}")

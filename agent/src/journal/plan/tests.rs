@@ -1,15 +1,22 @@
 use super::*;
-use crate::journal::segment::TABLES;
+use crate::journal::segment::{INDEXES, TABLES};
+
+/// A closed segment.
+fn segment() -> Connection {
+    let connection = Connection::open_in_memory().unwrap();
+    connection.execute_batch(TABLES).unwrap();
+    INDEXES.iter().for_each(|index| connection.execute_batch(index).unwrap());
+    connection
+}
 
 /// How SQLite goes about a page of `query`, and by which of `expected` indexes it finds the records.
 fn explained(query: &Query, after: Option<(i64, i64)>) -> Vec<String> {
-    let connection = Connection::open_in_memory().unwrap();
-    connection.execute_batch(TABLES).unwrap();
+    let connection = segment();
     connection
         .execute_batch(
             "INSERT INTO record VALUES (1, 'a', NULL, 1, 1, 1, 1, 'exec', 'killed', 1, '/bin/sh', '/bin/sh', 'ab', x'00', x'00',
                1, 'c2.example', '{}');
-             INSERT INTO indicator VALUES (1, 1, 'indicator--1', 'ab', 'feed');",
+             INSERT INTO indicator VALUES (1, 0, 1, 'indicator--1', 'ab', 'feed');",
         )
         .unwrap();
     let plan = Plan::new(query, &connection).unwrap();
@@ -85,8 +92,7 @@ fn what_an_index_holds_in_order_is_not_sorted_before_it_is_cut() {
 
 #[test]
 fn what_a_segment_has_nothing_of_is_not_looked_for() {
-    let connection = Connection::open_in_memory().unwrap();
-    connection.execute_batch(TABLES).unwrap();
+    let connection = segment();
     for query in [
         Query { indicator: Some("x".to_owned()), ..Query::default() },
         Query { hash: Some("x".to_owned()), ..Query::default() },

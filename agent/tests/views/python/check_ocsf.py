@@ -20,6 +20,6 @@ for line in sys.stdin:
         schema = schemas.get_class_schema(schemas.lookup_class_name_from_uid(key[1]), profiles=list(key[2]))
         validators[key] = jsonschema.Draft202012Validator(schema)
     for error in validators[key].iter_errors(event):
-        sys.exit(f"{metadata['uid']}: {list(error.absolute_path)}: {error.message}")
+        sys.exit(f"{metadata.get('uid', event['class_uid'])}: {list(error.absolute_path)}: {error.message}")
     count += 1
 print(count)
