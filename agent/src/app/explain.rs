@@ -33,7 +33,7 @@ pub async fn explain(shared: &Shared, text: &str) -> Answer {
     let Some((image, live)) = shared.deciding() else {
         return Answer::failed(Failure::Failed, "no generation is live");
     };
-    let mode = read(&shared.settings).mode;
+    let mode = shared.mode();
     let hit = look_up(&image, &value);
     let matched = hit.and_then(|hit| shared.known(&live, hit.entry));
     let behind: Vec<Ruled> = matched

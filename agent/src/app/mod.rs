@@ -2,6 +2,7 @@
 //! stops with its name and the kernel keeps blocking.
 
 mod answers;
+mod central;
 mod detect;
 mod examine;
 mod explain;
@@ -14,6 +15,7 @@ mod intake;
 mod journald;
 mod operator;
 pub mod own_files;
+mod rehearse;
 mod share;
 mod shared;
 mod watch;
@@ -43,6 +45,8 @@ use crate::kernel::{Bprm, HookState, Kernel, Layers, Options, OwnProgram, descri
 use crate::settings::network::Rule;
 use crate::settings::{Places, Settings};
 use answers::{Answers, Dormant};
+use central::Follow;
+pub use central::taken as taken_policy;
 use detect::Detect;
 use fetch::{Fetching, Wanted};
 use generations::GenerationFiles;
@@ -52,6 +56,7 @@ use intake::Intake;
 use journald::ToJournald;
 pub use operator::{Off, Operator, observable};
 use own_files::OwnFiles;
+pub use rehearse::{Rehearsal, rehearse};
 use share::Sharing;
 use shared::{Shared, read};
 use watch::Watch;
@@ -207,6 +212,7 @@ async fn stay_on(
     let (sink, writer) = open_journal(places, &settings, &health)?;
     let digests = Arc::new(DigestCache::new(DIGESTS, settings.exec.max_file_bytes));
     let own_files = Arc::new(Mutex::new(OwnFiles::open(places, Arc::clone(&digests))));
+    let (policy, following) = central::resume(settings.policy.as_ref(), &central::store(&places.state), &health).await;
     let (found, found_here) = mpsc::channel(FOUND);
     let (unhashed, to_hash) = mpsc::channel(UNHASHED);
     let (fetch, wanted) = mpsc::channel(WANTED);
@@ -219,9 +225,17 @@ async fn stay_on(
         guard_works: AtomicBool::new(false),
         generations: RwLock::default(),
         files: GenerationFiles::new(places.generations()),
-        intake: tokio::sync::Mutex::new(Intake::new(Arc::clone(&settings), places.clone(), health.clone())),
+        intake: tokio::sync::Mutex::new(Intake::new(
+            Arc::clone(&settings),
+            places.clone(),
+            health.clone(),
+            policy.clone(),
+        )),
         operator: Arc::new(Mutex::new(operator)),
         settings: RwLock::new(settings),
+        central: RwLock::new(policy),
+        following: Mutex::new(following),
+        look: Notify::new(),
         digests: Arc::clone(&digests),
         own_files,
         scope: below(&mount, &cgroup),
@@ -302,6 +316,8 @@ fn talk_to_others(shared: &Arc<Shared>, wanted: mpsc::Receiver<Wanted>, stages: 
     let period = Duration::from_secs(1);
     let fetching = Fetching::new(Arc::clone(shared), wanted).run(shared.health.stage("fetch", period));
     stages.spawn(async move { ("fetch", fetching.await) });
+    let following = Follow::new(Arc::clone(shared)).run(shared.health.stage("policy", period));
+    stages.spawn(async move { ("policy", following.await) });
     let sharing = Sharing::new(Arc::clone(shared)).run(shared.health.stage("share", period));
     stages.spawn(async move { ("share", sharing.await) });
     let handing_on = ToJournald::new(Arc::clone(shared)).run(shared.health.stage("journald", period));
@@ -497,6 +513,7 @@ async fn reload(shared: &Arc<Shared>) -> anyhow::Result<u32> {
     shared.intake.lock().await.resettle(Arc::clone(&settings));
     *shared::write(&shared.settings) = settings;
     shared.configure()?;
+    shared.look.notify_one();
     shared.renew(|_| true).await
 }
 
