@@ -212,10 +212,11 @@ async fn stay_on(
     let (sink, writer) = open_journal(places, &settings, &health)?;
     let digests = Arc::new(DigestCache::new(DIGESTS, settings.exec.max_file_bytes));
     let own_files = Arc::new(Mutex::new(OwnFiles::open(places, Arc::clone(&digests))));
-    let (policy, following) = central::resume(settings.policy.as_ref(), &central::store(&places.state), &health).await;
+    let (policy, following) = central::resume(settings.policy.as_ref(), &places.state, &health).await;
     let (found, found_here) = mpsc::channel(FOUND);
     let (unhashed, to_hash) = mpsc::channel(UNHASHED);
     let (fetch, wanted) = mpsc::channel(WANTED);
+    let intake = Intake::new(Arc::clone(&settings), places.clone(), health.clone(), policy.clone());
     let shared = Arc::new(Shared {
         places: places.clone(),
         health: health.clone(),
@@ -225,12 +226,7 @@ async fn stay_on(
         guard_works: AtomicBool::new(false),
         generations: RwLock::default(),
         files: GenerationFiles::new(places.generations()),
-        intake: tokio::sync::Mutex::new(Intake::new(
-            Arc::clone(&settings),
-            places.clone(),
-            health.clone(),
-            policy.clone(),
-        )),
+        intake: tokio::sync::Mutex::new(intake),
         operator: Arc::new(Mutex::new(operator)),
         settings: RwLock::new(settings),
         central: RwLock::new(policy),
@@ -255,12 +251,7 @@ async fn stay_on(
         () = stop.told() => return Ok(Next::Stop),
     };
     let guard = enforce(&shared, &sink, facts.fanotify)?;
-
-    let mut enricher = Enricher::new(
-        HostView::new(Users::new(PathBuf::from("/etc/passwd")), CgroupPaths::new(mount), digests),
-        PROCESSES,
-    );
-    enricher.fill(running_processes()?);
+    let enricher = enricher(mount, digests)?;
     let stage = health.stage("detect", Duration::from_secs(1));
     let mut stages: JoinSet<Ended> = JoinSet::new();
     let met = look_back(&shared, &sink, &mut stages)?;
@@ -280,6 +271,14 @@ async fn stay_on(
     stages.shutdown().await;
     writer.stop().await;
     outcome
+}
+
+/// Knows the programs that run already.
+fn enricher(mount: PathBuf, digests: Arc<DigestCache>) -> anyhow::Result<Enricher<HostView>> {
+    let users = Users::new(PathBuf::from("/etc/passwd"));
+    let mut enricher = Enricher::new(HostView::new(users, CgroupPaths::new(mount), digests), PROCESSES);
+    enricher.fill(running_processes()?);
+    Ok(enricher)
 }
 
 /// Starts the stages that look at what was there before: programs that run, flows that are open, what packages installed.

@@ -33,15 +33,7 @@ pub struct Behind<'a> {
 pub fn attribute(observation: &Observation, behind: &Behind<'_>, count: u64) -> Option<Finding> {
     let event = &observation.event;
     let matched = event.matched?;
-    let verdict = match event.verdict {
-        KernelVerdict::Passed => return None,
-        KernelVerdict::Blocked => Verdict::Blocked,
-        KernelVerdict::Killed => Verdict::Killed,
-        // The kernel let it pass because its rule is on trial.
-        KernelVerdict::Reported if behind.primary.is_some_and(|ruled| ruled.is_trial) => Verdict::WouldBlock,
-        KernelVerdict::Reported => Verdict::Reported,
-        KernelVerdict::WouldBlock => Verdict::WouldBlock,
-    };
+    let verdict = verdict(event.verdict, behind)?;
     let (kind, destination, file) = match &event.action {
         Action::Network { address, port, local_port, protocol, .. } => {
             let kind = match event.hook {
@@ -109,6 +101,19 @@ pub fn attribute(observation: &Observation, behind: &Behind<'_>, count: u64) -> 
         retro: false,
         count,
         last_time: observation.time,
+    })
+}
+
+/// What was done; `None` for nothing that is to be told.
+fn verdict(verdict: KernelVerdict, behind: &Behind<'_>) -> Option<Verdict> {
+    Some(match verdict {
+        KernelVerdict::Passed => return None,
+        KernelVerdict::Blocked => Verdict::Blocked,
+        KernelVerdict::Killed => Verdict::Killed,
+        // The kernel let it pass because its rule is on trial.
+        KernelVerdict::Reported if behind.primary.is_some_and(|ruled| ruled.is_trial) => Verdict::WouldBlock,
+        KernelVerdict::Reported => Verdict::Reported,
+        KernelVerdict::WouldBlock => Verdict::WouldBlock,
     })
 }
 

@@ -236,7 +236,7 @@ fn a_rule_on_trial_lets_pass_beside_one_that_blocks_and_a_dry_run_says_what_anot
         "policy",
         "verify",
         from.to_str().unwrap(),
-        "--root",
+        "--pin",
         root.to_str().unwrap(),
         "--dry-run",
         "--since",

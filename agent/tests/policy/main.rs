@@ -35,7 +35,7 @@ fn what_is_signed_is_taken_and_shown() {
         (&json!(true), &json!(1), &json!(1), &json!([]))
     );
     let root = acme.root();
-    let asked = ["--root", text(&root), "--tenant", "acme", "--group", "web"];
+    let asked = ["--pin", text(&root), "--tenant", "acme", "--group", "web"];
     let shown = acme.done(&[&["policy", "show", text(&acme.repository())], &asked[..]].concat());
     assert_eq!((&shown["document"]["tenant"], shown["signed"]["sha256"].is_string()), (&json!("acme"), true));
     let unsigned = acme.done(&["policy", "show", text(&acme.path("web.toml"))]);
@@ -84,7 +84,7 @@ fn other_tenants_and_groups_are_refused() {
             "verify",
             text(&repository),
             "--json",
-            "--root",
+            "--pin",
             text(&root),
             "--tenant",
             tenant,
@@ -261,7 +261,7 @@ fn groups_of_one_organisation_share_a_repository_and_nothing_else() {
     acme.done(&["policy", "sign", text(&other), "--keys", text(&keys), "-o", text(&repository)]);
     let root = acme.root();
     let db =
-        acme.done(&["policy", "verify", text(&repository), "--root", text(&root), "--tenant", "acme", "--group", "db"]);
+        acme.done(&["policy", "verify", text(&repository), "--pin", text(&root), "--tenant", "acme", "--group", "db"]);
     assert_eq!(db["serial"], 7);
     assert_eq!(acme.verify(text(&repository), &[]).1["serial"], 1);
 }

@@ -92,7 +92,7 @@ impl Organisation {
     pub fn verify(&self, from: &str, more: &[&str]) -> (i32, Value) {
         let root = self.root();
         let asked =
-            ["policy", "verify", from, "--json", "--root", text(&root), "--tenant", self.tenant, "--group", "web"];
+            ["policy", "verify", from, "--json", "--pin", text(&root), "--tenant", self.tenant, "--group", "web"];
         let output = self.cordon(&[&asked, more].concat());
         let document = serde_json::from_slice(&output.stdout)
             .unwrap_or_else(|_| panic!("{}", String::from_utf8_lossy(&output.stderr)));

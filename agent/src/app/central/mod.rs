@@ -4,7 +4,7 @@
 mod kept;
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -43,11 +43,11 @@ pub struct Following {
 }
 
 /// Takes up the policy that was in force before this start. What cannot be used is a fault, and fetched again.
-pub async fn resume(policy: Option<&Policy>, store: &Store, health: &Health) -> (Option<Arc<Central>>, Following) {
+pub async fn resume(policy: Option<&Policy>, state: &Path, health: &Health) -> (Option<Arc<Central>>, Following) {
     let Some(policy) = policy else { return Default::default() };
     let now = Timestamp::now();
     let opened = match read_root(policy) {
-        Ok(root) => store.open(policy, &root, now).await,
+        Ok(root) => Store::new(state).open(policy, &root, now).await,
         Err(error) => Err(error),
     };
     match opened {
@@ -65,12 +65,6 @@ pub async fn resume(policy: Option<&Policy>, store: &Store, health: &Health) -> 
     }
 }
 
-/// Where the policy is kept.
-#[must_use]
-pub fn store(state: &std::path::Path) -> Store {
-    Store::new(state)
-}
-
 /// The most that a policy may ask for.
 const fn most(is_reporting: bool) -> Action {
     if is_reporting { Action::Report } else { Action::Block }
@@ -82,7 +76,7 @@ const fn most(is_reporting: bool) -> Action {
 /// It cannot be read, or is not what was signed.
 pub async fn taken(policy: &Policy, places: &Places) -> anyhow::Result<Option<(Central, Timestamp)>> {
     let root = read_root(policy)?;
-    let opened = store(&places.state).open(policy, &root, Timestamp::now()).await?;
+    let opened = Store::new(&places.state).open(policy, &root, Timestamp::now()).await?;
     Ok(opened.map(|(central, state)| (central, state.accepted)))
 }
 
@@ -193,7 +187,7 @@ impl Follow {
         for fault in [Fault::PolicyRefused, Fault::PolicyStale, Fault::PolicyNotFetched, Fault::PolicyNotKept] {
             self.shared.health.clear_all(fault);
         }
-        let (central, following) = resume(self.policy.as_ref(), &self.store, &self.shared.health).await;
+        let (central, following) = resume(self.policy.as_ref(), &self.shared.places.state, &self.shared.health).await;
         if self.shared.renew_under(central).await.is_ok() {
             *lock(&self.shared.following) = following;
         }

@@ -64,7 +64,7 @@ struct Times {
 }
 
 impl Times {
-    fn from_now(self) -> Lifetimes {
+    fn lifetimes(self) -> Lifetimes {
         Lifetimes { now: Timestamp::now(), policy: self.expires.duration(), online: self.latest_for.duration() }
     }
 }
@@ -73,7 +73,7 @@ impl Times {
 /// A file cannot be read or written, or it cannot be signed with these keys.
 pub async fn run(args: &Args) -> anyhow::Result<Exit> {
     let Some(file) = &args.file else {
-        let signed = refresh(&args.keys.files(), &args.output, args.times.from_now()).await?;
+        let signed = refresh(&args.keys.files(), &args.output, args.times.lifetimes()).await?;
         say(
             &json!({ "schema": 1, "repository": args.output, "version": signed.version, "expires": signed.expires }),
             args.json,
@@ -151,7 +151,7 @@ async fn publish(
         serial: document.serial,
         files: &files,
         repository: output,
-        lifetimes: times.from_now(),
+        lifetimes: times.lifetimes(),
     };
     let Signed { version, expires } = sign(&signing).await?;
     let said = json!({

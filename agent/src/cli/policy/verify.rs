@@ -51,7 +51,7 @@ struct Asked {
     from: Option<String>,
     /// The pinned root file; what the settings say without it
     #[arg(long, value_name = "FILE")]
-    root: Option<PathBuf>,
+    pin: Option<PathBuf>,
     /// As a host of this organisation; what the settings say without it
     #[arg(long)]
     tenant: Option<String>,
@@ -76,10 +76,10 @@ struct Look {
 impl Asked {
     /// What was said, and for the rest what the settings say.
     fn look(&self, places: &Places) -> anyhow::Result<Look> {
-        let is_complete = self.from.is_some() && self.root.is_some() && self.tenant.is_some() && self.group.is_some();
+        let is_complete = self.from.is_some() && self.pin.is_some() && self.tenant.is_some() && self.group.is_some();
         let settings = if is_complete { None } else { Settings::load(places)?.policy };
-        let missing = "give FROM, --root, --tenant and --group, or say so in `[policy]` of the settings";
-        let root = self.root.clone().or_else(|| settings.as_ref().map(|said| said.root.clone())).context(missing)?;
+        let missing = "give FROM, --pin, --tenant and --group, or say so in `[policy]` of the settings";
+        let root = self.pin.clone().or_else(|| settings.as_ref().map(|said| said.root.clone())).context(missing)?;
         let of_settings = settings.as_ref().map(|said| said.enrolment.clone());
         let tenant = self.tenant.clone().or_else(|| of_settings.as_ref().map(|said| said.tenant.clone()));
         let group = self.group.clone().or_else(|| of_settings.map(|said| said.group));
