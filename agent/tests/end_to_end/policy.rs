@@ -222,6 +222,8 @@ fn a_rule_on_trial_lets_pass_beside_one_that_blocks_and_a_dry_run_says_what_anot
     connect("127.44.0.2:0").unwrap();
     let record = sandbox.record("the trial", |record| record["policy"]["rule"] == "policy.trial");
     assert_eq!((&record["verdict"], &record["policy"]["serial"]), (&json!("would_block"), &json!(2)));
+    let explained = sandbox.json(&["explain", "127.44.0.2", "--json"]);
+    assert_eq!(explained["outcome"], "would_block", "{explained}");
     let record = sandbox.record("the block", |record| record["verdict"] == "blocked");
     assert_eq!(record["policy"]["rule"], "feeds.bundle.list");
 

@@ -260,7 +260,11 @@ impl Follow {
             return self.store.tidy(lock(&self.shared.following).state.as_ref());
         }
         let taken = match look.checked {
-            Ok(Checked::Same { identity, .. }) if self.refused.as_ref() == Some(&identity) => Ok(()),
+            // It was said before why.
+            Ok(Checked::Same { identity, .. }) if self.refused.as_ref() == Some(&identity) => {
+                self.note(Fault::PolicyNotFetched, None);
+                Ok(())
+            }
             Ok(Checked::Same { expires, .. }) => self.vouched(expires),
             Ok(Checked::New(ref verified)) => self.take(&look, verified).await,
             Err(bundle::Error::File { path, why }) => {
@@ -273,6 +277,7 @@ impl Follow {
             }
             // Of a policy that is in force it is said below, with what that means.
             Err(bundle::Error::Expired(why)) if read(&self.shared.central).is_some() => {
+                self.note(Fault::PolicyNotFetched, None);
                 lock(&self.shared.following).error = Some(why);
                 Ok(())
             }
