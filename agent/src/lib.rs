@@ -5,6 +5,7 @@
 //! - [`settings`]: one TOML file, validated once
 //! - [`http`]: asking servers, with caps, retries and TLS
 //! - [`intel`]: sources → [`intel::Indicator`]
+//! - [`bundle`]: a signed repository → [`bundle::Verified`]
 //! - [`policy`]: which indicator blocks, which reports, what is never blocked
 //! - [`tables`]: indicators and policy → image and provenance
 //! - [`kernel`]: probe, load, attach, pin, publish, read rings: the only user of aya and of raw system calls
@@ -22,6 +23,7 @@
 
 pub mod app;
 pub mod attribute;
+pub mod bundle;
 pub mod cli;
 pub mod control;
 pub mod enrich;

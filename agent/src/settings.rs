@@ -6,6 +6,7 @@
 pub mod file;
 pub mod network;
 pub mod places;
+mod policy;
 pub mod sightings;
 
 use std::fs;
@@ -17,11 +18,14 @@ use thiserror::Error;
 
 use crate::intel::source::Source;
 use crate::report::metrics::{Listen, ListenParseError};
+use crate::policy::document::BUNDLED;
+use crate::policy::is_name;
 use crate::report::sightings::Sightings;
 use file::PortsFile;
 pub use file::{Mode, SettingsFile};
 pub use network::Network;
 pub use places::Places;
+pub use policy::{From, Policy, WhenOver};
 
 /// Everything that can be set, with defaults filled in.
 #[derive(Clone, Debug)]
@@ -48,6 +52,8 @@ pub struct Settings {
     pub metrics: Option<Listen>,
     /// What is told to others; `None` unless somebody is named.
     pub sightings: Option<Sightings>,
+    /// Whose policy is taken; `None` for nobody's.
+    pub policy: Option<Policy>,
     /// cgroup2 directory that is enforced; `None` for the root of the hierarchy.
     pub cgroup: Option<PathBuf>,
     /// `tracing` filter directives.
@@ -186,6 +192,12 @@ impl Settings {
         let defaults = file::NeverBlockFile::default();
         for (index, (source, path)) in said.source.iter().zip(origins).enumerate() {
             let invalid = |message: String| Error::Meaning { path: path.clone(), message };
+            if source.name.starts_with(BUNDLED) {
+                return Err(invalid(format!(
+                    "source `{}`: names that begin with `{BUNDLED}` are those of intelligence that comes with a policy",
+                    source.name
+                )));
+            }
             if !is_name(&source.name) {
                 return Err(invalid(format!(
                     "source `{}`: a name is 1 to 64 of a-z, 0-9, `-`, `_` and `.`, and does not start with `.`",
@@ -203,6 +215,8 @@ impl Settings {
             .map(|said| said.meaning(&sources, places))
             .transpose()
             .map_err(|message| Error::Meaning { path: places.settings.clone(), message })?;
+        let policy = said.policy.map(|said| said.meaning(places)).transpose();
+        let policy = policy.map_err(|message| Error::Meaning { path: places.settings.clone(), message })?;
         let names = names(said.dns.unwrap_or_default(), said.tls.unwrap_or_default(), said.http.unwrap_or_default())
             .map_err(|message| Error::Meaning { path: places.settings.clone(), message })?;
         let listen = said.metrics.unwrap_or_default().listen;
@@ -248,6 +262,7 @@ impl Settings {
             },
             metrics,
             sightings,
+            policy,
             cgroup: said.cgroup,
             log: said.log.unwrap_or_else(|| "info".to_owned()),
         })
@@ -308,13 +323,6 @@ fn check_trusted(path: &Path) -> Result<(), Error> {
         return untrusted(format!("its mode {:04o} lets others write it", metadata.mode() & 0o7777));
     }
     Ok(())
-}
-
-/// Names go into log records, rule names and names of directories.
-fn is_name(name: &str) -> bool {
-    (1..=64).contains(&name.len())
-        && !name.starts_with('.')
-        && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-_.".contains(&byte))
 }
 
 #[cfg(test)]

@@ -76,6 +76,7 @@ pub fn ruling(addresses: &[u32]) -> Ruling {
             inbound: Action::Block.into(),
             expires: None,
             rule: Arc::clone(&rule),
+            is_trial: false,
             indicator: Arc::new(indicator),
         }
     });

@@ -117,7 +117,7 @@ fn from_file(cordon: &Cordon, set: &[u32], generation: u32) -> Result<Sample> {
     let now = Timestamp::now();
     let source = Source { allow_reserved: true, ..Source::new("bench", file.path()) };
     let load = source::load(&source, now).map_err(|failed| failed.error)?;
-    let supply = Supply { source: &source, indicators: &load.indicators };
+    let supply = Supply::new(&source, &load.indicators);
     let ruling = policy::rule(&[supply], &Rules::default(), now);
     ensure!(ruling.ruled.len() == set.len(), "{} of {} addresses were accepted", ruling.ruled.len(), set.len());
     let compilation = Compilation::new(ruling, generation, Seed(generation.into(), 7))?;

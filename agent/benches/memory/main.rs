@@ -131,7 +131,7 @@ fn read(file: &Path) -> Result<Taken> {
     give_back_large();
     let source = Source { allow_reserved: true, ..Source::new("bench", file) };
     let load = source::load(&source, Timestamp::now()).map_err(|failed| failed.error)?;
-    let supply = Supply { source: &source, indicators: &load.indicators };
+    let supply = Supply::new(&source, &load.indicators);
     let ruling = rule(&[supply], &Rules::default(), Timestamp::now());
     let compilation = Compilation::new(ruling, 1, Seed(1, 7))?;
     let mut image = vec![[0; 8]; compilation.blocks()];

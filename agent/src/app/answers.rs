@@ -168,7 +168,7 @@ async fn refresh(shared: &Arc<Shared>, source: Option<String>) -> Answer {
 
 /// One line for `systemctl status`.
 pub fn status_line(shared: &Shared) -> String {
-    let mode = read(&shared.settings).mode.name();
+    let mode = shared.mode().name();
     let entries = shared.live().map_or(0, |live| live.summary.entries());
     let blocked = read(&shared.kernel).counters().map_or(0, |counters| counters.get(Counter::Blocked));
     match shared.health.faults().first() {
@@ -198,13 +198,13 @@ async fn status(shared: &Shared) -> Value {
     json!({
         "schema": 1,
         "version": env!("CARGO_PKG_VERSION"),
-        "mode": read(&shared.settings).mode.name(),
+        "mode": shared.mode().name(),
         "off": null,
         "started": shared.started,
         "pins": shared.places.pins,
         "generation": live.as_ref().map(|live| live.generation),
         "published": live.as_ref().map(|live| live.published),
-        "policy": { "serial": null },
+        "policy": super::central::status(shared),
         "sources": sources["sources"],
         "sightings": sightings(shared),
         "tables": live.as_ref().map(|live| json!({

@@ -91,7 +91,7 @@ fn examine(shared: &Shared, process: &ProcessSnapshot) {
         tracing::warn!(%error, "the kernel does not take a digest");
     }
     let Some(hit) = judge(&image, &digested.digests) else { return };
-    let verdict = match (hit.action, read(&shared.settings).mode) {
+    let verdict = match (hit.action, shared.mode()) {
         (image::Action::Allow, _) => return,
         (image::Action::Report, _) => Verdict::Reported,
         (image::Action::Block, Mode::Monitor) => Verdict::WouldBlock,

@@ -20,6 +20,7 @@ use crate::kernel::HookState;
 use crate::kernel::probe::ExecPath;
 use crate::policy::{Action, LocalAction, Ruled};
 use crate::settings::Mode;
+use crate::tables::Matched;
 
 /// Skips of one value that are told of one source.
 const SKIPS_TOLD: usize = 32;
@@ -33,7 +34,7 @@ pub async fn explain(shared: &Shared, text: &str) -> Answer {
     let Some((image, live)) = shared.deciding() else {
         return Answer::failed(Failure::Failed, "no generation is live");
     };
-    let mode = read(&shared.settings).mode;
+    let mode = shared.mode();
     let hit = look_up(&image, &value);
     let matched = hit.and_then(|hit| shared.known(&live, hit.entry));
     let behind: Vec<Ruled> = matched
@@ -47,7 +48,10 @@ pub async fn explain(shared: &Shared, text: &str) -> Answer {
     };
     let judges = Judges::of(shared, &value);
     let decision = hit.map(|hit| hit.action);
-    let (outcome, why) = outcome(&value, decision, mode, &judges, !listed.is_empty());
+    let (outcome, why) = match matched.as_ref().map(Matched::primary).filter(|ruled| ruled.is_trial && judges.is_any) {
+        Some(ruled) => ("would_block", format!("its rule {} is in mode monitor", ruled.rule)),
+        None => outcome(&value, decision, mode, &judges, !listed.is_empty()),
+    };
     let now = Timestamp::now();
     let indicators: Vec<Value> = listed.iter().map(|ruled| describe(ruled, decision, &value, now)).collect();
     let (skipped, skipped_more) = skipped(shared, &value).await;

@@ -168,7 +168,7 @@ impl<'a> Search<'a> {
         let Some(judged) = judge::judge(&image, flow.remote(), *begun, Timestamp::now()) else { return };
         let socket = RememberedSocket::of(self.shared, flow, owners);
         let note = |verdict| socket.note(judge::noted(&socket.memory, flow.remote(), *begun, live.generation, verdict));
-        let verdict = match (judged.action, read(&self.shared.settings).mode) {
+        let verdict = match (judged.action, self.shared.mode()) {
             (Decision::Allow, _) => return note(Verdict::Passed),
             (Decision::Report, _) => Verdict::Reported,
             (Decision::Block, Mode::Monitor) => Verdict::WouldBlock,

@@ -58,6 +58,7 @@ impl GenerationFiles {
         provenance: &Provenance,
         identity: Identity,
         before: Option<Identity>,
+        serial: Option<u64>,
         skips: &[&Skips],
     ) -> anyhow::Result<KeptGeneration> {
         let path = self.path(identity.generation);
@@ -66,7 +67,14 @@ impl GenerationFiles {
             let fresh = path.with_extension(UNFINISHED);
             let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&fresh)?;
             // Not synced: the generation itself does not outlive the machine's memory, and what is torn shows.
-            KeptGeneration::write(provenance, identity, before, skips, BufWriter::with_capacity(1 << 16, file))?;
+            KeptGeneration::write(
+                provenance,
+                identity,
+                before,
+                serial,
+                skips,
+                BufWriter::with_capacity(1 << 16, file),
+            )?;
             fs::rename(&fresh, &path)
         };
         write().with_context(|| format!("cannot write {}", path.display()))?;

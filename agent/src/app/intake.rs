@@ -1,6 +1,5 @@
 //! Sources, local rules and the clock → one generation, ready to be published.
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -19,8 +18,9 @@ use crate::host::{DPKG_INFO, network_identity};
 use crate::intel::fetch::State;
 use crate::intel::packed::{Damaged, Held, HeldSkips};
 use crate::intel::source::{self, Kept, Load};
-use crate::intel::{Action, Inbound, Indicator, Indicators, Skips, Source, normalise};
-use crate::policy::{self, LocalAction, NeverBlock, RuledValues, Rules, Supply, WarningList};
+use crate::intel::{Action, Indicator, Indicators, Skips, Source, normalise};
+use crate::policy::document::BUNDLED;
+use crate::policy::{self, Central, LocalAction, NeverBlock, RuledValues, Rules, Supply, WarningList};
 use crate::settings::{Places, Settings};
 use crate::tables::Compilation;
 
@@ -99,6 +99,7 @@ pub struct Intake {
     places: Places,
     health: Health,
     kept: Kept,
+    central: Option<Arc<Central>>,
     suppliers: Vec<Supplier>,
 }
 
@@ -113,9 +114,9 @@ pub struct Prepared {
 impl Intake {
     /// No source has been read yet.
     #[must_use]
-    pub fn new(settings: Arc<Settings>, places: Places, health: Health) -> Self {
+    pub fn new(settings: Arc<Settings>, places: Places, health: Health, central: Option<Arc<Central>>) -> Self {
         let kept = Kept::new(places.sources());
-        Self { settings, places, health, kept, suppliers: Vec::new() }
+        Self { settings, places, health, kept, central, suppliers: Vec::new() }
     }
 
     /// The sources, as the settings and the watched directory now have them.
@@ -138,6 +139,17 @@ impl Intake {
     /// Goes on with other settings; what was read from sources that stay is kept.
     pub fn resettle(&mut self, settings: Arc<Settings>) {
         self.settings = settings;
+    }
+
+    /// The organisation's policy that the next generation is made under.
+    #[must_use]
+    pub fn central(&self) -> Option<&Arc<Central>> {
+        self.central.as_ref()
+    }
+
+    /// Puts another one in its place; the one before.
+    pub fn replace_central(&mut self, central: Option<Arc<Central>>) -> Option<Arc<Central>> {
+        std::mem::replace(&mut self.central, central)
     }
 
     /// Reads every source that `wanted` accepts, and forgets those that are gone. A source that cannot be read keeps its last
@@ -200,8 +212,8 @@ impl Intake {
         let last_good = if is_whole { None } else { recalled().or_else(|| self.last_time(&source)) };
         let (good, error) = match read {
             Ok(load) => {
-                // What is fetched is a copy already.
-                if source.remote().is_none() {
+                // What is fetched, or came with the policy, is a copy already.
+                if source.remote().is_none() && !source.name.starts_with(BUNDLED) {
                     let kept = self.kept.keep(&load);
                     self.note(Fault::SourceNotKept, &source.name, kept.err().map(|error| error.to_string()));
                 }
@@ -228,10 +240,11 @@ impl Intake {
         }
     }
 
-    /// The sources of the settings, and one for each file or directory of the watched directory that none of them covers: a
+    /// The sources of the settings, those that came with the policy, and one for each file or directory of the watched directory that none of them covers: a
     /// broken file there disarms nothing but itself.
     fn sources(&self) -> Vec<Source> {
         let mut sources = self.settings.sources.clone();
+        sources.extend(self.central.iter().flat_map(|central| central.sources().to_vec()));
         let mut dropped: Vec<PathBuf> =
             fs::read_dir(&self.places.intel).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
         dropped.sort();
@@ -247,6 +260,9 @@ impl Intake {
             }
             let mut name: String =
                 name.chars().map(|c| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '_' }).collect();
+            if name.starts_with(BUNDLED) {
+                name.insert(0, '_');
+            }
             while sources.iter().any(|source| source.name == name) {
                 name.push('_');
             }
@@ -284,8 +300,9 @@ impl Intake {
         for supplier in &mut self.suppliers {
             supplier.set = None;
             let Some(indicators) = supplier.indicators() else { continue };
-            let (source, turns_stale) = as_old_as_it_is(&supplier.source, now, &self.health);
-            let supply = Supply { source: &source, indicators };
+            let (by_age, turns_stale) = most_by_age(&supplier.source, now, &self.health);
+            let by_lease = rules.central.as_ref().map_or(Action::Block, |central| central.most_of(&supplier.source));
+            let supply = Supply { source: &supplier.source, indicators, at_most: by_age.min(by_lease) };
             let ruling = policy::rule(&[supply], &rules, now);
             whole.next_change = [whole.next_change, turns_stale].into_iter().flatten().min();
             supplier.outcome = ruling.outcome;
@@ -344,6 +361,11 @@ impl Intake {
                 never_block.insert(normalise::address(&address.to_string())?);
             }
         }
+        if let Some(central) = &self.central {
+            for value in central.document().passing() {
+                never_block.insert(value);
+            }
+        }
         let mut warning_lists = Vec::new();
         for path in &never.warninglists {
             for file in files_of(path).with_context(|| format!("never_block.warninglists: {}", path.display()))? {
@@ -354,6 +376,7 @@ impl Intake {
             never_block,
             warning_lists,
             local: operator.rules(),
+            central: self.central.clone(),
             min_prefix_v4: never.min_prefix_v4,
             min_prefix_v6: never.min_prefix_v6,
             allow_popular_domains: !never.popular_domains,
@@ -362,18 +385,17 @@ impl Intake {
     }
 }
 
-/// The source, which only reports if no fetch has succeeded for too long; and when it will come to that.
-fn as_old_as_it_is<'a>(source: &'a Source, now: Timestamp, health: &Health) -> (Cow<'a, Source>, Option<Timestamp>) {
+/// The most that is done about a source, which only reports if no fetch has succeeded for too long; and when it will come to that.
+fn most_by_age(source: &Source, now: Timestamp, health: &Health) -> (Action, Option<Timestamp>) {
     let succeeded = source.stale_after.and_then(|_| State::read(&source.path).succeeded);
     let turns_stale = stale_from(source, succeeded);
     if !is_stale(source, now, succeeded) {
         health.clear(Fault::SourceStale, &source.name);
-        return (Cow::Borrowed(source), turns_stale);
+        return (Action::Block, turns_stale);
     }
     let detail = format!("last fetched {}", succeeded.map_or_else(|| "never".to_owned(), |time| time.to_string()));
     health.raise(Fault::SourceStale, &source.name, detail);
-    let inbound = source.inbound.map(|inbound| inbound.min(Inbound::Report));
-    (Cow::Owned(Source { action: Action::Report, inbound, ..source.clone() }), None)
+    (Action::Report, None)
 }
 
 /// The file itself, or the JSON files of a directory.

@@ -2,6 +2,7 @@
 //! stops with its name and the kernel keeps blocking.
 
 mod answers;
+mod central;
 mod detect;
 mod examine;
 mod explain;
@@ -15,6 +16,7 @@ mod journald;
 mod metrics;
 mod operator;
 pub mod own_files;
+mod rehearse;
 mod share;
 mod shared;
 mod watch;
@@ -44,6 +46,8 @@ use crate::kernel::{Bprm, HookState, Kernel, Layers, Options, OwnProgram, descri
 use crate::settings::network::Rule;
 use crate::settings::{Places, Settings};
 use answers::{Answers, Dormant};
+use central::Follow;
+pub use central::taken as taken_policy;
 use detect::Detect;
 use fetch::{Fetching, Wanted};
 use generations::GenerationFiles;
@@ -54,6 +58,7 @@ use journald::ToJournald;
 use metrics::Metrics;
 pub use operator::{Off, Operator, observable};
 use own_files::OwnFiles;
+pub use rehearse::{Rehearsal, rehearse};
 use share::Sharing;
 use shared::{Shared, read};
 use watch::Watch;
@@ -219,9 +224,11 @@ async fn stay_on(
     let (sink, writer) = open_journal(places, &settings, &health)?;
     let digests = Arc::new(DigestCache::new(DIGESTS, settings.exec.max_file_bytes));
     let own_files = Arc::new(Mutex::new(OwnFiles::open(places, Arc::clone(&digests))));
+    let (policy, following) = central::resume(settings.policy.as_ref(), &places.state, &health).await;
     let (found, found_here) = mpsc::channel(FOUND);
     let (unhashed, to_hash) = mpsc::channel(UNHASHED);
     let (fetch, wanted) = mpsc::channel(WANTED);
+    let intake = Intake::new(Arc::clone(&settings), places.clone(), health.clone(), policy.clone());
     let shared = Arc::new(Shared {
         places: places.clone(),
         health: health.clone(),
@@ -231,9 +238,12 @@ async fn stay_on(
         guard_works: AtomicBool::new(false),
         generations: RwLock::default(),
         files: GenerationFiles::new(places.generations()),
-        intake: tokio::sync::Mutex::new(Intake::new(Arc::clone(&settings), places.clone(), health.clone())),
+        intake: tokio::sync::Mutex::new(intake),
         operator: Arc::new(Mutex::new(operator)),
         settings: RwLock::new(settings),
+        central: RwLock::new(policy),
+        following: Mutex::new(following),
+        look: Notify::new(),
         digests: Arc::clone(&digests),
         own_files,
         scope: below(&mount, &cgroup),
@@ -253,12 +263,7 @@ async fn stay_on(
         () = stop.told() => return Ok(Next::Stop),
     };
     let guard = enforce(&shared, &sink, facts.fanotify)?;
-
-    let mut enricher = Enricher::new(
-        HostView::new(Users::new(PathBuf::from("/etc/passwd")), CgroupPaths::new(mount), digests),
-        PROCESSES,
-    );
-    enricher.fill(running_processes()?);
+    let enricher = enricher(mount, digests)?;
     let stage = health.stage("detect", Duration::from_secs(1));
     let mut stages: JoinSet<Ended> = JoinSet::new();
     let met = look_back(&shared, &sink, &mut stages)?;
@@ -282,6 +287,14 @@ async fn stay_on(
     stages.shutdown().await;
     writer.stop().await;
     outcome
+}
+
+/// Knows the programs that run already.
+fn enricher(mount: PathBuf, digests: Arc<DigestCache>) -> anyhow::Result<Enricher<HostView>> {
+    let users = Users::new(PathBuf::from("/etc/passwd"));
+    let mut enricher = Enricher::new(HostView::new(users, CgroupPaths::new(mount), digests), PROCESSES);
+    enricher.fill(running_processes()?);
+    Ok(enricher)
 }
 
 /// Starts the stages that look at what was there before: programs that run, flows that are open, what packages installed.
@@ -318,6 +331,8 @@ fn talk_to_others(shared: &Arc<Shared>, wanted: mpsc::Receiver<Wanted>, stages: 
     let period = Duration::from_secs(1);
     let fetching = Fetching::new(Arc::clone(shared), wanted).run(shared.health.stage("fetch", period));
     stages.spawn(async move { ("fetch", fetching.await) });
+    let following = Follow::new(Arc::clone(shared)).run(shared.health.stage("policy", period));
+    stages.spawn(async move { ("policy", following.await) });
     let sharing = Sharing::new(Arc::clone(shared)).run(shared.health.stage("share", period));
     stages.spawn(async move { ("share", sharing.await) });
     let handing_on = ToJournald::new(Arc::clone(shared)).run(shared.health.stage("journald", period));
@@ -513,6 +528,7 @@ async fn reload(shared: &Arc<Shared>) -> anyhow::Result<u32> {
     shared.intake.lock().await.resettle(Arc::clone(&settings));
     *shared::write(&shared.settings) = settings;
     shared.configure()?;
+    shared.look.notify_one();
     shared.renew(|_| true).await
 }
 

@@ -13,6 +13,7 @@ use anyhow::Context;
 use jiff::Timestamp;
 use tokio::sync::{Notify, mpsc, watch};
 
+use super::central::Following;
 use super::fetch::{Fetches, Wanted};
 use super::generations::GenerationFiles;
 use super::intake::Intake;
@@ -28,7 +29,7 @@ use crate::intel::{Observable, Skips};
 use crate::kernel::{
     self, DigestKinds, HookState, Kernel, MappedImage, NAME_HOOKS, NameSettings, Report, SocketRules, Switches,
 };
-use crate::policy::Ruled;
+use crate::policy::{Central, Ruled};
 use crate::settings::network::Rule;
 use crate::settings::{Mode, Places, Settings};
 use crate::tables::{self, Bearing, Identity, Matched, Provenance, Summary, Watch};
@@ -47,6 +48,8 @@ pub struct Live {
     pub watch: Watch,
     /// Of which digests it has any.
     pub digest_kinds: DigestKinds,
+    /// The serial of the organisation's policy that it was made under.
+    pub serial: Option<u64>,
     /// When it went live.
     pub published: Timestamp,
     /// When the clock alone makes another one necessary.
@@ -88,6 +91,12 @@ pub struct Shared {
     pub operator: Arc<Mutex<Operator>>,
     /// In force.
     pub settings: RwLock<Arc<Settings>>,
+    /// The organisation's policy that the live generation was made under.
+    pub central: RwLock<Option<Arc<Central>>>,
+    /// How it goes with that.
+    pub following: Mutex<Following>,
+    /// The policy is to be looked for now.
+    pub look: Notify,
     /// Digests of files.
     pub digests: Arc<DigestCache>,
     /// What packages of this host installed.
@@ -132,14 +141,38 @@ impl Shared {
         self: &Arc<Self>,
         wanted: impl Fn(&crate::intel::Source) -> bool + Send + 'static,
     ) -> anyhow::Result<u32> {
+        self.renew_with(wanted, |_| ()).await
+    }
+
+    /// Makes a generation under another policy of the organisation's, as a whole or not at all.
+    ///
+    /// # Errors
+    /// As [`Self::renew`]; the policy before stays.
+    pub async fn renew_under(self: &Arc<Self>, central: Option<Arc<Central>>) -> anyhow::Result<u32> {
+        self.renew_with(|_| false, move |intake| drop(intake.replace_central(central))).await
+    }
+
+    async fn renew_with(
+        self: &Arc<Self>,
+        wanted: impl Fn(&crate::intel::Source) -> bool + Send + 'static,
+        change: impl FnOnce(&mut Intake) + Send + 'static,
+    ) -> anyhow::Result<u32> {
         let shared = Arc::clone(self);
         let renewed = tokio::task::spawn_blocking(move || {
             let mut intake = shared.intake.blocking_lock();
+            let before = intake.central().cloned();
+            change(&mut intake);
             intake.read(Timestamp::now(), wanted);
             let published = shared.publish(&mut intake);
+            match &published {
+                Ok(_) => *write(&shared.central) = intake.central().cloned(),
+                Err(_) => drop(intake.replace_central(before)),
+            }
             drop(intake);
             kernel::give_back_small();
             let generation = published?;
+            // The policy may say in which mode.
+            shared.configure()?;
             // It is live, whatever becomes of the hooks that it asks for.
             if let Err(error) = shared.follow_names() {
                 shared.health.raise(Fault::HookMissing, hook_name(Hook::EgressDns), error.to_string());
@@ -177,7 +210,8 @@ impl Shared {
             let digest_kinds = DigestKinds::of(memory).unwrap_or_default();
             let (next_change, recorded) = (prepared.next_change, AtomicU64::new(0));
             let identity = Identity::of(memory).ok().context("an image without its identity")?;
-            let (provenance, skips) = self.keep(provenance, identity, &intake.skips());
+            let serial = intake.central().map(|central| central.document().serial);
+            let (provenance, skips) = self.keep(provenance, identity, serial, &intake.skips());
             kept = skips;
             // Before the kernel switches to it: a hit may come the moment it does.
             let published = now;
@@ -188,6 +222,7 @@ impl Shared {
                 summary,
                 watch,
                 digest_kinds,
+                serial,
                 published,
                 next_change,
                 recorded,
@@ -221,10 +256,11 @@ impl Shared {
         &self,
         provenance: Provenance,
         identity: Identity,
+        serial: Option<u64>,
         skips: &[&Skips],
     ) -> (Provenance, Option<Vec<HeldSkips>>) {
         let before = read(&self.generations).front().map(|known| known.identity);
-        match self.files.keep(&provenance, identity, before, skips) {
+        match self.files.keep(&provenance, identity, before, serial, skips) {
             Ok(kept) => {
                 self.health.clear(Fault::GenerationNotKept, "");
                 (kept.provenance, Some(kept.skips))
@@ -258,6 +294,7 @@ impl Shared {
                 summary: Summary::default(),
                 watch: Watch::default(),
                 digest_kinds: DigestKinds::default(),
+                serial: kept.serial,
                 published: self.started,
                 next_change: None,
                 recorded: AtomicU64::new(0),
@@ -299,13 +336,19 @@ impl Shared {
         }
     }
 
+    /// Whether what is listed is blocked: as the organisation's policy says or, where that says nothing, the settings.
+    pub fn mode(&self) -> Mode {
+        let said = read(&self.central).as_ref().and_then(|central| central.document().mode);
+        said.unwrap_or_else(|| read(&self.settings).mode)
+    }
+
     /// Tells the hooks mode and clock.
     ///
     /// # Errors
     /// The map cannot be written.
     pub fn configure(&self) -> anyhow::Result<()> {
         let settings = Arc::clone(&read(&self.settings));
-        let mode = match settings.mode {
+        let mode = match self.mode() {
             Mode::Enforce => KernelMode::Enforce,
             Mode::Monitor => KernelMode::Monitor,
         };
@@ -333,10 +376,11 @@ impl Shared {
             return with(&Behind::default());
         }
         let generations = read(&self.generations).clone();
-        let by_entry = event.matched.and_then(|matched| {
-            let live = generations.iter().find(|live| live.generation == matched.generation)?;
-            self.known(live, matched.entry)
+        let live = event.matched.and_then(|matched| {
+            generations.iter().find(|live| live.generation == matched.generation).map(|live| (live, matched.entry))
         });
+        let serial = live.and_then(|(live, _)| live.serial);
+        let by_entry = live.and_then(|(live, entry)| self.known(live, entry));
         let found = by_entry.or_else(|| {
             let value = observable_of(&event.action)?;
             let (image, live) = self.deciding()?;
@@ -347,6 +391,7 @@ impl Shared {
                 primary: Some(found.primary()),
                 others: found.others().collect(),
                 beyond: found.beyond(),
+                serial,
             }),
             None => {
                 self.health.raise(Fault::UnknownIndicator, "", format!("{:?}", event.matched));

@@ -202,9 +202,9 @@ impl Paths {
 pub struct PolicyRef {
     /// Generation of the tables.
     pub generation: u32,
-    /// Serial of the signed policy; `None` for the local settings.
+    /// Serial of the signed policy in force; `None` on a host without one.
     pub serial: Option<u64>,
-    /// `feeds.<source>` or `local.<rule>`.
+    /// `feeds.<source>`, `local.<rule>`, `policy.<rule>` or the name of a setting.
     pub rule: String,
 }
 

@@ -24,6 +24,8 @@ pub struct Behind<'a> {
     pub others: Vec<&'a Ruled>,
     /// How many more have the same value.
     pub beyond: u32,
+    /// Of the organisation's policy that the generation was made under.
+    pub serial: Option<u64>,
 }
 
 /// The finding that a matched event amounts to; `None` for an event that nothing matched. `count` is 1 for the event itself.
@@ -31,13 +33,7 @@ pub struct Behind<'a> {
 pub fn attribute(observation: &Observation, behind: &Behind<'_>, count: u64) -> Option<Finding> {
     let event = &observation.event;
     let matched = event.matched?;
-    let verdict = match event.verdict {
-        KernelVerdict::Passed => return None,
-        KernelVerdict::Blocked => Verdict::Blocked,
-        KernelVerdict::Killed => Verdict::Killed,
-        KernelVerdict::Reported => Verdict::Reported,
-        KernelVerdict::WouldBlock => Verdict::WouldBlock,
-    };
+    let verdict = verdict(event.verdict, behind)?;
     let (kind, destination, file) = match &event.action {
         Action::Network { address, port, local_port, protocol, .. } => {
             let kind = match event.hook {
@@ -95,7 +91,7 @@ pub fn attribute(observation: &Observation, behind: &Behind<'_>, count: u64) -> 
         attribution: behind.primary.map(attribution).unwrap_or_default(),
         policy: PolicyRef {
             generation: matched.generation,
-            serial: None,
+            serial: behind.serial,
             rule: match (matched.behaviour(), behind.primary) {
                 (Some(behaviour), _) => behaviour::rule(behaviour).to_owned(),
                 (None, Some(ruled)) => ruled.rule.to_string(),
@@ -105,6 +101,19 @@ pub fn attribute(observation: &Observation, behind: &Behind<'_>, count: u64) -> 
         retro: false,
         count,
         last_time: observation.time,
+    })
+}
+
+/// What was done; `None` for nothing that is to be told.
+fn verdict(verdict: KernelVerdict, behind: &Behind<'_>) -> Option<Verdict> {
+    Some(match verdict {
+        KernelVerdict::Passed => return None,
+        KernelVerdict::Blocked => Verdict::Blocked,
+        KernelVerdict::Killed => Verdict::Killed,
+        // The kernel let it pass because its rule is on trial.
+        KernelVerdict::Reported if behind.primary.is_some_and(|ruled| ruled.is_trial) => Verdict::WouldBlock,
+        KernelVerdict::Reported => Verdict::Reported,
+        KernelVerdict::WouldBlock => Verdict::WouldBlock,
     })
 }
 

@@ -16,6 +16,7 @@ fn ruled() -> Ruled {
         inbound: policy::Inbound::Block,
         expires: None,
         rule: Arc::from("feeds.lab"),
+        is_trial: false,
         indicator: Arc::new(Indicator {
             confidence: Some(85),
             tlp: Some((Tlp::Green, TlpOrigin::Own)),
@@ -63,7 +64,7 @@ fn observation(verdict: KernelVerdict, matched: bool) -> Observation {
 #[test]
 fn a_hit_says_whose_intelligence_it_was() {
     let ruled = ruled();
-    let behind = Behind { primary: Some(&ruled), others: vec![&ruled], beyond: 4 };
+    let behind = Behind { primary: Some(&ruled), others: vec![&ruled], beyond: 4, serial: Some(44) };
     let finding = attribute(&observation(KernelVerdict::Blocked, true), &behind, 1).unwrap();
     assert_eq!((finding.kind, finding.verdict), (Kind::Send, Verdict::Blocked));
     assert_eq!(finding.enforced_by, "cgroup_sendmsg4");

@@ -9,6 +9,7 @@ mod log;
 mod manual;
 mod off;
 mod pager;
+mod policy;
 mod report;
 mod rules;
 mod run;
@@ -23,6 +24,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::app;
+use crate::bundle;
 use crate::control::{self, Answer, Failure, Request};
 use crate::kernel;
 use crate::settings::{self, Places};
@@ -88,6 +90,8 @@ enum Verb {
     Hunt(hunt::Args),
     /// Intelligence: check files, list the sources, read them again
     Intel(intel::Args),
+    /// An organisation's policies: its keys, signing, verifying and showing them; needs no running agent
+    Policy(policy::Args),
     /// Block a value on this host, whatever the sources say
     Block(rules::BlockArgs),
     /// Never block a value on this host, whatever the sources say
@@ -130,6 +134,7 @@ pub fn main() -> ExitCode {
         Verb::Explain(args) => explain::run(&args, &places),
         Verb::Hunt(args) => hunt::run(&args, &places),
         Verb::Intel(args) => intel::run(&args, &places),
+        Verb::Policy(args) => policy::run(&args, &places),
         Verb::Block(args) => rules::block(&args, &places),
         Verb::Allow(args) => rules::allow(&args, &places),
         Verb::Unblock(args) => rules::unblock(&args, &places),
@@ -149,6 +154,13 @@ pub fn main() -> ExitCode {
 fn exit_of(error: &anyhow::Error) -> Exit {
     if error.downcast_ref::<settings::Error>().is_some() {
         return Exit::Invalid;
+    }
+    if let Some(error) = error.downcast_ref::<bundle::Error>() {
+        return if matches!(error, bundle::Error::File { .. } | bundle::Error::Unreachable(_)) {
+            Exit::Failed
+        } else {
+            Exit::Invalid
+        };
     }
     let is_refused = error.is::<app::NotPermitted>() || error.is::<app::NotPossible>() || error.is::<kernel::Error>();
     if is_refused {

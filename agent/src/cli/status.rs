@@ -47,6 +47,17 @@ fn rows(value: &Value) -> &[Value] {
     value.as_array().map_or(&[], Vec::as_slice)
 }
 
+/// Whose policy is in force, on a host that takes one.
+fn print_policy(policy: &Value, terminal: Terminal) {
+    if policy["group"].is_null() {
+        return;
+    }
+    let (tone, stale) = if policy["stale"].is_null() { (Tone::Plain, "") } else { (Tone::Bad, ", STALE") };
+    let [serial, group, tenant, checked] = ["serial", "group", "tenant", "checked"].map(|key| text(&policy[key]));
+    let line = format!("serial {serial} for group {group} of {tenant}, looked at {checked}{stale}");
+    println!("policy       {}", terminal.paint(tone, &line));
+}
+
 fn print(document: &Value) {
     let terminal = Terminal::stdout();
     let mode = text(&document["mode"]);
@@ -57,6 +68,7 @@ fn print(document: &Value) {
         return;
     }
     println!("generation   {}, live since {}", text(&document["generation"]), text(&document["published"]));
+    print_policy(&document["policy"], terminal);
     println!("values       {} in {} bytes", text(&document["tables"]["entries"]), text(&document["tables"]["bytes"]));
     for unenforced in rows(&document["tables"]["not_enforced"]) {
         println!("not enforced {} ({})", text(&unenforced["count"]), text(&unenforced["reason"]));

@@ -186,9 +186,30 @@ faults! {
     /// A new policy was not accepted.
     PolicyRefused = "C021" {
         title: "policy refused",
-        cause: "The policy is not signed by a trusted key, is older than the one in force, or is for another host.",
+        cause: "The policy is not signed by a trusted key, is older than the one in force, is for another host, or cannot be applied whole; the detail says which.",
         effect: "The policy from before stays in force.",
         fix: "Run `cordon policy verify` on it and publish a correct one with a higher serial.",
+    }
+    /// The policy in force is no longer known to be the latest.
+    PolicyStale = "C022" {
+        title: "policy stale",
+        cause: "Nobody has signed for longer than is allowed that the policy in force is the latest, its `valid_until` has passed, or its lease is over; the detail says which. Somebody may be holding back a newer one.",
+        effect: "The policy stays in force as it is; with `policy.after_lease = \"report\"` what it blocks is only reported once the lease is over.",
+        fix: "Sign the policy again (`cordon policy sign --refresh`, or a new one), or put its repository back in reach; it is looked for by itself.",
+    }
+    /// The repository of policies gives none.
+    PolicyNotFetched = "C023" {
+        title: "policy not fetched",
+        cause: "The directory is missing, the server does not answer or refuses the account, or the repository is being written; the detail says which.",
+        effect: "The policy from before stays in force; before the first one the host's own settings are all that is.",
+        fix: "Mend what the detail names; it is tried again by itself, and at once by `cordon reload`.",
+    }
+    /// The policy in force cannot be kept, or what was kept cannot be used.
+    PolicyNotKept = "C024" {
+        title: "policy not kept",
+        cause: "The agent's state directory is read-only, full or damaged, or the root file of `policy.root` cannot be read or leads to other keys than those that signed what is kept.",
+        effect: "A new policy is not taken, because it could be rolled back after a restart; one that was kept and cannot be used is not in force until it is fetched again.",
+        fix: "Mend what the detail names; the policy is fetched again by itself.",
     }
     /// A hook is not attached.
     HookMissing = "C030" {

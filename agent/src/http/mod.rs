@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use rustls::crypto::{CryptoProvider, ring};
+use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use ureq::http::{HeaderName, HeaderValue, Request, Response, StatusCode, header, response};
 use ureq::{Agent, AsSendBody, Body};
 use url::{Origin, Url};
@@ -177,7 +177,7 @@ impl Client {
     /// # Errors
     /// A credential or certificate cannot be used.
     pub fn new(access: &Access, url: &Url, limits: Limits, stop: Stop) -> Result<Self, Error> {
-        let provider = Arc::new(ring::default_provider());
+        let provider = Arc::new(aws_lc_rs::default_provider());
         let agent = |with_certificate| agent(access, url, &provider, with_certificate);
         Ok(Self {
             agent: agent(true)?,

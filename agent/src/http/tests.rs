@@ -399,7 +399,7 @@ fn pki(wants_certificate: bool) -> Pki {
     secret(&directory, "client.key", &key, 0o600);
     secret(&directory, "other.key", &KeyPair::generate().unwrap().serialize_pem(), 0o600);
     let (certificate, key) = issue(ExtendedKeyUsagePurpose::ServerAuth);
-    let provider = Arc::new(ring::default_provider());
+    let provider = Arc::new(aws_lc_rs::default_provider());
     let builder = ServerConfig::builder_with_provider(Arc::clone(&provider)).with_safe_default_protocol_versions();
     let builder = builder.unwrap();
     let builder = if wants_certificate {

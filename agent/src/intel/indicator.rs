@@ -301,6 +301,8 @@ pub enum SkipReason {
     LowConfidence,
     /// MISP `to_ids` is false.
     NotToIds,
+    /// A rule of the organisation's policy ignores it.
+    Ignored,
 }
 
 /// An indicator that is not used, never dropped in silence.

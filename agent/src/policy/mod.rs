@@ -6,14 +6,20 @@ pub use crate::intel::{Action, Inbound};
 use crate::intel::{Observable, Skips};
 
 pub mod benign;
+mod central;
+pub mod document;
 mod files;
+pub mod lint;
 mod names;
 pub mod reserved;
 mod rule;
 mod ruled;
 pub mod rules;
+pub mod which;
 
 pub use benign::{NeverBlock, WarningList, WarningListError, observable};
+pub use central::{Central, Enrolment, Refused, Standing};
+pub use document::{Document, Mode, is_name};
 pub use files::OwnFiles;
 pub use names::Popular;
 pub use rule::{Supply, rule};

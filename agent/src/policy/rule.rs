@@ -6,8 +6,10 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::benign::covered;
+use super::central::{Central, Decision};
 use super::files::is_of_the_empty_file;
 use super::names::{Popular, is_public_suffix};
+use super::which::Facts;
 use super::{Action, LocalAction, NeverBlock, Outcome, RuledValues, Rules, Ruling, Terms, observable, reserved};
 use crate::intel::packed::{Dates, View};
 use crate::intel::source::Age;
@@ -20,6 +22,16 @@ pub struct Supply<'a> {
     pub source: &'a Source,
     /// Its indicators.
     pub indicators: &'a Arc<Indicators>,
+    /// The most that is done about them, whatever a rule says: [`Action::Report`] for a source that is stale.
+    pub at_most: Action,
+}
+
+impl<'a> Supply<'a> {
+    /// Of a source that may block.
+    #[must_use]
+    pub const fn new(source: &'a Source, indicators: &'a Arc<Indicators>) -> Self {
+        Self { source, indicators, at_most: Action::Block }
+    }
 }
 
 /// Why a value or an indicator is not used.
@@ -41,7 +53,7 @@ struct Judge<'a> {
 /// Decides for every value of every indicator whether it blocks, reports or is not used, at the time `now`. Every indicator
 /// ends in exactly one of block, report and skipped; the counts are in [`Ruling::outcome`].
 #[must_use]
-pub fn rule(supplies: &[Supply<'_>], rules: &Rules, now: Timestamp) -> Ruling {
+pub fn rule<'a>(supplies: &[Supply<'a>], rules: &'a Rules, now: Timestamp) -> Ruling {
     let mut judge = Judge {
         rules,
         allowed: NeverBlock::default(),
@@ -53,14 +65,8 @@ pub fn rule(supplies: &[Supply<'_>], rules: &Rules, now: Timestamp) -> Ruling {
     judge.local_rules();
     for supply in supplies {
         let before = judge.ruling.outcome;
-        let source: Arc<str> = Arc::from(supply.source.name.as_str());
-        let rule: Arc<str> = Arc::from(format!("feeds.{source}"));
         let set = judge.ruling.ruled.add_set(Arc::clone(supply.indicators));
-        let inbound = supply.source.inbound.unwrap_or_else(|| supply.source.action.into());
-        let max_age = supply.source.max_age.map(Age::duration);
-        let terms = Terms { set, source, rule, action: Action::Block, inbound, max_age };
-        let terms = [Action::Report, Action::Block].map(|action| Terms { action, ..terms.clone() });
-        let mut feed = Feed { source: supply.source, indicators: supply.indicators, terms, numbers: [None; 2] };
+        let mut feed = judge.feed(supply, set);
         supply.indicators.views().for_each(|view| judge.indicator(&mut feed, &view));
         let after = judge.ruling.outcome;
         judge.ruling.by_supply.push(Outcome {
@@ -96,20 +102,46 @@ fn ended(until: Timestamp, dates: Dates, source: &Source) -> String {
 struct Feed<'a> {
     source: &'a Source,
     indicators: &'a Indicators,
-    /// For each action in its order, and their numbers once they are used.
-    terms: [Terms; 2],
-    numbers: [Option<u32>; 2],
+    at_most: Action,
+    /// The organisation's policy with the numbers of its rules that can match something here, if any can.
+    central: Option<(&'a Central, Vec<usize>)>,
+    /// Under which values are that no rule of it matches.
+    own: Terms,
+    /// The numbers of terms that are used, by the rule that they are of, if any, and the action.
+    numbers: Vec<((Option<usize>, Action), u32)>,
 }
 
 impl Feed<'_> {
-    fn number(&mut self, action: Action, ruled: &mut RuledValues) -> u32 {
-        let [report, block] = &mut self.numbers;
-        let [report_terms, block_terms] = &self.terms;
-        let (number, terms) = match action {
-            Action::Report => (report, report_terms),
-            Action::Block => (block, block_terms),
+    /// The rule that decides about a value, if it is one of the policy's.
+    fn rule(&self, view: &View<'_>, value: &Observable) -> Option<usize> {
+        let (central, candidates) = self.central.as_ref()?;
+        let attribution = || view.attribution(self.indicators).unwrap_or_default();
+        let (id, confidence, tlp) = (view.id, view.confidence, view.tlp());
+        central.first(candidates, &Facts { id, confidence, tlp, attribution: &attribution }, value)
+    }
+
+    /// What is done about a value, and the number of the terms for it; `None` if its rule ignores it.
+    fn terms(&mut self, rule: Option<usize>, value: &Observable, ruled: &mut RuledValues) -> Option<(Action, u32)> {
+        let decision = match rule.zip(self.central.as_ref()) {
+            Some((number, (central, _))) => Some(central.decision(number)?),
+            None => None,
         };
-        *number.get_or_insert_with(|| ruled.number(terms.clone()))
+        let asked = decision.as_ref().map_or(self.own.action, |decision| decision.action);
+        let action = asked.min(self.at_most).min(strongest(value));
+        let key = (rule, action);
+        if let Some((_, number)) = self.numbers.iter().find(|(known, _)| *known == key) {
+            return Some((action, *number));
+        }
+        let terms = match decision {
+            Some(Decision { inbound, until, is_trial, name, .. }) => {
+                let inbound = inbound.min(self.at_most.into());
+                Terms { rule: name, is_trial, action, inbound, until, ..self.own.clone() }
+            }
+            None => Terms { action, ..self.own.clone() },
+        };
+        let number = ruled.number(terms);
+        self.numbers.push((key, number));
+        Some((action, number))
     }
 
     fn skipped(&self, view: &View<'_>, refusal: Refusal, value: String) -> Skipped {
@@ -131,7 +163,28 @@ fn excerpt(view: &View<'_>) -> String {
     text.chars().take(200).collect()
 }
 
-impl Judge<'_> {
+impl<'a> Judge<'a> {
+    fn feed(&mut self, supply: &Supply<'a>, set: u32) -> Feed<'a> {
+        let Supply { source, indicators, at_most } = *supply;
+        let rules = self.rules;
+        let central = rules.central.as_deref().and_then(|central| {
+            let (candidates, end) = central.candidates(&source.name, self.now);
+            end.into_iter().for_each(|end| self.ends(end));
+            (!candidates.is_empty()).then_some((central, candidates))
+        });
+        let own = Terms {
+            set,
+            source: Arc::from(source.name.as_str()),
+            rule: Arc::from(format!("feeds.{}", source.name)),
+            is_trial: false,
+            action: source.action,
+            inbound: source.inbound.unwrap_or_else(|| source.action.into()).min(at_most.into()),
+            max_age: source.max_age.map(Age::duration),
+            until: None,
+        };
+        Feed { source, indicators, at_most, central, own, numbers: Vec::new() }
+    }
+
     fn ends(&mut self, at: Timestamp) {
         if at > self.now && self.ruling.next_change.is_none_or(|next| at < next) {
             self.ruling.next_change = Some(at);
@@ -177,9 +230,11 @@ impl Judge<'_> {
                 set: 0,
                 source: Arc::from("local"),
                 rule: Arc::from(format!("local.{}", rule.name)),
+                is_trial: false,
                 action: wanted.min(strongest(&rule.observable)),
                 inbound: wanted.into(),
                 max_age: None,
+                until: None,
             });
             self.ruling.ruled.push(place, number);
         }
@@ -198,10 +253,16 @@ impl Judge<'_> {
             match self.refusal(feed.source, &value) {
                 Some(refusal) => refused.push((value, refusal)),
                 None => {
-                    let action = feed.source.action.min(strongest(&value));
+                    let rule = feed.rule(view, &value);
+                    let Some((action, terms)) = feed.terms(rule, &value, &mut self.ruling.ruled) else {
+                        let name =
+                            feed.central.as_ref().zip(rule).map_or("", |((central, _), rule)| central.name(rule));
+                        let why = format!("rule `{name}` of the policy ignores it");
+                        refused.push((value, Refusal { reason: SkipReason::Ignored, why }));
+                        continue;
+                    };
                     strongest_used = strongest_used.max(Some(action));
                     self.except(feed.source, &value);
-                    let terms = feed.number(action, &mut self.ruling.ruled);
                     self.ruling.ruled.push(place, terms);
                 }
             }

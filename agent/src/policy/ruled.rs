@@ -21,8 +21,10 @@ pub struct Ruled {
     pub inbound: Inbound,
     /// Until when; the kernel holds to it.
     pub expires: Option<Timestamp>,
-    /// `feeds.<source>` or `local.<rule>`.
+    /// `feeds.<source>`, `local.<rule>` or `policy.<rule>`.
     pub rule: Arc<str>,
+    /// Whether the rule is on trial: it would block, and is compiled to report.
+    pub is_trial: bool,
     /// Which indicator.
     pub indicator: Arc<Indicator>,
 }
@@ -34,14 +36,18 @@ pub struct Terms {
     pub set: u32,
     /// The source's name in the settings.
     pub source: Arc<str>,
-    /// `feeds.<source>` or `local.<rule>`.
+    /// `feeds.<source>`, `local.<rule>` or `policy.<rule>`.
     pub rule: Arc<str>,
+    /// Whether the rule is on trial: it would block, and is compiled to report.
+    pub is_trial: bool,
     /// What to do.
     pub action: Action,
     /// What to do when the other end begins.
     pub inbound: Inbound,
     /// How long after its latest version an indicator ends.
     pub max_age: Option<SignedDuration>,
+    /// When the rule ends.
+    pub until: Option<Timestamp>,
 }
 
 impl Terms {
@@ -49,6 +55,11 @@ impl Terms {
     pub(super) fn expiry(max_age: Option<SignedDuration>, dates: Dates) -> Option<Timestamp> {
         let aged = || dates.modified.or(dates.valid_from)?.checked_add(max_age?).ok();
         [dates.valid_until, aged()].into_iter().flatten().min()
+    }
+
+    /// When a value ends: with its indicator, or with the rule.
+    fn end(&self, dates: Dates) -> Option<Timestamp> {
+        [Self::expiry(self.max_age, dates), self.until].into_iter().flatten().min()
     }
 }
 
@@ -153,7 +164,7 @@ impl RuledValues {
     pub fn decision(&self, index: usize) -> Result<(Action, Inbound, Option<Timestamp>), Damaged> {
         let (terms, set, place) = self.find(index)?;
         let dates = if set.is_dated() { set.dates(place)? } else { Dates::default() };
-        Ok((terms.action, terms.inbound, Terms::expiry(terms.max_age, dates)))
+        Ok((terms.action, terms.inbound, terms.end(dates)))
     }
 
     /// All about a value.
@@ -169,8 +180,9 @@ impl RuledValues {
             source: Arc::clone(&terms.source),
             action: terms.action,
             inbound: terms.inbound,
-            expires: Terms::expiry(terms.max_age, Dates { valid_from, valid_until, modified }),
+            expires: terms.end(Dates { valid_from, valid_until, modified }),
             rule: Arc::clone(&terms.rule),
+            is_trial: terms.is_trial,
             indicator: Arc::new(indicator),
         })
     }
@@ -206,8 +218,9 @@ impl FromIterator<Ruled> for RuledValues {
     /// An indicator then stands for the one value, and ends when that does.
     fn from_iter<I: IntoIterator<Item = Ruled>>(ruled: I) -> Self {
         let (mut values, mut packed) = (Self::default(), Indicators::default());
-        for Ruled { observable, source, action, inbound, expires, rule, indicator } in ruled {
-            let number = values.number(Terms { set: 0, source, rule, action, inbound, max_age: None });
+        for Ruled { observable, source, action, inbound, expires, rule, is_trial, indicator } in ruled {
+            let terms = Terms { set: 0, source, rule, is_trial, action, inbound, max_age: None, until: None };
+            let number = values.number(terms);
             let place = packed.push_one(&Indicator {
                 observables: vec![observable],
                 valid_until: expires,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::benign::{NeverBlock, WarningList};
+use super::central::Central;
 use super::files::OwnFiles;
 use crate::intel::Observable;
 
@@ -43,6 +44,8 @@ pub struct Rules {
     pub warning_lists: Vec<WarningList>,
     /// Local rules; one that blocks wins over all that follows and over warning lists, never over `never_block`.
     pub local: Vec<LocalRule>,
+    /// The organisation's policy, whose rules come after the local ones and before what a source says of itself.
+    pub central: Option<Arc<Central>>,
     /// The shortest IPv4 prefix accepted from a source: 0..=32.
     pub min_prefix_v4: u8,
     /// The shortest IPv6 prefix accepted from a source: 0..=128.
@@ -59,6 +62,7 @@ impl Default for Rules {
             never_block: NeverBlock::default(),
             warning_lists: Vec::new(),
             local: Vec::new(),
+            central: None,
             min_prefix_v4: 8,
             min_prefix_v6: 19,
             allow_popular_domains: false,

@@ -2,33 +2,14 @@
 
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
 use super::Error;
 use super::network::NetworkFile;
+use super::policy::PolicyFile;
 use super::sightings::SightingsFile;
 use crate::intel::source::Source;
-
-/// Whether a matching `block` indicator blocks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Mode {
-    /// Hits are recorded as `would_block`.
-    Monitor,
-    /// Hits are blocked.
-    Enforce,
-}
-
-impl Mode {
-    /// As written in the settings.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Monitor => "monitor",
-            Self::Enforce => "enforce",
-        }
-    }
-}
+pub use crate::policy::Mode;
 
 /// One settings file or drop-in. A key that is absent leaves what an earlier file said.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -61,6 +42,8 @@ pub struct SettingsFile {
     pub metrics: Option<MetricsFile>,
     /// `[sightings]`.
     pub sightings: Option<SightingsFile>,
+    /// `[policy]`.
+    pub policy: Option<PolicyFile>,
     /// cgroup2 directory to enforce.
     pub cgroup: Option<PathBuf>,
     /// `tracing` filter directives, as in `info,agent::kernel=debug`.
@@ -211,6 +194,9 @@ impl SettingsFile {
         }
         if let Some(over) = later.sightings {
             self.sightings.get_or_insert_default().merge(over);
+        }
+        if let Some(over) = later.policy {
+            self.policy.get_or_insert_default().merge(over);
         }
         if let Some(over) = later.telemetry {
             let under = self.telemetry.get_or_insert_default();

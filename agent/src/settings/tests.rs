@@ -233,3 +233,34 @@ fn source_routes_are_denied_and_the_rest_allowed_unless_said_otherwise() {
     let error = load(&[("cordon.toml", "[network]\nraw_sockets = \"never\"\n")]).unwrap_err().to_string();
     assert!(error.contains("cordon.toml:2:15") && error.contains("`deny`"), "{error}");
 }
+
+const POLICY: &str = "[policy]\nroot = \"/etc/cordon/root.json\"\ntenant = \"acme\"\ngroup = \"web\"\n";
+
+#[test]
+fn a_policy_comes_from_a_directory_or_a_server_and_moves_with_the_root() {
+    let settings = load(&[("cordon.toml", &format!("{POLICY}from = \"/etc/cordon/repository\"\n"))]).unwrap();
+    let policy = settings.policy.unwrap();
+    assert!(matches!(&policy.from, From::Directory(path) if path.starts_with(std::env::temp_dir())), "{policy:?}");
+    assert!(policy.root.starts_with(std::env::temp_dir()));
+    assert_eq!((policy.interval, policy.lease, policy.after_lease), (Duration::from_secs(60), None, WhenOver::Keep));
+    let drop_in = "[policy]\nfrom = \"https://policy.example/acme\"\nlease = \"7d\"\nafter_lease = \"report\"\n";
+    let settings = load(&[("cordon.toml", POLICY), ("cordon.d/10.toml", drop_in)]).unwrap();
+    let policy = settings.policy.unwrap();
+    assert_eq!(policy.from.to_string(), "https://policy.example/acme/");
+    assert_eq!(policy.after_lease, WhenOver::Report);
+}
+
+#[test]
+fn what_is_wrong_with_a_policy_is_said_with_what_to_do() {
+    for (settings, wanted) in [
+        (POLICY.to_owned(), "needs `root`, `tenant`, `group` and `from`"),
+        (format!("{POLICY}from = \"http://policy.example/\"\n"), "use https://"),
+        (format!("{}from = \"/x\"\n", POLICY.replace("web", "Web Servers")), "`Web Servers` is no name"),
+        (format!("{POLICY}from = \"/x\"\ninterval = \"0s\"\n"), "no length of time"),
+        (format!("{POLICY}from = \"/x\"\nform = \"/x\"\n"), "did you mean `from`"),
+        ("[[source]]\nname = \"bundle.x\"\npath = \"/x\"\n".to_owned(), "comes with a policy"),
+    ] {
+        let error = load(&[("cordon.toml", &settings)]).unwrap_err().to_string();
+        assert!(error.contains(wanted), "{error}\nwanted: {wanted}");
+    }
+}

@@ -8,7 +8,7 @@ use std::io::{self, Write};
 use std::sync::Arc;
 
 use agent_common::image::{self, Blocks, SipHasher13};
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::pages::{PageWriter, Pages};
@@ -63,6 +63,10 @@ struct Under {
     action: Action,
     inbound: Inbound,
     max_age: Option<SignedDuration>,
+    #[serde(default)]
+    is_trial: bool,
+    #[serde(default)]
+    until: Option<Timestamp>,
 }
 
 /// What the file holds, and where.
@@ -70,6 +74,9 @@ struct Under {
 struct Contents {
     identity: Identity,
     before: Option<Identity>,
+    /// Of the organisation's policy that it was made under.
+    #[serde(default)]
+    serial: Option<u64>,
     sets: Vec<Set>,
     terms: Vec<Under>,
     places: Place,
@@ -102,6 +109,8 @@ pub struct KeptGeneration {
     pub identity: Identity,
     /// The one before it.
     pub before: Option<Identity>,
+    /// The serial of the organisation's policy that it was made under.
+    pub serial: Option<u64>,
     /// Whose intelligence its entries are.
     pub provenance: Provenance,
     /// What was skipped, in the order in which it was given.
@@ -117,6 +126,7 @@ impl KeptGeneration {
         provenance: &Provenance,
         identity: Identity,
         before: Option<Identity>,
+        serial: Option<u64>,
         skips: &[&Skips],
         out: impl Write,
     ) -> io::Result<()> {
@@ -127,6 +137,7 @@ impl KeptGeneration {
         let contents = Contents {
             identity,
             before,
+            serial,
             sets: sets
                 .iter()
                 .map(|set| Set {
@@ -194,18 +205,19 @@ impl KeptGeneration {
         };
         let provenance = Provenance::new(ruled, numbers(contents.members)?, numbers(contents.entries)?);
         let skips = contents.skips.into_iter().map(|(place, counts)| Ok(HeldSkips::Elsewhere(part(place)?, counts)));
-        Ok(Self { identity, before: contents.before, provenance, skips: skips.collect::<Result<_, Damaged>>()? })
+        let Contents { before, serial, .. } = contents;
+        Ok(Self { identity, before, serial, provenance, skips: skips.collect::<Result<_, Damaged>>()? })
     }
 }
 
 impl From<Terms> for Under {
-    fn from(Terms { set, source, rule, action, inbound, max_age }: Terms) -> Self {
-        Self { set, source, rule, action, inbound, max_age }
+    fn from(Terms { set, source, rule, is_trial, action, inbound, max_age, until }: Terms) -> Self {
+        Self { set, source, rule, action, inbound, max_age, is_trial, until }
     }
 }
 
 impl From<Under> for Terms {
-    fn from(Under { set, source, rule, action, inbound, max_age }: Under) -> Self {
-        Self { set, source, rule, action, inbound, max_age }
+    fn from(Under { set, source, rule, action, inbound, max_age, is_trial, until }: Under) -> Self {
+        Self { set, source, rule, is_trial, action, inbound, max_age, until }
     }
 }

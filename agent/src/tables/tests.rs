@@ -34,6 +34,7 @@ pub(super) fn ruled(observable: Observable, source: &str, action: Action, expire
         inbound: action.into(),
         expires,
         rule: "feeds.test".into(),
+        is_trial: false,
         indicator: Arc::new(indicator),
     }
 }

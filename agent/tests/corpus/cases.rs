@@ -21,7 +21,7 @@ fn compare_case(case: &Path) -> Vec<String> {
     };
     let now = REFERENCE.parse().unwrap();
     let load = load(&source, now).unwrap();
-    let ruling = rule(&[Supply { source: &load.source, indicators: &load.indicators }], &Rules::default(), now);
+    let ruling = rule(&[Supply::new(&load.source, &load.indicators)], &Rules::default(), now);
 
     let mut found = BTreeMap::new();
     let tally = |names: Vec<String>| {

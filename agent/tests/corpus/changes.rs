@@ -127,7 +127,7 @@ fn a_changed_feed_is_read_or_refused_and_each_item_counts_once() {
         }
         let source = Source { allow_reserved: true, ..Source::new("changed", name) };
         let indicators = Arc::new(std::mem::take(&mut parsed.indicators));
-        let supply = Supply { source: &source, indicators: &indicators };
+        let supply = Supply::new(&source, &indicators);
         let ruling = rule(&[supply], &Rules::default(), REFERENCE.parse().unwrap());
         let outcome = ruling.outcome;
         assert_eq!(outcome.block + outcome.report + outcome.skipped, indicators.len() as u64);

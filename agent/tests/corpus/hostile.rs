@@ -61,7 +61,7 @@ fn compiled(objects: u32) -> (Tables, Duration) {
     timed(|| {
         let source = Source::new("crowd", &file);
         let load = load(&source, REFERENCE.parse().unwrap()).unwrap();
-        let supply = Supply { source: &source, indicators: &load.indicators };
+        let supply = Supply::new(&source, &load.indicators);
         compile(rule(&[supply], &Rules::default(), REFERENCE.parse().unwrap()), 1, Seed(1, 2)).unwrap()
     })
 }

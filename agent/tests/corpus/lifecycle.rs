@@ -80,7 +80,7 @@ fn each_made_indicator_has_its_life_its_names_and_its_marking() {
     let expected: Value =
         serde_json::from_slice(&std::fs::read(data.join("synthetic/lifecycle.expected.json")).unwrap()).unwrap();
     let open = Rules { min_prefix_v4: 0, min_prefix_v6: 0, ..Rules::default() };
-    let supply = Supply { source: &load.source, indicators: &load.indicators };
+    let supply = Supply::new(&load.source, &load.indicators);
     let ruling = rule(&[supply], &open, REFERENCE.parse::<Timestamp>().unwrap());
     let ruled: Vec<Ruled> = ruling.ruled.iter().collect();
     let active: BTreeMap<&str, &Indicator> =

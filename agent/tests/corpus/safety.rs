@@ -51,7 +51,7 @@ fn warning_lists_have_the_expected_hits() {
 fn a_real_url_never_becomes_a_block_of_its_host() {
     let Some(data) = data("a_real_url_never_becomes_a_block_of_its_host") else { return };
     let load = read(&data.join("talos"), "auto").unwrap();
-    let supply = Supply { source: &load.source, indicators: &load.indicators };
+    let supply = Supply::new(&load.source, &load.indicators);
     let ruling = rule(&[supply], &Rules::default(), REFERENCE.parse().unwrap());
     let listed: BTreeSet<Observable> = load.indicators.iter().flat_map(|item| item.observables).collect();
     let blocked: BTreeSet<Observable> =

@@ -31,7 +31,7 @@ pub(super) fn compare(load: &Load, expected: &Value) -> Comparison {
     comparison.same("unsupported_type", unseen, skipped(load, SkipReason::UnsupportedType));
     comparison.explain("other-digests", other_digests.into_iter().map(|(_, count)| count).sum());
 
-    let supply = Supply { source: &load.source, indicators: &load.indicators };
+    let supply = Supply::new(&load.source, &load.indicators);
     let ruling = rule(&[supply], &Rules::default(), REFERENCE.parse().unwrap());
     let ruled_out = |reason| ruling.skipped.iter().filter(|skipped| skipped.reason == reason).count() as u64;
     comparison.same("expired", count(expected, "expired_at_ref"), ruled_out(SkipReason::Expired));

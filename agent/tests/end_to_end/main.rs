@@ -17,14 +17,20 @@ mod lifecycle;
 mod metrics;
 mod names;
 mod network;
+#[path = "../policy/organisation.rs"]
+#[expect(dead_code, reason = "the tests of the command line use all of it")]
+mod organisation;
 #[path = "../python/mod.rs"]
 mod packages;
+mod policy;
 mod protect;
 #[path = "../taxii/python.rs"]
 mod python;
 mod real;
 mod sandbox;
 mod selftest;
+#[path = "../policy/served.rs"]
+mod served;
 mod sharing;
 #[expect(unused_imports, reason = "the kernel tests use all of it")]
 #[path = "../kernel/sockets.rs"]

@@ -177,6 +177,7 @@ impl Rules {
             inbound,
             expires,
             rule: "feeds.test".into(),
+            is_trial: false,
             indicator,
         });
         self

@@ -42,7 +42,8 @@ pub const ROOMS: &[Room] = &[
     room("health", Kind::World, &[], "counters, numbered faults, liveness of the stages"),
     room("http", Kind::World, &[], "asking servers: caps on size and time, retries, TLS"),
     room("intel", Kind::World, &["http", "health"], "sources → `Indicator`"),
-    room("policy", Kind::Pure, &["intel"], "which indicator blocks, which reports, what is never blocked"),
+    room("bundle", Kind::World, &["http"], "a signed repository, wherever it is → `Verified` bundle"),
+    room("policy", Kind::Pure, &["intel", "bundle"], "which indicator blocks, which reports, what is never blocked"),
     room(
         "settings",
         Kind::World,

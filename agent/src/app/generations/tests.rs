@@ -19,6 +19,7 @@ fn tables(generation: u32) -> Tables {
             inbound: Action::Block.into(),
             expires: None,
             rule: "feeds.lab".into(),
+            is_trial: false,
         }
     };
     let ruled: Vec<Ruled> = (1..=200).map(ruled).collect();
@@ -34,7 +35,7 @@ fn files() -> (tempfile::TempDir, GenerationFiles) {
 fn keep(files: &GenerationFiles, generation: u32, before: Option<Identity>) -> (Tables, Identity) {
     let tables = tables(generation);
     let identity = Identity::of(tables.image.as_slice()).unwrap();
-    files.keep(&tables.provenance, identity, before, &[]).unwrap();
+    files.keep(&tables.provenance, identity, before, None, &[]).unwrap();
     (tables, identity)
 }
 

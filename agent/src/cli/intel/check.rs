@@ -260,7 +260,7 @@ pub fn run(
             return Ok(Exit::Invalid);
         }
     };
-    let ruling = rule(&[Supply { source: &load.source, indicators: &load.indicators }], &rules, now);
+    let ruling = rule(&[Supply::new(&load.source, &load.indicators)], &rules, now);
     let values = Values::of(&ruling.ruled);
     let mut outcome = ruling.outcome;
     outcome.skipped += load.skipped.len() as u64;

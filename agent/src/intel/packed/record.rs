@@ -199,6 +199,19 @@ impl<'a> View<'a> {
         Some(Origin { file: Arc::from(reader.text()?), place: self.place() })
     }
 
+    /// Its effective marking.
+    #[must_use]
+    pub fn tlp(&self) -> Option<Tlp> {
+        self.tlp.map(|(tlp, _)| tlp)
+    }
+
+    /// Who and what it stands for, given the row that it is in.
+    #[must_use]
+    pub fn attribution(&self, indicators: &Indicators) -> Option<Arc<Attribution>> {
+        let context = (self.at as usize).checked_sub(self.context)?;
+        read_context(indicators.bytes(), context).map(|(_, attribution)| attribution)
+    }
+
     fn place(&self) -> Place {
         self.object.map_or(Place::Line(self.line), |object| Place::Object(Arc::from(object)))
     }

@@ -16,7 +16,7 @@ const DEAD: u8 = 0x40;
 /// Texts remembered while packing.
 const RECENT: usize = 16;
 
-const REASONS: [SkipReason; 11] = [
+const REASONS: [SkipReason; 12] = [
     SkipReason::Expired,
     SkipReason::Revoked,
     SkipReason::NotYetValid,
@@ -28,6 +28,7 @@ const REASONS: [SkipReason; 11] = [
     SkipReason::TooBroad,
     SkipReason::LowConfidence,
     SkipReason::NotToIds,
+    SkipReason::Ignored,
 ];
 
 /// What is not used, packed.

@@ -24,7 +24,7 @@ fn indicator(values: &[Observable]) -> Indicator {
 
 fn ruled(source: &Source, rules: &Rules, indicators: Vec<Indicator>) -> Ruling {
     let indicators: Arc<Indicators> = Arc::new(indicators.into_iter().collect());
-    let ruling = rule(&[Supply { source, indicators: &indicators }], rules, now());
+    let ruling = rule(&[Supply::new(source, &indicators)], rules, now());
     let Outcome { block, report, skipped } = ruling.outcome;
     assert_eq!(block + report + skipped, indicators.len() as u64);
     assert_eq!(ruling.by_supply, [ruling.outcome]);

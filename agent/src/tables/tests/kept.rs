@@ -48,9 +48,9 @@ proptest! {
             why: "not an IP address".into(),
         }));
         let mut file = Vec::new();
-        KeptGeneration::write(&tables.provenance, identity, Some(before), &[&Skips::EMPTY, &skips], &mut file).unwrap();
+        KeptGeneration::write(&tables.provenance, identity, Some(before), Some(44), &[&Skips::EMPTY, &skips], &mut file).unwrap();
         let kept = KeptGeneration::open(Arc::new(File(file.clone())), identity).unwrap();
-        prop_assert_eq!(kept.before, Some(before));
+        prop_assert_eq!((kept.before, kept.serial), (Some(before), Some(44)));
         for entry in 0..1_024 {
             prop_assert_eq!(told(&kept.provenance, entry), told(&tables.provenance, entry));
         }

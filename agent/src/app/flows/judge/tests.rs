@@ -17,6 +17,7 @@ fn ruled(observable: Observable, action: policy::Action, inbound: Inbound, expir
         inbound,
         expires: expires.map(|second| Timestamp::from_second(second).unwrap()),
         rule: "feeds.feed".into(),
+        is_trial: false,
     }
 }
 
