@@ -164,15 +164,22 @@ impl Shared {
             change(&mut intake);
             intake.read(Timestamp::now(), wanted);
             let published = shared.publish(&mut intake);
-            match &published {
-                Ok(_) => *write(&shared.central) = intake.central().cloned(),
-                Err(_) => drop(intake.replace_central(before)),
-            }
+            let configured = match &published {
+                Ok(_) => {
+                    // Nobody is told of a policy before its mode is in force, and nobody sets another one meanwhile.
+                    let mut central = write(&shared.central);
+                    *central = intake.central().cloned();
+                    shared.configure_under(central.as_deref())
+                }
+                Err(_) => {
+                    intake.replace_central(before);
+                    Ok(())
+                }
+            };
             drop(intake);
             kernel::give_back_small();
             let generation = published?;
-            // The policy may say in which mode.
-            shared.configure()?;
+            configured?;
             // It is live, whatever becomes of the hooks that it asks for.
             if let Err(error) = shared.follow_names() {
                 shared.health.raise(Fault::HookMissing, hook_name(Hook::EgressDns), error.to_string());
@@ -338,8 +345,7 @@ impl Shared {
 
     /// Whether what is listed is blocked: as the organisation's policy says or, where that says nothing, the settings.
     pub fn mode(&self) -> Mode {
-        let said = read(&self.central).as_ref().and_then(|central| central.document().mode);
-        said.unwrap_or_else(|| read(&self.settings).mode)
+        mode(&read(&self.settings), read(&self.central).as_deref())
     }
 
     /// Tells the hooks mode and clock.
@@ -347,8 +353,13 @@ impl Shared {
     /// # Errors
     /// The map cannot be written.
     pub fn configure(&self) -> anyhow::Result<()> {
+        // Held to the end, so that no mode from before comes behind one of a new policy.
+        self.configure_under(read(&self.central).as_deref())
+    }
+
+    fn configure_under(&self, central: Option<&Central>) -> anyhow::Result<()> {
         let settings = Arc::clone(&read(&self.settings));
-        let mode = match self.mode() {
+        let mode = match mode(&settings, central) {
             Mode::Enforce => KernelMode::Enforce,
             Mode::Monitor => KernelMode::Monitor,
         };
@@ -423,6 +434,11 @@ impl Shared {
         let live = read(&self.generations).iter().find(|live| live.generation == number).cloned()?;
         Some((image, live))
     }
+}
+
+/// As the policy says or, where that says nothing, the settings.
+fn mode(settings: &Settings, central: Option<&Central>) -> Mode {
+    central.and_then(|central| central.document().mode).unwrap_or(settings.mode)
 }
 
 /// What an image says of a value now.

@@ -10,7 +10,7 @@ use tough::schema::{Root, Signed, Target};
 use tough::{ExpirationEnforcement, IntoVec, Limits, Repository, RepositoryLoader, TargetName, error as tuf};
 
 use super::transport::Carrier;
-use super::{Bundle, Error, MAX_POLICY_BYTES, METADATA, TARGETS, Verified, digest, policy_name};
+use super::{Bundle, Error, Folder, MAX_POLICY_BYTES, METADATA, TARGETS, Verified, digest, policy_name};
 use crate::http;
 
 /// Bytes of one file of metadata: targets of ten thousand files have some 3 MiB.
@@ -65,9 +65,41 @@ pub enum Checked {
 /// # Errors
 /// [`enum@Error`]: nothing of it is to be used.
 pub async fn open(carrier: impl Carrier, held: &Held<'_>) -> Result<Checked, Error> {
-    let metadata_url = carrier.base(METADATA)?;
     let root = trusted_root(held)?;
-    let mut loader = RepositoryLoader::new(&root, metadata_url.clone(), carrier.base(TARGETS)?)
+    let repository = load(&carrier, &root, held.expiry, held.trust).await?;
+    let listing = Listing::of(&repository, held)?;
+    let expires = expires(&repository)?;
+    if held.known.contains(&listing.identity) {
+        return Ok(Checked::Same { identity: listing.identity, expires });
+    }
+    let (repository, place) = match held.copy {
+        Some(copy) => {
+            private(copy)?;
+            keep(&carrier, &repository, held, copy, &listing).await?;
+            (reload(copy, held, &listing).await?, copy.to_owned())
+        }
+        None => {
+            let place = carrier.base("")?.to_file_path();
+            (repository, place.map_err(|()| Error::Unreachable("it is no directory".to_owned()))?)
+        }
+    };
+    let policy = read_target(&repository, &listing.policy).await?;
+    for file in &listing.files {
+        read_target(&repository, &file.target).await?;
+    }
+    let file = |file: &File| (file.name.clone(), place.join(TARGETS).join(&file.stored));
+    Ok(Checked::New(Verified(Bundle {
+        policy: String::from_utf8(policy).map_err(|_| Error::Altered("the policy is not UTF-8 text".to_owned()))?,
+        files: listing.files.iter().map(file).collect(),
+        sha256: listing.identity,
+        expires,
+        version: repository.targets().signed.version.get(),
+    })))
+}
+
+/// Verifies the metadata of a repository.
+async fn load(carrier: &impl Carrier, root: &[u8], expiry: Expiry, trust: Option<&Path>) -> Result<Repository, Error> {
+    let mut loader = RepositoryLoader::new(&root, carrier.base(METADATA)?, carrier.base(TARGETS)?)
         .transport(carrier.clone())
         .limits(Limits {
             max_root_size: MAX_METADATA_BYTES,
@@ -76,43 +108,26 @@ pub async fn open(carrier: impl Carrier, held: &Held<'_>) -> Result<Checked, Err
             max_snapshot_size: MAX_METADATA_BYTES,
             max_root_updates: MAX_ROOTS,
         })
-        .expiration_enforcement(match held.expiry {
+        .expiration_enforcement(match expiry {
             Expiry::Refused => ExpirationEnforcement::Safe,
             Expiry::Ignored => ExpirationEnforcement::Unsafe,
         });
-    if let Some(trust) = held.trust {
+    if let Some(trust) = trust {
         private(trust)?;
         loader = loader.datastore(trust);
     }
-    let repository = loader.load().await.map_err(meaning)?;
-    let listing = Listing::of(&repository, held)?;
-    let expires = expires(&repository)?;
-    if held.known.contains(&listing.identity) {
-        return Ok(Checked::Same { identity: listing.identity, expires });
+    loader.load().await.map_err(meaning)
+}
+
+/// Verifies a copy as it will be after a restart, from the pinned root on. Roots that were passed before are not looked at again when there is a
+/// later one, and a spoilt one among them would only show then: with no policy to take up.
+async fn reload(copy: &Path, held: &Held<'_>, listing: &Listing) -> Result<Repository, Error> {
+    let folder = Folder { path: copy.to_owned(), max_bytes: held.max_bytes };
+    let repository = load(&folder, held.root, Expiry::Ignored, None).await?;
+    if Listing::of(&repository, held)?.identity == listing.identity {
+        return Ok(repository);
     }
-    let policy = read_target(&repository, &listing.policy).await?;
-    let policy = String::from_utf8(policy).map_err(|_| Error::Altered("the policy is not UTF-8 text".to_owned()))?;
-    let place = match held.copy {
-        Some(copy) => {
-            private(copy)?;
-            keep(&carrier, &repository, held, copy, &listing).await?;
-            copy.to_owned()
-        }
-        None => {
-            for name in &listing.files {
-                read_target(&repository, &name.target).await?;
-            }
-            carrier.base("")?.to_file_path().map_err(|()| Error::Unreachable("it is no directory".to_owned()))?
-        }
-    };
-    let file = |file: &File| (file.name.clone(), place.join(TARGETS).join(&file.stored));
-    Ok(Checked::New(Verified(Bundle {
-        policy,
-        sha256: listing.identity.clone(),
-        files: listing.files.iter().map(file).collect(),
-        expires,
-        version: repository.targets().signed.version.get(),
-    })))
+    Err(Error::Altered("it became another one while it was read".to_owned()))
 }
 
 /// The root that was reached from the pinned one before, or the pinned one. Starting from the pinned one each time would let

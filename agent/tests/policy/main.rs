@@ -187,6 +187,13 @@ fn keys_are_replaced_under_the_root_that_hosts_have_and_old_ones_never_come_back
     }
     acme.sign(2, LIST, &[]);
     assert_eq!(acme.verify(text(&acme.repository()), &remember).1["serial"], 2, "from the root that was pinned first");
+    // A root that was passed before is spoilt: whoever is beyond it would find out after a restart, without a policy.
+    let spoilt = acme.path("spoilt");
+    copy(&acme.repository(), &spoilt);
+    fs::write(spoilt.join("metadata/2.root.json"), "{}").unwrap();
+    acme.refuses(&spoilt, &remember, "altered");
+    fs::remove_file(spoilt.join("metadata/2.root.json")).unwrap();
+    acme.refuses(&spoilt, &remember, "unreachable");
     acme.done(&["policy", "sign", "--refresh", "--keys", text(&stolen), "-o", text(&theirs)]);
     assert_eq!(acme.verify(text(&theirs), &[]).0, 0, "a host that never saw the new root cannot know better");
     acme.done(&["policy", "sign", "--refresh", "--keys", text(&stolen), "-o", text(&theirs)]);
