@@ -17,9 +17,9 @@ use std::time::Duration;
 use thiserror::Error;
 
 use crate::intel::source::Source;
-use crate::report::metrics::{Listen, ListenParseError};
 use crate::policy::document::BUNDLED;
 use crate::policy::is_name;
+use crate::report::metrics::{Listen, ListenParseError};
 use crate::report::sightings::Sightings;
 use file::PortsFile;
 pub use file::{Mode, SettingsFile};

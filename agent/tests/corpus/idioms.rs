@@ -35,8 +35,7 @@ fn compare(sample: &Sample) -> Option<String> {
     let read = parsed.read;
     let source = Source { allow_reserved: true, ..Source::new("sample", "sample") };
     let indicators = Arc::new(parsed.indicators);
-    let ruling =
-        rule(&[Supply { source: &source, indicators: &indicators }], &Rules::default(), REFERENCE.parse().unwrap());
+    let ruling = rule(&[Supply::new(&source, &indicators)], &Rules::default(), REFERENCE.parse().unwrap());
     let mut values: Vec<String> =
         ruling.ruled.iter().map(|ruled| format!("{} {}", ruled.observable.type_name(), ruled.observable)).collect();
     let skips = parsed.skipped.iter().chain(ruling.skipped.iter());

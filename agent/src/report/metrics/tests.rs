@@ -32,8 +32,13 @@ fn table() -> String {
     table
 }
 
+/// Names and types.
+type Families = BTreeSet<(String, String)>;
+/// Names and labels.
+type Series = BTreeSet<(String, Vec<String>)>;
+
 /// Of each sample its name and its labels, of each family its type: as a scraper sees them.
-fn exposed(text: &str) -> (BTreeSet<(String, String)>, BTreeSet<(String, Vec<String>)>) {
+fn exposed(text: &str) -> (Families, Series) {
     let types = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '));
     let samples = text.lines().filter(|line| !line.starts_with('#')).map(|line| {
         let (series, value) = line.rsplit_once(' ').unwrap();

@@ -59,7 +59,8 @@ fn a_name_beside_a_digest_is_not_looked_for() {
     let origin = Origin { file: "sample".into(), place: Place::Line(1) };
     let observables = vec![Observable::FileName("sh".into()), Observable::Md5([1; 16])];
     let indicators = Indicators::from_iter([Indicator::new(observables, origin)]);
-    let supply = Supply { source: &Source::new("sample", "sample"), indicators: &Arc::new(indicators) };
+    let (source, indicators) = (Source::new("sample", "sample"), Arc::new(indicators));
+    let supply = Supply::new(&source, &indicators);
     let ruling = rule(&[supply], &Rules::default(), Timestamp::UNIX_EPOCH);
     let mut compilation = Compilation::new(ruling, 7, SEED).expect("it compiles");
     assert!(compilation.take_watch().is_empty());
