@@ -11,8 +11,11 @@ fuzz_target!(|text: &str| {
         if let Ok(observation) = pattern::parse(text, version) {
             for value in pattern::reduce(&observation).observables {
                 if let Observable::Process(text) = value {
-                    let condition = Condition::read(&text).expect("what was made of a pattern reads back");
-                    condition.holds(&Program { paths: vec!["/bin/sh"], command_line: Some("sh -c x") });
+                    let again = pattern::parse(&format!("[{text}]"), Version::V21).expect("it is a comparison");
+                    assert_eq!(pattern::reduce(&again).observables, [Observable::Process(text.clone())]);
+                    if let Some(condition) = Condition::read(&text) {
+                        condition.holds(&Program { paths: vec!["/bin/sh"], command_line: Some("sh -c x") });
+                    }
                 }
             }
         }

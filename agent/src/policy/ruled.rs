@@ -167,6 +167,15 @@ impl RuledValues {
         Ok((terms.action, terms.inbound, terms.end(dates)))
     }
 
+    /// Which indicator a value is of: the same for all values of one.
+    ///
+    /// # Errors
+    /// There is none of this number, or it cannot be read.
+    pub fn owner(&self, index: usize) -> Result<(u32, u64), Damaged> {
+        let (terms, set, place) = self.find(index)?;
+        Ok((terms.set, set.start(place)?))
+    }
+
     /// All about a value.
     ///
     /// # Errors

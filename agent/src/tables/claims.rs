@@ -74,15 +74,27 @@ impl Claims {
             watched: BTreeMap::new(),
             kinds: Kinds::default(),
         };
+        // Of an indicator with very many names its values are gone over once.
+        let mut named: Option<((u32, u64), bool)> = None;
         for index in 0..ruled.len() as u32 {
             let (action, inbound, expires) = ruled.decision(index as usize)?;
             claims.kinds.push(seconds(expires).map_or(0, NonZeroU32::get), actions(action, inbound));
-            match ruled.value(index as usize)? {
-                Observable::FileName(name) if has_digest(&ruled.get(index as usize)?) => {
-                    losses.add(UnenforcedReason::NameBesideDigest, &Observable::FileName(name), 1);
+            let value = ruled.value(index as usize)?;
+            if let Observable::FileName(_) = value {
+                let owner = ruled.owner(index as usize)?;
+                let (_, beside_digest) = match named.filter(|(known, _)| *known == owner) {
+                    Some(known) => known,
+                    None => *named.insert((owner, has_digest(&ruled.get(index as usize)?))),
+                };
+                if beside_digest {
+                    losses.add(UnenforcedReason::NameBesideDigest, &value, 1);
+                    continue;
                 }
-                value if Watch::is_for(&value) => claims.watched.entry(value).or_default().push(index),
-                value => claims.add(&value, index, seed, losses),
+            }
+            if Watch::is_for(&value) {
+                claims.watched.entry(value).or_default().push(index);
+            } else {
+                claims.add(&value, index, seed, losses);
             }
         }
         for (index, exception) in (EXCEPTION..).zip(exceptions) {
@@ -258,7 +270,9 @@ pub(super) struct Grouped {
 impl Grouped {
     /// Takes all that look for one value: the strongest of them become members.
     fn list(&mut self, group: &mut [u32], ruled: &RuledValues) -> Result<(), Damaged> {
-        rank(group, ruled)?;
+        if group.len() > 1 {
+            rank(group, ruled)?;
+        }
         self.merged += (group.len() as u64).saturating_sub(1);
         let kept = group.iter().take(KEPT).enumerate();
         self.members.extend(kept.map(|(at, index)| if at == 0 { Provenance::first(*index) } else { *index }));

@@ -37,6 +37,8 @@ pub enum UnenforcedReason {
     NameBesideDigest,
     /// Of what must hold of a program, 512 patterns are tried at each exec; this one is beyond them.
     TooManyConditions,
+    /// A regular expression that takes more than 128 KiB compiled.
+    ExpressionTooLarge,
     /// An IPv6 prefix that is nothing but spellings of every IPv4 address (`::ffff:0:0/96`).
     SpellsAllIpv4,
     /// A path that does not begin at the root, or is the root.

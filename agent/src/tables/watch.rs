@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::UnenforcedReason;
 use super::summary::Losses;
 use crate::intel::Observable;
-use crate::intel::parse::pattern::{Condition, Program};
+use crate::intel::parse::pattern::{Condition, Program, command_line};
 
 /// Conditions that are tried one after the other at each exec, with an expression each.
 pub const MOST: usize = 512;
@@ -18,6 +18,8 @@ pub struct Watch {
     names: BTreeMap<Arc<str>, u32>,
     command_lines: BTreeMap<Arc<str>, u32>,
     conditions: Vec<(Condition, u32)>,
+    /// How many were read for that, which takes time too.
+    tried: usize,
 }
 
 impl Watch {
@@ -28,29 +30,29 @@ impl Watch {
 
     /// Takes in a value that `times` indicators have; whether it is looked for.
     pub(super) fn add(&mut self, observable: &Observable, entry: u32, times: u64, losses: &mut Losses) -> bool {
-        let condition = match observable {
+        let text = match observable {
             Observable::FileName(name) => {
                 self.names.insert(Arc::clone(name), entry);
                 return true;
             }
-            Observable::Process(text) => Condition::read(text),
-            _ => None,
+            Observable::Process(text) => text,
+            _ => return false,
         };
-        match condition {
-            None => losses.add(UnenforcedReason::NoHook, observable, times),
-            Some(condition) => match condition.command_line() {
-                Some(line) => {
-                    self.command_lines.insert(Arc::from(line), entry);
-                    return true;
-                }
-                None if self.conditions.len() < MOST => {
-                    self.conditions.push((condition, entry));
-                    return true;
-                }
-                None => losses.add(UnenforcedReason::TooManyConditions, observable, times),
-            },
+        if let Some(line) = command_line(text) {
+            self.command_lines.insert(Arc::from(line), entry);
+            return true;
         }
-        false
+        if self.tried == MOST {
+            losses.add(UnenforcedReason::TooManyConditions, observable, times);
+            return false;
+        }
+        self.tried += 1;
+        let Some(condition) = Condition::read(text) else {
+            losses.add(UnenforcedReason::ExpressionTooLarge, observable, times);
+            return false;
+        };
+        self.conditions.push((condition, entry));
+        true
     }
 
     /// How many values are looked for.

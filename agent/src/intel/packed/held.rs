@@ -116,8 +116,11 @@ impl Held {
         self.read(self.start(at)?, |bytes| Some(View::read(bytes, 0, 0, None)?.dates))
     }
 
-    /// Where the indicator of a value begins.
-    fn start(&self, at: u32) -> Result<u64, Damaged> {
+    /// Where the indicator of a value begins: the same for all values of one.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn start(&self, at: u32) -> Result<u64, Damaged> {
         let distance = self.read(at.into(), |bytes| Reader::new(bytes, 0).number())?;
         u64::from(at).checked_sub(distance).ok_or(Damaged)
     }

@@ -81,3 +81,14 @@ fn patterns_beyond_those_that_are_tried_are_counted() {
     let [loss] = &*summary.unenforced else { panic!("{:?}", summary.unenforced) };
     assert_eq!((loss.reason, loss.count), (UnenforcedReason::TooManyConditions, 3));
 }
+
+#[test]
+fn an_expression_that_is_too_large_is_counted_and_the_next_has_its_entry() {
+    let large = Observable::Process("process:command_line MATCHES '(abcdefgh{1,900}){1,90}'".into());
+    let (watch, provenance, summary) =
+        compiled(vec![report(large, "large"), report(Observable::Process("file:name LIKE 'x%'".into()), "small")]);
+    let [loss] = &*summary.unenforced else { panic!("{:?}", summary.unenforced) };
+    assert_eq!((loss.reason, loss.count), (UnenforcedReason::ExpressionTooLarge, 1));
+    let [entry] = watch.find(&program("/bin/x1", ""))[..] else { panic!("one entry") };
+    assert_eq!(&*provenance.get(entry).unwrap().unwrap().primary().source, "small");
+}

@@ -10,7 +10,7 @@ mod program;
 mod reduce;
 
 pub use parser::parse;
-pub use program::{Condition, Program};
+pub use program::{Condition, Program, command_line};
 pub use reduce::reduce;
 
 /// Bytes of a pattern; longer ones are refused.

@@ -7,6 +7,7 @@
 use std::sync::Arc;
 
 use regex::bytes::{Regex, RegexBuilder};
+use regex_syntax::ParserBuilder;
 
 use super::{Comparison, Constant, ObjectPath, Observation, Operator, Version};
 use crate::intel::Observable;
@@ -73,7 +74,7 @@ pub(super) enum Unfit {
     /// An operator that is not for texts.
     #[error("`{1}` on `{0}`")]
     Operator(String, &'static str),
-    /// Look-around, back references, or an expression that takes more than [`EXPRESSION_MAX`].
+    /// Look-around, back references, what is no expression.
     #[error("`{0}`: {1}")]
     Expression(String, String),
     /// It says nothing.
@@ -95,7 +96,7 @@ pub struct Program<'a> {
 pub struct Condition(Vec<(Field, Matcher)>);
 
 impl Condition {
-    /// Reads what [`Observable::Process`] holds.
+    /// Reads what [`Observable::Process`] holds; `None` where an expression takes more than 128 KiB compiled.
     #[must_use]
     pub fn read(text: &str) -> Option<Self> {
         let Ok(Observation::One(comparison)) = super::parse(&format!("[{text}]"), Version::V21) else { return None };
@@ -105,20 +106,11 @@ impl Condition {
         };
         let tests = items.iter().map(|item| match item {
             Comparison::Test { path, operator, constants, .. } => {
-                matcher(Test { path, operator: *operator, constants }).ok()
+                matcher(Test { path, operator: *operator, constants })
             }
             _ => None,
         });
         tests.collect::<Option<_>>().map(Self)
-    }
-
-    /// The command line that it stands for, if that is all that it asks for.
-    #[must_use]
-    pub fn command_line(&self) -> Option<&str> {
-        match self.0.as_slice() {
-            [(Field::CommandLine, Matcher::Any(texts))] if texts.len() == 1 => texts.first().map(String::as_str),
-            _ => None,
-        }
     }
 
     /// Whether an exec meets it. Name and directory must be those of one path.
@@ -137,11 +129,25 @@ impl Condition {
     }
 }
 
+/// The command line that what [`Observable::Process`] holds stands for, if that is all that it asks for.
+#[must_use]
+pub fn command_line(text: &str) -> Option<String> {
+    match super::parse(&format!("[{text}]"), Version::V21) {
+        Ok(Observation::One(Comparison::Test { path, operator: Operator::Equal, constants, .. })) => {
+            match (Field::of(&path)?, constants.as_slice()) {
+                (Field::CommandLine, [Constant::Text(line)]) => Some(line.clone()),
+                _ => None,
+            }
+        }
+        _ => None,
+    }
+}
+
 /// The value of an AND of comparisons.
 pub(super) fn value(tests: &[Test<'_>]) -> Result<Observable, Unfit> {
     let mut text = String::new();
     for test in tests {
-        matcher(*test)?;
+        check(*test)?;
         if !text.is_empty() {
             text.push_str(" AND ");
         }
@@ -172,23 +178,53 @@ fn quoted(constant: &Constant) -> Option<String> {
     Some(format!("'{}'", text.replace('\\', "\\\\").replace('\'', "\\'")))
 }
 
-fn matcher(test: Test<'_>) -> Result<(Field, Matcher), Unfit> {
+/// What is compared, and with which texts or expression.
+enum Asked {
+    Any(Vec<String>),
+    Expression(String),
+}
+
+fn asked(test: Test<'_>) -> Result<(Field, Asked), Unfit> {
     let field = Field::of(test.path).ok_or_else(|| Unfit::Property(test.path.to_string()))?;
     let text_of = |constant: &Constant| match constant {
         Constant::Text(text) => Ok(text.clone()),
         _ => Err(Unfit::NoText(test.path.to_string())),
     };
     let mut texts = test.constants.iter().map(text_of).collect::<Result<Vec<_>, _>>()?;
-    let expression = match (test.operator, texts.first()) {
+    let asked = match (test.operator, texts.first()) {
         (Operator::Equal | Operator::In, Some(_)) => {
             if field == Field::Directory {
                 texts.iter_mut().for_each(|text| text.truncate(text.trim_end_matches('/').len().max(1)));
             }
-            return Ok((field, Matcher::Any(texts)));
+            Asked::Any(texts)
         }
-        (Operator::Like, Some(text)) => like(text),
-        (Operator::Matches, Some(text)) => text.clone(),
+        (Operator::Like, Some(text)) => Asked::Expression(like(text)),
+        (Operator::Matches, Some(text)) => Asked::Expression(text.clone()),
         (operator, _) => return Err(Unfit::Operator(test.path.to_string(), operator.text())),
+    };
+    Ok((field, asked))
+}
+
+/// Reads an expression without compiling it: a pattern may hold very many.
+fn check(test: Test<'_>) -> Result<(), Unfit> {
+    let (_, Asked::Expression(expression)) = asked(test)? else { return Ok(()) };
+    let said = || match test.constants.first() {
+        Some(Constant::Text(text)) => text.chars().take(100).collect::<String>(),
+        _ => String::new(),
+    };
+    let parser = ParserBuilder::new().unicode(false).utf8(false).dot_matches_new_line(true).build().parse(&expression);
+    match parser.map(|parsed| parsed.properties().minimum_len()) {
+        Ok(Some(0)) => Err(Unfit::Everything(said())),
+        Ok(_) => Ok(()),
+        Err(error) => Err(Unfit::Expression(said(), last_line(&error.to_string()).to_owned())),
+    }
+}
+
+fn matcher(test: Test<'_>) -> Option<(Field, Matcher)> {
+    let (field, asked) = asked(test).ok()?;
+    let expression = match asked {
+        Asked::Any(texts) => return Some((field, Matcher::Any(texts))),
+        Asked::Expression(expression) => expression,
     };
     // As PCRE without its Unicode flag reads them, which is what STIX asks for: `\w` is ASCII.
     let compiled = RegexBuilder::new(&expression)
@@ -197,12 +233,7 @@ fn matcher(test: Test<'_>) -> Result<(Field, Matcher), Unfit> {
         .size_limit(EXPRESSION_MAX)
         .dfa_size_limit(EXPRESSION_MAX)
         .build();
-    let cut = |text: &str| text.chars().take(100).collect::<String>();
-    match compiled {
-        Ok(compiled) if compiled.is_match(b"") => Err(Unfit::Everything(cut(&texts.concat()))),
-        Ok(compiled) => Ok((field, Matcher::Expression(compiled))),
-        Err(error) => Err(Unfit::Expression(cut(&texts.concat()), last_line(&error.to_string()).to_owned())),
-    }
+    Some((field, Matcher::Expression(compiled.ok()?)))
 }
 
 /// The message of an expression that cannot be compiled ends with what is wrong.

@@ -218,6 +218,9 @@ fn what_a_program_must_be_is_one_value_in_one_spelling() {
         ),
     ] {
         assert_eq!(values(pattern), [expected], "{pattern}");
+        if let Some(text) = expected.strip_prefix("process ") {
+            assert_eq!(values(&format!("[{text}]")), [expected], "it reads back as itself");
+        }
     }
     assert_eq!(values("[process:command_line IN ('a', 'b')]").len(), 2);
     for everything in ["LIKE '%'", "LIKE '%%'", "MATCHES '.*'", "MATCHES 'x*'", "MATCHES ''"] {
