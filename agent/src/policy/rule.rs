@@ -97,6 +97,9 @@ fn ended(until: Timestamp, dates: Dates, source: &Source) -> String {
     }
 }
 
+/// What is asked for: by which rule of the policy, if any, the action, and whether that is on trial.
+type Asked = (Option<usize>, Action, bool);
+
 /// A source whose indicators are judged.
 struct Feed<'a> {
     source: &'a Source,
@@ -106,8 +109,8 @@ struct Feed<'a> {
     central: Option<(&'a Central, Vec<usize>)>,
     /// Under which values are that no rule of it matches.
     own: Terms,
-    /// The numbers of terms that are used, by the rule that they are of, if any, the action, and whether that is on trial.
-    numbers: Vec<((Option<usize>, Action, bool), u32)>,
+    /// The numbers of terms that are used.
+    numbers: Vec<(Asked, u32)>,
 }
 
 impl Feed<'_> {
