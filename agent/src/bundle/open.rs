@@ -119,8 +119,8 @@ async fn load(carrier: &impl Carrier, root: &[u8], expiry: Expiry, trust: Option
     loader.load().await.map_err(meaning)
 }
 
-/// Verifies a copy as it will be after a restart, from the pinned root on. Roots that were passed before are not looked at again when there is a
-/// later one, and a spoilt one among them would only show then: with no policy to take up.
+/// Verifies a copy as it will be after a restart, from the pinned root on. Roots that were passed before are not looked at
+/// again when there is a later one, and a spoilt one among them would only show then: with no policy to take up.
 async fn reload(copy: &Path, held: &Held<'_>, listing: &Listing) -> Result<Repository, Error> {
     let folder = Folder { path: copy.to_owned(), max_bytes: held.max_bytes };
     let repository = load(&folder, held.root, Expiry::Ignored, None).await?;

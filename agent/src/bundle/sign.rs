@@ -135,21 +135,23 @@ pub async fn sign(signing: &Signing<'_>) -> Result<Signed, Error> {
     (list.targets, list.delegations) = (targets, None);
     let keys = keys.sources()?;
     let list = signed(list, &root.signed, &keys, "policy").await?;
-    let metadata = repository.join(METADATA);
-    fs::create_dir_all(&metadata).map_err(|error| Error::file(&metadata, error))?;
-    for path in roots {
-        let Some(name) = path.file_name() else { continue };
-        fs::copy(&path, metadata.join(name)).map_err(|error| Error::file(&path, error))?;
-    }
-    write(&metadata, &list)?;
     let file = Metafile {
         length: Some(*list.length()),
         hashes: Some(Hashes { sha256: list.sha256().to_vec().into(), _extra: HashMap::new() }),
         version,
         _extra: HashMap::new(),
     };
-    let online = vouch(&metadata, before.as_ref(), file, &root.signed, &keys, lifetimes).await?;
-    Ok(Signed { version: version.get(), expires: expires.min(online).min(from_tuf(root.signed.expires)?) })
+    let voucher = Voucher::sign(before.as_ref(), file, &root.signed, &keys, lifetimes).await?;
+    let metadata = repository.join(METADATA);
+    fs::create_dir_all(&metadata).map_err(|error| Error::file(&metadata, error))?;
+    write(&metadata, &list)?;
+    for path in roots {
+        let Some(name) = path.file_name() else { continue };
+        let bytes = fs::read(&path).map_err(|error| Error::file(&path, error))?;
+        replace(&metadata.join(name), &bytes)?;
+    }
+    voucher.write(&metadata)?;
+    Ok(Signed { version: version.get(), expires: expires.min(voucher.expires).min(from_tuf(root.signed.expires)?) })
 }
 
 /// Says again that what a repository holds is the latest, for which the online key is enough.
@@ -162,39 +164,52 @@ pub async fn refresh(keys: &KeyFiles, repository: &Path, lifetimes: Lifetimes) -
     let before = before.ok_or_else(|| Error::file(repository, "there is no repository in it"))?;
     let file = before.snapshot().signed.meta.get("targets.json").cloned();
     let file = file.ok_or_else(|| Error::Altered("the snapshot lists no targets".to_owned()))?;
-    let metadata = repository.join(METADATA);
-    let online = vouch(&metadata, Some(&before), file, &root.signed, &keys.sources()?, lifetimes).await?;
+    let voucher = Voucher::sign(Some(&before), file, &root.signed, &keys.sources()?, lifetimes).await?;
+    voucher.write(&repository.join(METADATA))?;
     let targets = &before.targets().signed;
-    let expires = online.min(from_tuf(targets.expires)?).min(from_tuf(root.signed.expires)?);
+    let expires = voucher.expires.min(from_tuf(targets.expires)?).min(from_tuf(root.signed.expires)?);
     Ok(Signed { version: targets.version.get(), expires })
 }
 
-/// Signs what lists the targets and what says that the list is the latest, the latter last; when that ends.
-async fn vouch(
-    metadata: &Path,
-    before: Option<&Repository>,
-    targets: Metafile,
-    root: &Root,
-    keys: &[Box<dyn KeySource>],
-    lifetimes: Lifetimes,
-) -> Result<Timestamp, Error> {
-    let expires = seconds(lifetimes.now, lifetimes.online)?;
-    let version = next(before.map(|before| before.snapshot().signed.version))?;
-    let mut snapshot = Snapshot::new(SPECIFICATION.to_owned(), version, to_tuf(expires)?);
-    snapshot.meta.insert("targets.json".to_owned(), targets);
-    let snapshot = signed(snapshot, root, keys, "online").await?;
-    write(metadata, &snapshot)?;
-    let file = Metafile {
-        length: Some(*snapshot.length()),
-        hashes: Some(Hashes { sha256: snapshot.sha256().to_vec().into(), _extra: HashMap::new() }),
-        version,
-        _extra: HashMap::new(),
-    };
-    let version = next(before.map(|before| before.timestamp().signed.version))?;
-    let mut latest = Latest::new(SPECIFICATION.to_owned(), version, to_tuf(expires)?);
-    latest.meta.insert("snapshot.json".to_owned(), file);
-    write(metadata, &signed(latest, root, keys, "online").await?)?;
-    Ok(expires)
+/// What says which list of targets is the latest.
+struct Voucher {
+    snapshot: SignedRole<Snapshot>,
+    timestamp: SignedRole<Latest>,
+    /// When it ends.
+    expires: Timestamp,
+}
+
+impl Voucher {
+    async fn sign(
+        before: Option<&Repository>,
+        targets: Metafile,
+        root: &Root,
+        keys: &[Box<dyn KeySource>],
+        lifetimes: Lifetimes,
+    ) -> Result<Self, Error> {
+        let expires = seconds(lifetimes.now, lifetimes.online)?;
+        let version = next(before.map(|before| before.snapshot().signed.version))?;
+        let mut snapshot = Snapshot::new(SPECIFICATION.to_owned(), version, to_tuf(expires)?);
+        snapshot.meta.insert("targets.json".to_owned(), targets);
+        let snapshot = signed(snapshot, root, keys, "online").await?;
+        let file = Metafile {
+            length: Some(*snapshot.length()),
+            hashes: Some(Hashes { sha256: snapshot.sha256().to_vec().into(), _extra: HashMap::new() }),
+            version,
+            _extra: HashMap::new(),
+        };
+        let version = next(before.map(|before| before.timestamp().signed.version))?;
+        let mut latest = Latest::new(SPECIFICATION.to_owned(), version, to_tuf(expires)?);
+        latest.meta.insert("snapshot.json".to_owned(), file);
+        let timestamp = signed(latest, root, keys, "online").await?;
+        Ok(Self { snapshot, timestamp, expires })
+    }
+
+    /// Writes what hosts read first last.
+    fn write(&self, metadata: &Path) -> Result<(), Error> {
+        write(metadata, &self.snapshot)?;
+        write(metadata, &self.timestamp)
+    }
 }
 
 async fn signed<T: TufRole + serde::Serialize>(

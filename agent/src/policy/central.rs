@@ -200,7 +200,7 @@ impl Central {
             RuleAction::Report => Action::Report,
             RuleAction::Ignore => return None,
         };
-        let is_trial = rule.mode == Some(Mode::Monitor);
+        let is_trial = rule.mode == Some(Mode::Monitor) && self.at_most == Action::Block;
         let most = if is_trial { Action::Report } else { self.at_most };
         let inbound = rule.inbound.unwrap_or_else(|| action.into()).min(Inbound::from(most));
         let action = action.min(most);

@@ -98,6 +98,9 @@ fn ended(until: Timestamp, dates: Dates, source: &Source) -> String {
     }
 }
 
+/// What is asked for: by which rule of the policy, if any, the action, and whether that is on trial.
+type Asked = (Option<usize>, Action, bool);
+
 /// A source whose indicators are judged.
 struct Feed<'a> {
     source: &'a Source,
@@ -107,8 +110,8 @@ struct Feed<'a> {
     central: Option<(&'a Central, Vec<usize>)>,
     /// Under which values are that no rule of it matches.
     own: Terms,
-    /// The numbers of terms that are used, by the rule that they are of, if any, and the action.
-    numbers: Vec<((Option<usize>, Action), u32)>,
+    /// The numbers of terms that are used.
+    numbers: Vec<(Asked, u32)>,
 }
 
 impl Feed<'_> {
@@ -127,13 +130,16 @@ impl Feed<'_> {
             None => None,
         };
         let asked = decision.as_ref().map_or(self.own.action, |decision| decision.action);
-        let action = asked.min(self.at_most).min(strongest(value));
-        let key = (rule, action);
+        let most = self.at_most.min(strongest(value));
+        let action = asked.min(most);
+        // What could not be blocked anyway is on no trial.
+        let is_trial = most == Action::Block && decision.as_ref().is_some_and(|decision| decision.is_trial);
+        let key = (rule, action, is_trial);
         if let Some((_, number)) = self.numbers.iter().find(|(known, _)| *known == key) {
             return Some((action, *number));
         }
         let terms = match decision {
-            Some(Decision { inbound, until, is_trial, name, .. }) => {
+            Some(Decision { inbound, until, name, .. }) => {
                 let inbound = inbound.min(self.at_most.into());
                 Terms { rule: name, is_trial, action, inbound, until, ..self.own.clone() }
             }

@@ -144,6 +144,23 @@ fn the_first_rule_that_matches_decides() {
 }
 
 #[test]
+fn only_what_could_be_blocked_is_on_trial() {
+    let indicators: Arc<Indicators> =
+        Arc::new([indicator("198.51.101.7", None), indicator("https://a.example/x", None)].into_iter().collect());
+    let source = Source::new("feed", "f");
+    let central = accept(&text(1, &one("block", "mode = \"monitor\"\n")), None).unwrap();
+    let trials = |central: Central, at_most| {
+        let rules = Rules { central: Some(Arc::new(central)), ..Rules::default() };
+        let ruling = rule(&[Supply { at_most, ..Supply::new(&source, &indicators) }], &rules, now());
+        let trials: Vec<bool> = ruling.ruled.iter().map(|ruled| ruled.is_trial).collect();
+        (ruling.outcome.report, trials)
+    };
+    assert_eq!(trials(central.clone(), Action::Block), (2, vec![true, false]));
+    assert_eq!(trials(central.clone(), Action::Report), (2, vec![false, false]));
+    assert_eq!(trials(central.at_most(Action::Report), Action::Block), (2, vec![false, false]));
+}
+
+#[test]
 fn a_rule_ends_in_the_kernel_too_and_makes_a_new_generation_then() {
     let indicators: Arc<Indicators> = Arc::new([indicator("198.51.101.7", None)].into_iter().collect());
     let source = Source { action: Action::Report, ..Source::new("feed", "f") };
