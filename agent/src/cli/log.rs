@@ -81,7 +81,7 @@ pub struct Args {
 #[derive(Clone, Debug, clap::Subcommand)]
 enum View {
     /// Count hits by what they have in common, most first, with their trend
-    Stats(stats::Args),
+    Stats(Box<stats::Args>),
     /// What programs of this host reached and executed, listed or not, where `telemetry.contacts` keeps it
     Contacts(contacts::Args),
 }
