@@ -263,8 +263,7 @@ async fn stay_on(
     let mut stages: JoinSet<Ended> = JoinSet::new();
     let met = look_back(&shared, &sink, &mut stages)?;
     let detect = Detect { shared: Arc::clone(&shared), enricher, sink, met, unhashed, executed: Vec::new(), stage };
-    let answers = Arc::new(Answers(Arc::clone(&shared)));
-    let renewing = Arc::clone(&shared);
+    let (answers, renewing) = (Arc::new(Answers(Arc::clone(&shared))), Arc::clone(&shared));
     stages.spawn(async move { ("detect", detect.run(hits, execs, found_here).await) });
     look_at_what_is_there(&shared, to_hash, &mut stages);
     talk_to_others(&shared, wanted, &mut stages);
