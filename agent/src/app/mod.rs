@@ -268,17 +268,13 @@ async fn stay_on(
     let mut stages: JoinSet<Ended> = JoinSet::new();
     let met = look_back(&shared, &sink, &mut stages)?;
     let detect = Detect { shared: Arc::clone(&shared), enricher, sink, met, unhashed, executed: Vec::new(), stage };
-    let answers = Arc::new(Answers(Arc::clone(&shared)));
-    let renewing = Arc::clone(&shared);
+    let (answers, renewing) = (Arc::new(Answers(Arc::clone(&shared))), Arc::clone(&shared));
     stages.spawn(async move { ("detect", detect.run(hits, execs, found_here).await) });
     look_at_what_is_there(&shared, to_hash, &mut stages);
     talk_to_others(&shared, wanted, &mut stages);
     let stage = health.stage("guard", Duration::from_secs(1));
     stages.spawn(async move { ("guard", guard.run(stage).await) });
-    let (health, settings) = (shared.health.clone(), Arc::clone(&shared));
-    let metrics = Metrics::new(Arc::clone(&answers), health, move || read(&settings.settings).metrics.clone());
-    let stage = shared.health.stage("metrics", Duration::from_secs(1));
-    stages.spawn(async move { ("metrics", metrics.run(stage).await) });
+    serve_metrics(&shared, &answers, &mut stages);
     stages.spawn(async move { ("control", server.serve(answers).await.map_err(Into::into)) });
     stages.spawn(async move { ("intake", keep_current(&renewing, watch).await) });
     say(&[NotifyState::Ready]);
@@ -337,6 +333,15 @@ fn talk_to_others(shared: &Arc<Shared>, wanted: mpsc::Receiver<Wanted>, stages: 
     stages.spawn(async move { ("share", sharing.await) });
     let handing_on = ToJournald::new(Arc::clone(shared)).run(shared.health.stage("journald", period));
     stages.spawn(async move { ("journald", handing_on.await) });
+}
+
+/// Starts the stage that tells Prometheus what the control socket tells the command line, where the settings ask for it.
+fn serve_metrics(shared: &Arc<Shared>, answers: &Arc<Answers>, stages: &mut JoinSet<Ended>) {
+    let known = Arc::clone(shared);
+    let wanted = move || read(&known.settings).metrics.clone();
+    let metrics = Metrics::new(Arc::clone(answers), shared.health.clone(), wanted);
+    let stage = shared.health.stage("metrics", Duration::from_secs(1));
+    stages.spawn(async move { ("metrics", metrics.run(stage).await) });
 }
 
 /// Loads the kernel half as this kernel allows it.

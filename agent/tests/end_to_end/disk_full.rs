@@ -14,11 +14,16 @@ fn is_raised(status: &Value, number: &str) -> bool {
     status["faults"].as_array().unwrap().iter().any(|fault| fault["number"] == number)
 }
 
-/// Blocked connects to so many ports from the first on, each a record of its own.
+/// Blocked connects to so many places from the first on, each a record of its own.
 fn hit(first: u16, count: u16) {
-    for port in first..first + count {
-        assert!(is_blocked(&connect(&format!("127.5.5.5:{port}"))), "port {port}");
+    for n in first..first + count {
+        let place = format!("127.5.5.{}:{}", 1 + n / 500, port_of(n));
+        assert!(is_blocked(&connect(&place)), "{place}");
     }
+}
+
+fn port_of(n: u16) -> u16 {
+    1 + n % 500
 }
 
 #[test]
@@ -27,7 +32,7 @@ fn a_full_disk_costs_records_and_no_blocking_and_mends_by_itself() {
         "{}\n[journal]\ntotal_bytes = 67108864\nsegment_bytes = 1048576\n",
         settings("enforce", "block")
     ));
-    sandbox.intel("lab.txt", "127.5.5.5\n");
+    sandbox.intel("lab.txt", "127.5.5.0/24\n");
     // The agent in a mount namespace of its own, in which the journal is 3 MiB of memory.
     let journal = sandbox.root.path().join("var/log/cordon");
     fs::create_dir_all(&journal).unwrap();
@@ -78,7 +83,7 @@ fn a_full_disk_costs_records_and_no_blocking_and_mends_by_itself() {
     };
     let newest = inside(&["log", "-o", "json", "-n", "1"]);
     let record: Value = serde_json::from_slice(&newest).unwrap();
-    assert_eq!(record["destination"]["port"], port, "what came after that is recorded");
+    assert_eq!(record["destination"]["port"], port_of(port), "what came after that is recorded");
     let said = String::from_utf8(inside(&["log", "-n", "0"])).unwrap();
     let lost: u64 = said
         .lines()

@@ -32,13 +32,11 @@ fn table() -> String {
     table
 }
 
-/// Names and types.
-type Families = BTreeSet<(String, String)>;
-/// Names and labels.
-type Series = BTreeSet<(String, Vec<String>)>;
+/// A name and its labels.
+type Series = (String, Vec<String>);
 
 /// Of each sample its name and its labels, of each family its type: as a scraper sees them.
-fn exposed(text: &str) -> (Families, Series) {
+fn exposed(text: &str) -> (BTreeSet<(String, String)>, BTreeSet<Series>) {
     let types = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '));
     let samples = text.lines().filter(|line| !line.starts_with('#')).map(|line| {
         let (series, value) = line.rsplit_once(' ').unwrap();
@@ -69,7 +67,7 @@ fn the_page_for_people_is_what_is_exposed() {
     let told: BTreeSet<_> = rows.iter().map(|row| (row[0].to_owned(), row[1].to_owned())).collect();
     assert_eq!(types, told);
     let labels = |row: &Vec<&str>| row[3].split_whitespace().map(|label| label.trim_matches('`').to_owned()).collect();
-    let told: BTreeSet<(_, Vec<String>)> = rows.iter().map(|row| (row[0].to_owned(), labels(row))).collect();
+    let told: BTreeSet<Series> = rows.iter().map(|row| (row[0].to_owned(), labels(row))).collect();
     assert_eq!(samples, told);
 }
 
