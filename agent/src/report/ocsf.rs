@@ -1,6 +1,6 @@
 //! Finding → OCSF 1.6 Detection Finding with the security_control and osint profiles.
 //!
-//! The evidence is what the event of the [`activity`] would hold; `related_events` says which that is.
+//! The evidence is what the event of the activity would hold; `related_events` says which that is.
 
 mod activity;
 
