@@ -277,6 +277,21 @@ pub(super) const METRICS: &[Metric] = &[
         "Records that are in the journal and not in its mirror.",
         |status, values| agent(status, values, "journal.mirror.lost"),
     ),
+    counter(
+        "cordon_execs_uncompared_total",
+        "execs",
+        &["reason"],
+        "Execs whose command line was not compared with indicators, or of which not all matches were told.",
+        |status, values| {
+            for (reason, count) in
+                [("command_line_unknown", "execs.command_line_unknown"), ("not_told", "execs.not_told")]
+            {
+                if let Some(count) = status.count(count) {
+                    values.add([reason], count);
+                }
+            }
+        },
+    ),
     counter("cordon_contacts_forgotten_total", "contacts", &[], "Contacts given up for space.", |status, values| {
         agent(status, values, "contacts.forgotten")
     }),
