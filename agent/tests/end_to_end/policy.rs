@@ -1,6 +1,7 @@
 //! An organisation's policy through a running agent and the real kernel: taken, refused, stale, over.
 
 use std::fs;
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
@@ -204,6 +205,21 @@ fn over_http_nothing_is_sent_again_that_has_not_changed() {
     policy(&acme, 2, "127.44.0.2\n", &[]);
     wait_for_serial(&mut sandbox, 2);
     assert!(is_blocked(&connect("127.44.0.2:0")));
+}
+
+#[test]
+fn settings_that_change_while_a_look_waits_for_its_answer_are_followed() {
+    let (acme, repository) = acme();
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let from = format!("http://{}/", silent.local_addr().unwrap());
+    let mut sandbox = Sandbox::new(&settings(&acme, &from, ""));
+    sandbox.start();
+    let _asking = silent.accept().unwrap();
+    let path = sandbox.root.path().join("etc/cordon/cordon.toml");
+    fs::write(path, settings(&acme, repository.to_str().unwrap(), "")).unwrap();
+    sandbox.json(&["reload", "--json"]);
+    wait_for_serial(&mut sandbox, 1);
+    assert!(is_blocked(&connect("127.44.0.1:0")));
 }
 
 #[test]

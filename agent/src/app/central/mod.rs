@@ -183,7 +183,8 @@ impl Follow {
             return;
         }
         (self.policy, self.web, self.refused, self.due) = (policy, None, None, Instant::now());
-        self.running.abort_all();
+        // What is dropped is stopped, and nobody hears of it.
+        self.running = JoinSet::new();
         for fault in [Fault::PolicyRefused, Fault::PolicyStale, Fault::PolicyNotFetched, Fault::PolicyNotKept] {
             self.shared.health.clear_all(fault);
         }
