@@ -29,7 +29,7 @@ your own host.
 - **blocked**: stopped and recorded, by the hook named
 - **reported**: gets through, and a record says so
 - open: gets through; the reason is below the table
-- not run: this kernel cannot do it at all
+- not run: this kernel cannot do it at all, or its package has no module for it
 ";
 
 const VERIFIER_HEAD: &str = "
