@@ -145,6 +145,12 @@ pub(super) fn bytes_on_disk(path: &Path) -> u64 {
         .sum()
 }
 
+/// What a segment takes at the most while [`finish`] works on it: its indexes, two thirds of what it has, are in the WAL and in the
+/// database at once, and the WAL has an index of its own (at least 32 KiB: sqlite.org/walformat.html).
+pub(super) fn bytes_to_finish(path: &Path) -> u64 {
+    bytes_on_disk(path) / 2 * 5 + (32 << 10)
+}
+
 /// `PRAGMA user_version` of a file that is there: 0 for one without tables.
 pub(super) fn schema_of(path: &Path) -> rusqlite::Result<i64> {
     let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
@@ -264,6 +270,12 @@ impl Segment {
     pub(super) fn database_bytes(&self) -> u64 {
         let pages: i64 = self.connection.query_row("PRAGMA page_count", [], |row| row.get(0)).unwrap_or(0);
         u64::try_from(pages).unwrap_or(0) * PAGE_BYTES
+    }
+
+    /// Bytes on disk as of the next checkpoint: all pages in the database, and what is in the WAL there still.
+    pub(super) fn bytes_checkpointed(&self) -> u64 {
+        let in_file = fs::metadata(&self.path).map_or(0, |metadata| metadata.len());
+        bytes_on_disk(&self.path) + self.database_bytes().saturating_sub(in_file)
     }
 
     /// When the oldest record was written, in nanoseconds since 1970.

@@ -270,8 +270,7 @@ impl Journal {
     }
 
     fn adopt_unfinished(&mut self, sequence: u64, path: &Path) {
-        // Twice its bytes: its indexes, and the WAL that they go through.
-        self.closed.insert(sequence, 2 * segment::bytes_on_disk(path));
+        self.closed.insert(sequence, segment::bytes_to_finish(path));
         self.unfinished.insert(sequence);
     }
 
@@ -457,7 +456,7 @@ impl Journal {
     /// Gives up the oldest segments until `bytes` more fit [`Limits::total_bytes`].
     fn make_room(&mut self, bytes: u64) -> Result<(), JournalError> {
         loop {
-            let live = self.live.as_ref().map_or(0, |live| segment::bytes_on_disk(&live.path));
+            let live = self.live.as_ref().map_or(0, Segment::bytes_checkpointed);
             let used = live + self.closed.values().sum::<u64>();
             if used + bytes <= self.limits.total_bytes || !self.delete_oldest()? {
                 return Ok(());
