@@ -6,6 +6,7 @@
 //! - [`http`]: asking servers, with caps, retries and TLS
 //! - [`intel`]: sources → [`intel::Indicator`]
 //! - [`bundle`]: a signed repository → [`bundle::Verified`]
+//! - [`fleet`]: the message bus: policies down, records and heartbeats up
 //! - [`policy`]: which indicator blocks, which reports, what is never blocked
 //! - [`tables`]: indicators and policy → image and provenance
 //! - [`kernel`]: probe, load, attach, pin, publish, read rings: the only user of aya and of raw system calls
@@ -28,6 +29,7 @@ pub mod cli;
 pub mod control;
 pub mod enrich;
 pub mod event;
+pub mod fleet;
 pub mod health;
 pub mod host;
 pub mod http;

@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 
+use crate::fleet::Connection;
 use crate::intel::source::Source;
 use crate::policy::document::BUNDLED;
 use crate::policy::is_name;
@@ -52,6 +53,8 @@ pub struct Settings {
     pub metrics: Option<Listen>,
     /// What is told to others; `None` unless somebody is named.
     pub sightings: Option<Sightings>,
+    /// The message bus; `None` for none.
+    pub bus: Option<Connection>,
     /// Whose policy is taken; `None` for nobody's.
     pub policy: Option<Policy>,
     /// cgroup2 directory that is enforced; `None` for the root of the hierarchy.
@@ -211,18 +214,15 @@ impl Settings {
         }
         let sources: Vec<Source> = said.source.into_iter().map(|source| places.relocate(source)).collect();
         let sightings = said.sightings.filter(|said| !said.to.is_empty());
-        let sightings = sightings
-            .map(|said| said.meaning(&sources, places))
-            .transpose()
-            .map_err(|message| Error::Meaning { path: places.settings.clone(), message })?;
-        let policy = said.policy.map(|said| said.meaning(places)).transpose();
-        let policy = policy.map_err(|message| Error::Meaning { path: places.settings.clone(), message })?;
+        let wrong = |message: String| Error::Meaning { path: places.settings.clone(), message };
+        let sightings = sightings.map(|said| said.meaning(&sources, places)).transpose().map_err(wrong)?;
+        let bus = said.bus.map(|said| said.meaning(|path| places.path(path))).transpose().map_err(wrong)?;
+        let policy = said.policy.map(|said| said.meaning(places, bus.is_some())).transpose().map_err(wrong)?;
         let names = names(said.dns.unwrap_or_default(), said.tls.unwrap_or_default(), said.http.unwrap_or_default())
-            .map_err(|message| Error::Meaning { path: places.settings.clone(), message })?;
+            .map_err(wrong)?;
         let listen = said.metrics.unwrap_or_default().listen;
-        let metrics = listen.map(|listen| listen.parse()).transpose().map_err(|error: ListenParseError| {
-            Error::Meaning { path: places.settings.clone(), message: error.to_string() }
-        })?;
+        let metrics = listen.map(|listen| listen.parse()).transpose();
+        let metrics = metrics.map_err(|error: ListenParseError| wrong(error.to_string()))?;
         let never = said.never_block.unwrap_or(defaults);
         let exec = said.exec.unwrap_or_default();
         let journal = said.journal.unwrap_or_default();
@@ -262,6 +262,7 @@ impl Settings {
             },
             metrics,
             sightings,
+            bus,
             policy,
             cgroup: said.cgroup,
             log: said.log.unwrap_or_else(|| "info".to_owned()),

@@ -13,11 +13,12 @@ use tokio::time::timeout;
 
 use super::explain::explain;
 use super::fetch::Wanted;
-use super::operator::{Off, Operator, observable};
+use super::operator::{Off, Operator};
 use super::reload;
 use super::shared::{Live, Shared, lock, read};
 use crate::attribute::hook_name;
 use crate::control::{Answer, Failure, Handler, LocalRule, Request};
+use crate::intel::normalise;
 use crate::kernel::probe::ExecPath;
 use crate::kernel::{self, HookState};
 use crate::settings::{self, Places};
@@ -83,7 +84,7 @@ impl Answers {
     }
 
     async fn add(&self, rule: LocalRule) -> Answer {
-        if observable(&rule.value).is_none() {
+        if normalise::any(&rule.value).is_none() {
             let message = format!("`{}` is no address, endpoint, prefix, domain, hash or absolute path", rule.value);
             return Answer::failed(Failure::Invalid, message);
         }
@@ -205,6 +206,7 @@ async fn status(shared: &Shared) -> Value {
         "generation": live.as_ref().map(|live| live.generation),
         "published": live.as_ref().map(|live| live.published),
         "policy": super::central::status(shared),
+        "bus": bus(shared),
         "sources": sources["sources"],
         "sightings": sightings(shared),
         "tables": live.as_ref().map(|live| json!({
@@ -229,6 +231,29 @@ fn hits(shared: &Shared, live: Option<&Live>) -> Value {
     let counted: u64 = counts.iter().map(|(_, count)| count).sum();
     let unrecorded = counted.saturating_sub(recorded);
     json!({ "counted": counted, "recorded": recorded, "unrecorded": unrecorded, "indicators": counts.len() })
+}
+
+/// How it goes with the message bus; null without one.
+#[cfg(feature = "bus")]
+fn bus(shared: &Shared) -> Value {
+    let Some(connection) = read(&shared.settings).bus.clone() else { return Value::Null };
+    let attachment = lock(&shared.bus).clone();
+    let connected = attachment.bus();
+    json!({
+        "servers": connection.servers,
+        "connected": connected.is_some(),
+        "server": connected.map(|bus| bus.server()),
+        "host": attachment.host,
+        "since": attachment.since,
+        "heartbeat": attachment.beat,
+        "findings_sent": attachment.sent,
+        "error": attachment.error,
+    })
+}
+
+#[cfg(not(feature = "bus"))]
+fn bus(_: &Shared) -> Value {
+    Value::Null
 }
 
 /// How it goes with those who are told of hits; null when nobody is.

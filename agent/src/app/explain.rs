@@ -10,12 +10,11 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::answers::sources;
-use super::operator::observable;
 use super::shared::{Live, Shared, lock, look_up, read};
 use crate::attribute::{attribution, hook_name, indicator};
 use crate::control::{Answer, Failure};
 use crate::health::Fault;
-use crate::intel::{Observable, Skipped};
+use crate::intel::{Observable, Skipped, normalise};
 use crate::kernel::HookState;
 use crate::kernel::probe::ExecPath;
 use crate::policy::{Action, LocalAction, Ruled};
@@ -27,7 +26,7 @@ const SKIPS_TOLD: usize = 32;
 
 /// Says what would happen to a value, and every step that leads there.
 pub async fn explain(shared: &Shared, text: &str) -> Answer {
-    let Some(value) = observable(text) else {
+    let Some(value) = normalise::any(text) else {
         let message = format!("`{text}` is no address, endpoint, prefix, domain, URL, hash or absolute path");
         return Answer::failed(Failure::Failed, message);
     };

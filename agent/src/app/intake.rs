@@ -11,6 +11,7 @@ use jiff::Timestamp;
 
 use super::fetch::{is_stale, stale_from};
 use super::operator::Operator;
+use super::orders::StandingOrders;
 use super::own_files::OwnFiles;
 use super::shared::lock;
 use crate::health::{Fault, Health};
@@ -278,12 +279,13 @@ impl Intake {
     pub fn prepare(
         &mut self,
         operator: &Operator,
+        orders: &StandingOrders,
         own_files: &Mutex<OwnFiles>,
         now: Timestamp,
         generation: u32,
         seed: Seed,
     ) -> anyhow::Result<Prepared> {
-        let mut rules = self.rules(operator)?;
+        let mut rules = self.rules(operator, orders, now)?;
         if self.settings.never_block.packages {
             let sets = self.suppliers.iter().filter_map(Supplier::indicators);
             match lock(own_files).among(sets.map(AsRef::as_ref)) {
@@ -347,11 +349,11 @@ impl Intake {
         }
     }
 
-    fn rules(&self, operator: &Operator) -> anyhow::Result<Rules> {
+    fn rules(&self, operator: &Operator, orders: &StandingOrders, now: Timestamp) -> anyhow::Result<Rules> {
         let never = &self.settings.never_block;
         let mut never_block = NeverBlock::default();
         for value in &never.values {
-            let known = super::operator::observable(value);
+            let known = normalise::any(value);
             never_block
                 .insert(known.with_context(|| format!("never_block: `{value}` is no address, prefix or domain"))?);
         }
@@ -372,10 +374,18 @@ impl Intake {
                 warning_lists.push(WarningList::parse(&file.to_string_lossy(), &fs::read(&file)?)?);
             }
         }
+        let mut local = operator.rules();
+        if let Some(central) = &self.central {
+            // What this host's own operator decided about a value stays so.
+            let ordered = orders.rules(central, now).into_iter();
+            let mut ordered: Vec<_> =
+                ordered.filter(|order| local.iter().all(|rule| rule.observable != order.observable)).collect();
+            local.append(&mut ordered);
+        }
         Ok(Rules {
             never_block,
             warning_lists,
-            local: operator.rules(),
+            local,
             central: self.central.clone(),
             min_prefix_v4: never.min_prefix_v4,
             min_prefix_v6: never.min_prefix_v6,

@@ -2,6 +2,8 @@
 //! stops with its name and the kernel keeps blocking.
 
 mod answers;
+#[cfg(feature = "bus")]
+mod bus;
 mod central;
 mod detect;
 mod examine;
@@ -15,6 +17,7 @@ mod intake;
 mod journald;
 mod metrics;
 mod operator;
+mod orders;
 pub mod own_files;
 mod rehearse;
 mod share;
@@ -56,7 +59,8 @@ use hindsight::Hindsight;
 use intake::Intake;
 use journald::ToJournald;
 use metrics::Metrics;
-pub use operator::{Off, Operator, observable};
+pub use operator::{Off, Operator};
+use orders::StandingOrders;
 use own_files::OwnFiles;
 pub use rehearse::{Rehearsal, rehearse};
 use share::Sharing;
@@ -217,18 +221,15 @@ async fn stay_on(
     let mount = cgroup::mount_point()?;
     let cgroup = orders.cgroup.clone().or_else(|| settings.cgroup.clone()).unwrap_or_else(|| mount.clone());
     let facts = probe::probe();
-    let plan = probe::plan(&facts);
-    let mut kernel = load(places, &settings, &cgroup, &plan)?;
+    let mut kernel = load(places, &settings, &cgroup, &probe::plan(&facts))?;
     let hits = kernel.take_hits()?.context("the ring of hits is taken")?;
     let execs = kernel.take_execs()?.context("the ring of execs is taken")?;
     let (sink, writer) = open_journal(places, &settings, &health)?;
     let digests = Arc::new(DigestCache::new(DIGESTS, settings.exec.max_file_bytes));
-    let own_files = Arc::new(Mutex::new(OwnFiles::open(places, Arc::clone(&digests))));
     let (policy, following) = central::resume(settings.policy.as_ref(), &places.state, &health).await;
     let (found, found_here) = mpsc::channel(FOUND);
     let (unhashed, to_hash) = mpsc::channel(UNHASHED);
     let (fetch, wanted) = mpsc::channel(WANTED);
-    let intake = Intake::new(Arc::clone(&settings), places.clone(), health.clone(), policy.clone());
     let shared = Arc::new(Shared {
         places: places.clone(),
         health: health.clone(),
@@ -238,14 +239,17 @@ async fn stay_on(
         guard_works: AtomicBool::new(false),
         generations: RwLock::default(),
         files: GenerationFiles::new(places.generations()),
-        intake: tokio::sync::Mutex::new(intake),
+        intake: Intake::new(Arc::clone(&settings), places.clone(), health.clone(), policy.clone()).into(),
         operator: Arc::new(Mutex::new(operator)),
+        orders: Mutex::new(StandingOrders::open(&places.state)?),
         settings: RwLock::new(settings),
         central: RwLock::new(policy),
         following: Mutex::new(following),
+        #[cfg(feature = "bus")]
+        bus: Mutex::default(),
         look: Notify::new(),
         digests: Arc::clone(&digests),
-        own_files,
+        own_files: Arc::new(Mutex::new(OwnFiles::open(places, Arc::clone(&digests)))),
         scope: below(&mount, &cgroup),
         found,
         fetches: fetch::Fetches::default(),
@@ -329,6 +333,13 @@ fn talk_to_others(shared: &Arc<Shared>, wanted: mpsc::Receiver<Wanted>, stages: 
     stages.spawn(async move { ("fetch", fetching.await) });
     let following = Follow::new(Arc::clone(shared)).run(shared.health.stage("policy", period));
     stages.spawn(async move { ("policy", following.await) });
+    #[cfg(feature = "bus")]
+    {
+        let attached = bus::OnBus::new(Arc::clone(shared)).run(shared.health.stage("bus", period));
+        stages.spawn(async move { ("bus", attached.await) });
+        let sending = bus::Sending::new(Arc::clone(shared)).run(shared.health.stage("findings", period));
+        stages.spawn(async move { ("findings", sending.await) });
+    }
     let sharing = Sharing::new(Arc::clone(shared)).run(shared.health.stage("share", period));
     stages.spawn(async move { ("share", sharing.await) });
     let handing_on = ToJournald::new(Arc::clone(shared)).run(shared.health.stage("journald", period));

@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::control::{Effect, LocalRule};
-use crate::intel::{Observable, normalise};
+use crate::intel::normalise;
 use crate::policy;
 
 /// The agent is switched off.
@@ -83,7 +83,7 @@ impl Operator {
     }
 
     fn without(&self, value: &str) -> Vec<LocalRule> {
-        let same = |rule: &&LocalRule| rule.value != value && observable(&rule.value) != observable(value);
+        let same = |rule: &&LocalRule| rule.value != value && normalise::any(&rule.value) != normalise::any(value);
         self.rules.iter().filter(same).cloned().collect()
     }
 
@@ -96,9 +96,11 @@ impl Operator {
     /// The rules as the policy takes them.
     #[must_use]
     pub fn rules(&self) -> Vec<policy::LocalRule> {
-        let known = self.rules.iter().filter_map(|rule| observable(&rule.value).map(|observable| (rule, observable)));
+        let known =
+            self.rules.iter().filter_map(|rule| normalise::any(&rule.value).map(|observable| (rule, observable)));
         known
             .map(|(rule, observable)| policy::LocalRule {
+                source: "local",
                 name: Arc::from(rule.value.as_str()),
                 observable,
                 action: match rule.effect {
@@ -124,21 +126,7 @@ impl Operator {
     }
 }
 
-/// The value that an operator means, whatever its type.
-#[must_use]
-pub fn observable(text: &str) -> Option<Observable> {
-    let text = text.trim();
-    normalise::address(text)
-        .or_else(|_| normalise::endpoint(text))
-        .or_else(|_| normalise::sha256(text))
-        .or_else(|_| normalise::sha1(text))
-        .or_else(|_| normalise::md5(text))
-        .or_else(|_| normalise::path(text))
-        .or_else(|_| if text.contains("://") { normalise::url(text) } else { normalise::domain(text) })
-        .ok()
-}
-
-fn read<T: DeserializeOwned>(path: &Path) -> anyhow::Result<Option<T>> {
+pub(super) fn read<T: DeserializeOwned>(path: &Path) -> anyhow::Result<Option<T>> {
     let bytes = match fs::read(path) {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
@@ -149,7 +137,7 @@ fn read<T: DeserializeOwned>(path: &Path) -> anyhow::Result<Option<T>> {
 }
 
 /// Whole or not at all, whatever happens meanwhile.
-fn write(path: &Path, value: &impl Serialize) -> anyhow::Result<()> {
+pub(super) fn write(path: &Path, value: &impl Serialize) -> anyhow::Result<()> {
     let replace = || -> io::Result<()> {
         let fresh = path.with_extension("new");
         let mut file = fs::File::create(&fresh)?;
@@ -185,22 +173,5 @@ mod tests {
         assert_eq!(operator.next_generation(1).unwrap(), 8);
         assert!(operator.remove("192.0.2.1").unwrap());
         assert!(!operator.remove("192.0.2.1").unwrap());
-    }
-
-    #[test]
-    fn every_type_of_value_is_understood() {
-        for (text, kind) in [
-            ("192.0.2.1", "ipv4"),
-            ("192.0.2.0/24", "ipv4_prefix"),
-            ("192.0.2.1:443", "endpoint"),
-            ("[2001:db8::1]:443", "endpoint"),
-            ("evil.example", "domain"),
-            ("hxxps://evil.example/a", "url"),
-            ("/usr/bin/evil", "path"),
-            ("d41d8cd98f00b204e9800998ecf8427e", "md5"),
-        ] {
-            assert_eq!(observable(text).map(|value| value.type_name()), Some(kind), "{text}");
-        }
-        assert_eq!(observable("what?"), None);
     }
 }

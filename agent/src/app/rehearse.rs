@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use super::intake::Intake;
 use super::operator::Operator;
+use super::orders::StandingOrders;
 use super::own_files::OwnFiles;
 use super::shared::{look_up, seed};
 use crate::attribute::Finding;
@@ -98,8 +99,9 @@ fn compile(
     let mut intake = Intake::new(settings, elsewhere, Health::new(), Some(Arc::new(central)));
     intake.read(now, |_| true);
     let operator = Operator::open(&places.state)?;
+    let orders = StandingOrders::open(&places.state)?;
     let own_files = Mutex::new(OwnFiles::open(places, Arc::new(DigestCache::new(NonZeroUsize::MIN, max_bytes))));
-    let compilation = intake.prepare(&operator, &own_files, now, 1, seed()?)?.compilation;
+    let compilation = intake.prepare(&operator, &orders, &own_files, now, 1, seed()?)?.compilation;
     let mut image = vec![[0; 8]; compilation.blocks()];
     let (provenance, _) = compilation.write(&mut image)?;
     let unread = intake

@@ -18,6 +18,7 @@ use super::fetch::{Fetches, Wanted};
 use super::generations::GenerationFiles;
 use super::intake::Intake;
 use super::operator::Operator;
+use super::orders::StandingOrders;
 use super::own_files::OwnFiles;
 use super::share::Told;
 use crate::attribute::{Behind, hook_name};
@@ -89,12 +90,17 @@ pub struct Shared {
     pub intake: tokio::sync::Mutex<Intake>,
     /// Local rules.
     pub operator: Arc<Mutex<Operator>>,
+    /// Orders of the organisation's operators.
+    pub orders: Mutex<StandingOrders>,
     /// In force.
     pub settings: RwLock<Arc<Settings>>,
     /// The organisation's policy that the live generation was made under.
     pub central: RwLock<Option<Arc<Central>>>,
     /// How it goes with that.
     pub following: Mutex<Following>,
+    /// The message bus, and how it goes with it.
+    #[cfg(feature = "bus")]
+    pub bus: Mutex<super::bus::Attachment>,
     /// The policy is to be looked for now.
     pub look: Notify,
     /// Digests of files.
@@ -205,7 +211,7 @@ impl Shared {
         let least = kernel.mapped_image().ok().and_then(|image| image.generation().ok()).map_or(1, |last| last + 1);
         let operator = lock(&self.operator);
         let generation = operator.next_generation(least)?;
-        let prepared = intake.prepare(&operator, &self.own_files, now, generation, seed()?)?;
+        let prepared = intake.prepare(&operator, &lock(&self.orders), &self.own_files, now, generation, seed()?)?;
         drop(operator);
         let blocks = u32::try_from(prepared.compilation.blocks()).context("the image is larger than a map can be")?;
         let (mut unwritten, mut kept) = (Some(prepared), None);

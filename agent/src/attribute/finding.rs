@@ -219,6 +219,9 @@ pub struct Finding {
     pub schema: u32,
     /// UUID version 7.
     pub id: String,
+    /// Whose record it is, where records of several hosts are together; `None` on the host itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<String>,
     /// When it happened.
     pub time: Timestamp,
     /// What was attempted.

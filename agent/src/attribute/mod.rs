@@ -71,6 +71,7 @@ pub fn attribute(observation: &Observation, behind: &Behind<'_>, count: u64) -> 
     Some(Finding {
         schema: 1,
         id: id(observation),
+        host: None,
         time: observation.time,
         kind,
         verdict,

@@ -11,7 +11,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use aws_lc_rs::rand::SystemRandom;
-use aws_lc_rs::signature::Ed25519KeyPair;
+use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
@@ -174,6 +174,40 @@ fn make_key(path: &Path) -> Result<Ed25519KeyPair, Error> {
     let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
     file.and_then(|mut file| file.write_all(pem.as_bytes())).map_err(|error| Error::file(path, error))?;
     PemKey(path.to_owned()).pair()
+}
+
+/// The key of somebody whose orders a policy lets hosts obey.
+#[derive(Debug)]
+pub struct OperatorKey(Ed25519KeyPair);
+
+impl OperatorKey {
+    /// Makes one and its file, which must not be there and which nobody else may read.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn create(path: &Path) -> Result<Self, Error> {
+        make_key(path).map(Self)
+    }
+
+    /// Reads it.
+    ///
+    /// # Errors
+    /// The file cannot be read, or holds no such key.
+    pub fn read(path: &Path) -> Result<Self, Error> {
+        PemKey(path.to_owned()).pair().map(Self)
+    }
+
+    /// As a policy names it: 32 bytes in base64.
+    #[must_use]
+    pub fn public(&self) -> String {
+        STANDARD.encode(self.0.public_key().as_ref())
+    }
+
+    /// To sign with.
+    #[must_use]
+    pub const fn pair(&self) -> &Ed25519KeyPair {
+        &self.0
+    }
 }
 
 /// Makes the keys of a role, numbered from `first` on, and lets them sign for it in place of those before.

@@ -15,7 +15,7 @@ use std::str::FromStr;
 
 use jiff::Timestamp;
 
-pub use keys::{Counts, KeyFiles, Role, Rotation, create, rotate};
+pub use keys::{Counts, KeyFiles, OperatorKey, Role, Rotation, create, rotate};
 pub use open::{Checked, Expiry, Held, open};
 pub use sign::{Earlier, Lifetimes, Signed, Signing, earlier, refresh, sign};
 pub use transport::{Carrier, Folder, Web};

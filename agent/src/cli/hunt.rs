@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::Exit;
 use super::table::{Terminal, Tone, printable};
-use crate::app::observable;
+use crate::intel::normalise;
 use crate::intel::source::{Source, load_all};
 use crate::settings::Places;
 use look::{Found, Hunt, Looked, Place, Unseen};
@@ -81,7 +81,7 @@ pub fn run(args: &Args, places: &Places) -> anyhow::Result<Exit> {
 /// What is hunted, or what is wrong with how that was said. A file of that name is intelligence; only where it cannot be read as
 /// such and the name is a path is it that path which is hunted.
 fn wanted(args: &Args) -> Result<Wanted, (Exit, String)> {
-    let value = observable(&args.what);
+    let value = normalise::any(&args.what);
     let path = Path::new(&args.what);
     if args.value || !path.exists() {
         return value.map(Wanted::of).ok_or_else(|| {

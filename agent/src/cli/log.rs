@@ -15,7 +15,8 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::time::Duration;
 
-use jiff::ZonedDateTime;
+use anyhow::Context;
+use jiff::{Timestamp, ZonedDateTime};
 
 use super::Exit;
 use super::pager::Paged;
@@ -55,6 +56,16 @@ pub struct Args {
     /// Another look at the records than one by one.
     #[command(subcommand)]
     view: Option<View>,
+    #[command(flatten)]
+    records: Records,
+    /// Compare all records with the hash chain instead: exit 1 if one was changed, removed or added
+    #[arg(long, conflicts_with_all = ["follow", "Filters", "limit", "output", "no_pager"])]
+    verify: bool,
+}
+
+/// Which records, and how they are shown.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct Records {
     /// Which records.
     #[command(flatten)]
     filters: Filters,
@@ -64,9 +75,6 @@ pub struct Args {
     /// The newest N records; 0 for all [default: 50; with -f: 10, or all with --since]
     #[arg(long, short = 'n', value_name = "N")]
     limit: Option<usize>,
-    /// Compare all records with the hash chain instead: exit 1 if one was changed, removed or added
-    #[arg(long, conflicts_with_all = ["follow", "Filters", "limit", "output", "no_pager"])]
-    verify: bool,
     /// How to print them
     #[arg(short, long, value_enum, value_name = "FORMAT")]
     output: Option<Format>,
@@ -86,7 +94,17 @@ enum View {
     Contacts(contacts::Args),
 }
 
-impl Args {
+impl Records {
+    /// From when on.
+    pub(super) const fn since(&self) -> Option<Timestamp> {
+        self.filters.since
+    }
+
+    /// Whether what comes is waited for.
+    pub(super) const fn follows(&self) -> bool {
+        self.follow
+    }
+
     fn format(&self) -> Format {
         self.output.unwrap_or(if self.json { Format::Json } else { Format::Table })
     }
@@ -116,25 +134,36 @@ impl Args {
 /// # Errors
 /// Standard output cannot be written, other than by its reader going away.
 pub fn run(args: &Args, journal_dir: &Path) -> anyhow::Result<Exit> {
-    let done = match &args.view {
+    written(match &args.view {
         Some(View::Stats(args)) => stats::run(args, journal_dir),
         Some(View::Contacts(args)) => contacts::run(args, journal_dir),
-        None if args.verify => verify::run(journal_dir, args.json, &mut io::BufWriter::new(io::stdout().lock())),
-        None => {
-            let show = Show::new(args.format(), Terminal::stdout(), ZonedDateTime::now());
-            if args.is_for_a_person() {
-                let mut out = Paged::new();
-                let done = print(args, journal_dir, &show, &mut out);
-                out.finish().and(done)
-            } else {
-                print(args, journal_dir, &show, &mut io::BufWriter::new(io::stdout().lock()))
-            }
+        None if args.verify => {
+            verify::run(journal_dir, args.records.json, &mut io::BufWriter::new(io::stdout().lock()))
         }
-    };
+        None => return show(&args.records, journal_dir),
+    })
+}
+
+/// Prints records from the journal in `journal_dir`.
+///
+/// # Errors
+/// As [`run`].
+pub(super) fn show(records: &Records, journal_dir: &Path) -> anyhow::Result<Exit> {
+    let show = Show::new(records.format(), Terminal::stdout(), ZonedDateTime::now());
+    written(if records.is_for_a_person() {
+        let mut out = Paged::new();
+        let done = print(records, journal_dir, &show, &mut out);
+        out.finish().and(done)
+    } else {
+        print(records, journal_dir, &show, &mut io::BufWriter::new(io::stdout().lock()))
+    })
+}
+
+/// That a reader goes away is no failure.
+fn written(done: io::Result<Exit>) -> anyhow::Result<Exit> {
     match done {
-        Ok(exit) => Ok(exit),
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(Exit::Done),
-        Err(error) => Err(anyhow::Error::new(error).context("cannot write to standard output")),
+        done => Ok(done.context("cannot write to standard output")?),
     }
 }
 
@@ -147,7 +176,7 @@ pub(super) fn explain(verb: &str, error: &JournalError) -> Exit {
     }
 }
 
-fn print(args: &Args, journal_dir: &Path, show: &Show, out: &mut impl Write) -> io::Result<Exit> {
+fn print(args: &Records, journal_dir: &Path, show: &Show, out: &mut impl Write) -> io::Result<Exit> {
     let query = args.query();
     // The end is noted before what is there is read, so that nothing falls in between.
     let opened = Reader::open(journal_dir).and_then(|reader| {

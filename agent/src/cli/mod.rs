@@ -2,6 +2,8 @@
 
 mod doctor;
 mod explain;
+#[cfg(feature = "bus")]
+mod fleet;
 mod guard;
 mod hunt;
 mod intel;
@@ -92,11 +94,14 @@ enum Verb {
     Intel(intel::Args),
     /// An organisation's policies: its keys, signing, verifying and showing them; needs no running agent
     Policy(policy::Args),
-    /// Block a value on this host, whatever the sources say
+    /// The fleet, as the message bus knows it: its hosts, their records
+    #[cfg(feature = "bus")]
+    Fleet(fleet::Args),
+    /// Block a value on this host, or with --fleet on all, whatever the sources say
     Block(rules::BlockArgs),
     /// Never block a value on this host, whatever the sources say
     Allow(rules::AllowArgs),
-    /// Remove the local rules for a value
+    /// Remove the local rules for a value, or with --fleet withdraw the orders about it
     Unblock(rules::UnblockArgs),
     /// Break-glass: switch enforcement off for a while, and remove every pin
     Off(off::OffArgs),
@@ -135,6 +140,8 @@ pub fn main() -> ExitCode {
         Verb::Hunt(args) => hunt::run(&args, &places),
         Verb::Intel(args) => intel::run(&args, &places),
         Verb::Policy(args) => policy::run(&args, &places),
+        #[cfg(feature = "bus")]
+        Verb::Fleet(args) => fleet::run(&args, &places),
         Verb::Block(args) => rules::block(&args, &places),
         Verb::Allow(args) => rules::allow(&args, &places),
         Verb::Unblock(args) => rules::unblock(&args, &places),

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+#[cfg(feature = "bus")]
+use super::fleet::order::{self, ToFleet};
 use super::{Exit, ask};
 use crate::control::{Effect, LocalRule, Request};
 use crate::settings::Places;
@@ -29,6 +31,9 @@ pub struct RuleArgs {
 pub struct BlockArgs {
     #[command(flatten)]
     rule: RuleArgs,
+    #[cfg(feature = "bus")]
+    #[command(flatten)]
+    to: ToFleet,
 }
 
 /// `cordon allow`
@@ -43,6 +48,9 @@ pub struct AllowArgs {
 pub struct UnblockArgs {
     /// The value, as it was given to `block` or `allow`
     value: String,
+    #[cfg(feature = "bus")]
+    #[command(flatten)]
+    to: ToFleet,
     /// One JSON document on standard output
     #[arg(long)]
     json: bool,
@@ -51,6 +59,11 @@ pub struct UnblockArgs {
 /// # Errors
 /// No agent is running.
 pub fn block(args: &BlockArgs, places: &Places) -> anyhow::Result<Exit> {
+    #[cfg(feature = "bus")]
+    if args.to.fleet {
+        let RuleArgs { value, duration, reason, json } = &args.rule;
+        return order::block(&args.to, value, *duration, reason.clone(), *json, places);
+    }
     add(&args.rule, Effect::Block, places)
 }
 
@@ -63,6 +76,10 @@ pub fn allow(args: &AllowArgs, places: &Places) -> anyhow::Result<Exit> {
 /// # Errors
 /// No agent is running.
 pub fn unblock(args: &UnblockArgs, places: &Places) -> anyhow::Result<Exit> {
+    #[cfg(feature = "bus")]
+    if args.to.fleet {
+        return order::unblock(&args.to, &args.value, args.json, places);
+    }
     say(ask(places, &Request::RemoveRule { value: args.value.clone() })?, args.json)
 }
 

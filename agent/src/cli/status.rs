@@ -58,6 +58,19 @@ fn print_policy(policy: &Value, terminal: Terminal) {
     println!("policy       {}", terminal.paint(tone, &line));
 }
 
+/// How it goes with the message bus, on a host that has one.
+fn print_bus(bus: &Value, terminal: Terminal) {
+    if bus.is_null() {
+        return;
+    }
+    let [server, host, since, sent] = ["server", "host", "since", "findings_sent"].map(|key| text(&bus[key]));
+    let (tone, line) = match bus["connected"].as_bool() {
+        Some(true) => (Tone::Plain, format!("{server} as {host} since {since}, {sent} records sent")),
+        _ => (Tone::Bad, format!("not connected: {}", text(&bus["error"]))),
+    };
+    println!("bus          {}", terminal.paint(tone, &line));
+}
+
 fn print(document: &Value) {
     let terminal = Terminal::stdout();
     let mode = text(&document["mode"]);
@@ -69,6 +82,7 @@ fn print(document: &Value) {
     }
     println!("generation   {}, live since {}", text(&document["generation"]), text(&document["published"]));
     print_policy(&document["policy"], terminal);
+    print_bus(&document["bus"], terminal);
     println!("values       {} in {} bytes", text(&document["tables"]["entries"]), text(&document["tables"]["bytes"]));
     for unenforced in rows(&document["tables"]["not_enforced"]) {
         println!("not enforced {} ({})", text(&unenforced["count"]), text(&unenforced["reason"]));

@@ -211,6 +211,27 @@ faults! {
         effect: "A new policy is not taken, because it could be rolled back after a restart; one that was kept and cannot be used is not in force until it is fetched again.",
         fix: "Mend what the detail names; the policy is fetched again by itself.",
     }
+    /// The message bus cannot be reached, or refuses what the agent needs there.
+    BusNotReached = "C025" {
+        title: "bus not reached",
+        cause: "The servers of `bus.servers` do not answer or do not let this host in, or its account lacks a permission or a stream.",
+        effect: "The policy in force stays in force. New ones and orders are not heard of, and records wait in the journal until they can be sent.",
+        fix: "The detail names the server and the error; docs/fleet.md has the permissions of a host. It is tried again by itself.",
+    }
+    /// Records that were to be sent are gone from the journal.
+    FindingsNotSent = "C026" {
+        title: "findings not sent",
+        cause: "The bus was away for longer than the journal keeps records, or the place cannot be kept up to which they were sent.",
+        effect: "The organisation does not learn of the hits in between. They were blocked or reported here all the same.",
+        fix: "Give the journal more room (`journal.total_bytes`), or make the state directory writable; `cordon reload` clears the fault.",
+    }
+    /// An order was not obeyed.
+    OrderRefused = "C027" {
+        title: "order refused",
+        cause: "An order on the bus is not signed by an operator whom the policy names, goes beyond what that operator may, or is another organisation's.",
+        effect: "It is not obeyed; everything else is.",
+        fix: "Find out who put it there: the detail names the order. It is forgotten once it is off the bus.",
+    }
     /// A hook is not attached.
     HookMissing = "C030" {
         title: "hook missing",

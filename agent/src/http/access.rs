@@ -12,6 +12,7 @@ use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
+use rustls::{ClientConfig, RootCertStore};
 use serde::{Deserialize, Serialize};
 use ureq::http::{HeaderName, HeaderValue};
 use ureq::tls::{Certificate, ClientCert, PrivateKey, RootCerts, TlsConfig};
@@ -35,7 +36,10 @@ impl Credential {
     }
 
     /// The secret, without the line end that editors leave.
-    fn text(&self) -> Result<String, Error> {
+    ///
+    /// # Errors
+    /// It cannot be read, others may read it, or it is no text.
+    pub fn text(&self) -> Result<String, Error> {
         let bytes = self.bytes()?;
         let text = String::from_utf8(bytes).map_err(|_| self.refused("it is not UTF-8 text".to_owned()))?;
         let text = text.trim_end_matches(['\r', '\n']);
@@ -43,6 +47,15 @@ impl Credential {
             return Err(self.refused("it is empty".to_owned()));
         }
         Ok(text.to_owned())
+    }
+
+    /// The same with an absolute path as `move_to` says.
+    #[must_use]
+    pub fn relocated(self, move_to: impl Fn(PathBuf) -> PathBuf) -> Self {
+        match Path::new(&self.0).is_absolute() {
+            true => Self(move_to(PathBuf::from(&self.0)).to_string_lossy().into_owned()),
+            false => self,
+        }
     }
 
     /// Reads the file if nobody else may.
@@ -83,6 +96,9 @@ fn read_capped(file: File) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
+/// A chain, and a private key in PEM.
+type OwnCertificate = (Vec<CertificateDer<'static>>, Vec<u8>);
+
 /// How a server is reached. All keys are optional.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -114,12 +130,7 @@ impl Access {
         if !url.username().is_empty() || url.password().is_some() {
             return Err("a URL holds no credentials; put them into `access`".to_owned());
         }
-        if self.username.is_some() != self.password.is_some() {
-            return Err("`username` and `password` go together".to_owned());
-        }
-        if self.username.is_some() && self.token.is_some() {
-            return Err("it is either `username` and `password` or `token`".to_owned());
-        }
+        self.check_pairs()?;
         if self.header.is_some() && self.token.is_none() {
             return Err("`header` carries a `token`, and there is none".to_owned());
         }
@@ -127,9 +138,6 @@ impl Access {
             && HeaderName::from_bytes(header.as_bytes()).is_err()
         {
             return Err(format!("`{header}` is no name of a header"));
-        }
-        if self.certificate.is_some() != self.key.is_some() {
-            return Err("`certificate` and `key` go together".to_owned());
         }
         match url.scheme() {
             "https" => Ok(()),
@@ -146,15 +154,28 @@ impl Access {
         }
     }
 
+    /// Whether keys that need each other are there together.
+    ///
+    /// # Errors
+    /// What is wrong.
+    pub fn check_pairs(&self) -> Result<(), String> {
+        if self.username.is_some() != self.password.is_some() {
+            return Err("`username` and `password` go together".to_owned());
+        }
+        if self.username.is_some() && self.token.is_some() {
+            return Err("it is either `username` and `password` or `token`".to_owned());
+        }
+        if self.certificate.is_some() != self.key.is_some() {
+            return Err("`certificate` and `key` go together".to_owned());
+        }
+        Ok(())
+    }
+
     /// The same with every path as `move_to` says.
     #[must_use]
     pub fn relocated(mut self, move_to: impl Fn(PathBuf) -> PathBuf) -> Self {
-        for credential in
-            [&mut self.password, &mut self.token, &mut self.certificate, &mut self.key].into_iter().flatten()
-        {
-            if Path::new(&credential.0).is_absolute() {
-                credential.0 = move_to(PathBuf::from(&credential.0)).to_string_lossy().into_owned();
-            }
+        for credential in [&mut self.password, &mut self.token, &mut self.certificate, &mut self.key] {
+            *credential = credential.take().map(|credential| credential.relocated(&move_to));
         }
         self.ca = self.ca.map(move_to);
         self
@@ -186,18 +207,66 @@ impl Access {
 
     /// Whom we believe, and with `with_certificate` the certificate that says who we are.
     pub(super) fn tls(&self, provider: &Arc<CryptoProvider>, with_certificate: bool) -> Result<TlsConfig, Error> {
-        let certificate = match (&self.certificate, &self.key) {
-            (Some(certificate), Some(key)) if with_certificate => Some(client_certificate(certificate, key, provider)?),
-            _ => None,
+        let of_ureq = |der: &CertificateDer<'_>| Certificate::from_der(der).to_owned();
+        let certificate = match self.own_certificate(provider)?.filter(|_| with_certificate) {
+            Some((chain, key)) => {
+                let chain: Vec<_> = chain.iter().map(of_ureq).collect();
+                let key = PrivateKey::from_pem(&key).map_err(|error| self.refused_key(error.to_string()))?;
+                Some(ClientCert::new_with_certs(&chain, key))
+            }
+            None => None,
         };
+        let authorities: Vec<_> = self.authorities()?.iter().map(of_ureq).collect();
         Ok(TlsConfig::builder()
             .unversioned_rustls_crypto_provider(Arc::clone(provider))
-            .root_certs(RootCerts::new_with_certs(&self.authorities()?))
+            .root_certs(RootCerts::new_with_certs(&authorities))
             .client_cert(certificate)
             .build())
     }
 
-    fn authorities(&self) -> Result<Vec<Certificate<'static>>, Error> {
+    /// Whom we believe and who we are, for what speaks TLS by itself.
+    ///
+    /// # Errors
+    /// A file that cannot be read, or is not what it should be.
+    pub fn client_config(&self) -> Result<ClientConfig, Error> {
+        let provider = super::provider();
+        let mut roots = RootCertStore::empty();
+        // Of the system's some may be of a kind that is not known here; of a file all are wanted.
+        let (_known, unknown) = roots.add_parsable_certificates(self.authorities()?);
+        if let Some(path) = self.ca.as_ref().filter(|_| unknown > 0) {
+            let why = format!("{unknown} of its certificates cannot be used");
+            return Err(Error::Certificate { path: path.display().to_string(), why });
+        }
+        let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
+            .with_safe_default_protocol_versions()
+            .map_err(|error| self.refused_key(error.to_string()))?
+            .with_root_certificates(roots);
+        let Some((chain, key)) = self.own_certificate(&provider)? else { return Ok(builder.with_no_client_auth()) };
+        let key = PrivateKeyDer::from_pem_slice(&key).map_err(|error| self.refused_key(error.to_string()))?;
+        builder.with_client_auth_cert(chain, key).map_err(|error| self.refused_key(error.to_string()))
+    }
+
+    /// The certificate that says who we are with what leads to its issuer, and its key in PEM, if they belong together.
+    fn own_certificate(&self, provider: &CryptoProvider) -> Result<Option<OwnCertificate>, Error> {
+        let (Some(certificate), Some(key)) = (&self.certificate, &self.key) else { return Ok(None) };
+        let (chain_pem, key_pem) = (certificate.bytes()?, key.bytes()?);
+        let chain: Vec<_> = CertificateDer::pem_slice_iter(&chain_pem)
+            .collect::<Result<_, _>>()
+            .map_err(|error| certificate.refused(format!("not PEM: {error}")))?;
+        let private =
+            PrivateKeyDer::from_pem_slice(&key_pem).map_err(|error| key.refused(format!("not PEM: {error}")))?;
+        // Asked here, because ureq panics when they do not.
+        CertifiedKey::from_der(chain.clone(), private, provider)
+            .map_err(|error| key.refused(format!("it does not fit the certificate: {error}")))?;
+        Ok(Some((chain, key_pem)))
+    }
+
+    fn refused_key(&self, why: String) -> Error {
+        let name = self.key.as_ref().map(|key| key.0.clone()).unwrap_or_default();
+        Error::Credential { name, why }
+    }
+
+    fn authorities(&self) -> Result<Vec<CertificateDer<'static>>, Error> {
         let Some(path) = &self.ca else {
             let found = rustls_native_certs::load_native_certs();
             if found.certs.is_empty() {
@@ -205,7 +274,7 @@ impl Access {
                 let why = format!("{why}; install the package ca-certificates, or set `ca`");
                 return Err(Error::Certificate { path: "the system's certificate authorities".to_owned(), why });
             }
-            return Ok(found.certs.iter().map(|der| Certificate::from_der(der).to_owned()).collect());
+            return Ok(found.certs);
         };
         let refused = |why: String| Error::Certificate { path: path.display().to_string(), why };
         let pem = File::open(path).and_then(read_capped).map_err(|error| refused(error.to_string()))?;
@@ -215,27 +284,8 @@ impl Access {
         if found.is_empty() {
             return Err(refused("no certificate in it".to_owned()));
         }
-        Ok(found.iter().map(|der| Certificate::from_der(der).to_owned()).collect())
+        Ok(found)
     }
-}
-
-/// The certificate with its key, if they belong together.
-fn client_certificate(
-    certificate: &Credential,
-    key: &Credential,
-    provider: &Arc<CryptoProvider>,
-) -> Result<ClientCert, Error> {
-    let (chain_pem, key_pem) = (certificate.bytes()?, key.bytes()?);
-    let chain: Vec<_> = CertificateDer::pem_slice_iter(&chain_pem)
-        .collect::<Result<_, _>>()
-        .map_err(|error| certificate.refused(format!("not PEM: {error}")))?;
-    let private = PrivateKeyDer::from_pem_slice(&key_pem).map_err(|error| key.refused(format!("not PEM: {error}")))?;
-    let certificates: Vec<_> = chain.iter().map(|der| Certificate::from_der(der).to_owned()).collect();
-    // Asked here, because ureq panics when they do not.
-    CertifiedKey::from_der(chain, private, provider)
-        .map_err(|error| key.refused(format!("it does not fit the certificate: {error}")))?;
-    let private = PrivateKey::from_pem(&key_pem).map_err(|error| key.refused(error.to_string()))?;
-    Ok(ClientCert::new_with_certs(&certificates, private))
 }
 
 /// Whether the URL names this machine, where nobody is on the way.

@@ -177,7 +177,7 @@ impl Client {
     /// # Errors
     /// A credential or certificate cannot be used.
     pub fn new(access: &Access, url: &Url, limits: Limits, stop: Stop) -> Result<Self, Error> {
-        let provider = Arc::new(aws_lc_rs::default_provider());
+        let provider = provider();
         let agent = |with_certificate| agent(access, url, &provider, with_certificate);
         Ok(Self {
             agent: agent(true)?,
@@ -310,6 +310,11 @@ impl Client {
             error => Error::Unreachable { url, why: error.to_string() },
         }
     }
+}
+
+/// The one cryptographic library (docs/decisions/0011).
+fn provider() -> Arc<CryptoProvider> {
+    Arc::new(aws_lc_rs::default_provider())
 }
 
 fn agent(access: &Access, url: &Url, provider: &Arc<CryptoProvider>, with_certificate: bool) -> Result<Agent, Error> {

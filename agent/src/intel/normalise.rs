@@ -410,5 +410,19 @@ pub fn file_name(text: &str) -> Result<Observable, Invalid> {
     Ok(Observable::FileName(Arc::from(text)))
 }
 
+/// The value that somebody writes without saying of what type it is.
+#[must_use]
+pub fn any(text: &str) -> Option<Observable> {
+    let text = text.trim();
+    address(text)
+        .or_else(|_| endpoint(text))
+        .or_else(|_| sha256(text))
+        .or_else(|_| sha1(text))
+        .or_else(|_| md5(text))
+        .or_else(|_| path(text))
+        .or_else(|_| if text.contains("://") { url(text) } else { domain(text) })
+        .ok()
+}
+
 #[cfg(test)]
 mod tests;

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::document::{BUNDLED, Document, DocumentError, Mode, Rule, RuleAction};
+use super::order::{Disobeyed, Obeyed, SignedOrder};
 use super::which::Facts;
 use crate::bundle::{Bundle, Verified};
 use crate::intel::{Action, Inbound, Observable, Source};
@@ -163,6 +164,15 @@ impl Central {
     #[must_use]
     pub fn standing(&self) -> Standing {
         Standing { serial: self.document.serial, sha256: self.sha256.clone() }
+    }
+
+    /// What an order asks for, if the policy names who signed it and lets them.
+    ///
+    /// # Errors
+    /// Why it is not obeyed.
+    pub fn judge(&self, order: &SignedOrder, now: Timestamp) -> Result<Obeyed, Disobeyed> {
+        let own = Enrolment { tenant: self.document.tenant.clone(), group: self.document.group.clone() };
+        order.judge(&self.document.operator, &own, now)
     }
 
     /// The intelligence that comes with it.

@@ -3,6 +3,8 @@
 //! docs/policy.md has the reference of its keys, made from these types; a test holds the two together (`CORDON_BLESS=1`
 //! rewrites it).
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -49,11 +51,13 @@ pub enum Requirement {
     Inbound,
     /// Intelligence that comes with the policy.
     Intelligence,
+    /// Orders of the operators that the policy names.
+    Orders,
 }
 
 impl Requirement {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Rules, Self::RuleMode, Self::Inbound, Self::Intelligence];
+    pub const ALL: [Self; 5] = [Self::Rules, Self::RuleMode, Self::Inbound, Self::Intelligence, Self::Orders];
 
     /// As a policy names it.
     #[must_use]
@@ -63,6 +67,7 @@ impl Requirement {
             Self::RuleMode => "rule_mode",
             Self::Inbound => "inbound",
             Self::Intelligence => "intelligence",
+            Self::Orders => "orders",
         }
     }
 }
@@ -86,7 +91,7 @@ pub struct Document {
     /// Stale from this time on: it stays in force, and the fault C022 is raised until there is another one.
     #[cfg_attr(test, schemars(with = "Option<String>"))]
     pub valid_until: Option<Timestamp>,
-    /// What an agent must know to take this policy: `rules`, `rule_mode`, `inbound`, `intelligence`. One that does not refuses it.
+    /// What an agent must know to take this policy: `rules`, `rule_mode`, `inbound`, `intelligence`, `orders`. One that does not refuses it.
     #[serde(default)]
     pub requires: Vec<String>,
     /// `monitor` or `enforce`, in place of what the host's settings say; they hold where this is left out.
@@ -95,12 +100,50 @@ pub struct Document {
     /// Addresses, prefixes and domains that always pass, besides those of the host's settings.
     #[serde(default)]
     pub never_block: Vec<String>,
+    /// Who may block something on all hosts at once, between two policies: `[[operator]]`. See docs/fleet.md.
+    #[serde(default)]
+    pub operator: Vec<Operator>,
     /// Intelligence that comes with the policy: `[[intelligence]]`.
     #[serde(default)]
     pub intelligence: Vec<Intelligence>,
     /// What becomes of which indicators: `[[rule]]`. The first that matches decides; what none matches is left to its source.
     #[serde(default)]
     pub rule: Vec<Rule>,
+}
+
+/// Somebody whose orders are obeyed, and how far.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct Operator {
+    /// Their name: a record's `policy.rule` is `fleet.NAME`.
+    pub name: String,
+    /// Their public key, as `cordon policy keygen --operator NAME` prints it (Ed25519, base64).
+    pub key: String,
+    /// How long an order of theirs may last: `24h`, `7d`.
+    #[cfg_attr(test, schemars(with = "String"))]
+    pub longest: Age,
+    /// Types of values that they may block; all of them without it.
+    #[serde(default)]
+    pub types: Vec<String>,
+}
+
+impl Operator {
+    fn check(&self) -> Result<(), DocumentError> {
+        let place = || format!("operator `{}`", self.name);
+        if !is_name(&self.name) {
+            return Err(wrong(place(), format!("a name is {NAME}")));
+        }
+        if STANDARD.decode(&self.key).map_or(0, |key| key.len()) != 32 {
+            return Err(wrong(place(), "`key` is not an Ed25519 public key in base64: 32 bytes, 44 characters"));
+        }
+        match self.types.iter().find(|name| !Observable::TYPE_NAMES.contains(&name.as_str())) {
+            Some(unknown) => {
+                Err(wrong(place(), format!("type `{unknown}` is none of {}", Observable::TYPE_NAMES.join(", "))))
+            }
+            None => Ok(()),
+        }
+    }
 }
 
 /// A file of intelligence that comes with the policy, signed with it.
@@ -311,6 +354,14 @@ impl Document {
         }
         for value in &self.never_block {
             passes(value).ok_or_else(|| wrong("never_block", format!("`{value}` is no address, prefix or domain")))?;
+        }
+        for (index, operator) in self.operator.iter().enumerate() {
+            operator.check()?;
+            let mut before = self.operator.iter().take(index);
+            if before.any(|other| other.name == operator.name || other.key == operator.key) {
+                let place = format!("operator `{}`", operator.name);
+                return Err(wrong(place, "their name or their key is there twice"));
+            }
         }
         self.check_intelligence()?;
         if self.rule.len() > MAX_RULES {

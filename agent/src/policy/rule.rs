@@ -216,7 +216,7 @@ impl<'a> Judge<'a> {
                 LocalAction::Report => Action::Report,
                 LocalAction::Block => Action::Block,
             };
-            let origin = Origin { file: Arc::from("local"), place: Place::Object(Arc::clone(&rule.name)) };
+            let origin = Origin { file: Arc::from(rule.source), place: Place::Object(Arc::clone(&rule.name)) };
             if let Some(entry) = self.rules.never_block.containing(&rule.observable) {
                 self.ruling.skipped.push(&Skipped {
                     reason: SkipReason::Benign,
@@ -234,8 +234,8 @@ impl<'a> Judge<'a> {
             });
             let number = self.ruling.ruled.number(Terms {
                 set: 0,
-                source: Arc::from("local"),
-                rule: Arc::from(format!("local.{}", rule.name)),
+                source: Arc::from(rule.source),
+                rule: Arc::from(format!("{}.{}", rule.source, rule.name)),
                 is_trial: false,
                 action: wanted.min(strongest(&rule.observable)),
                 inbound: wanted.into(),

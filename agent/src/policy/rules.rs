@@ -23,7 +23,9 @@ pub enum LocalAction {
 /// A rule of the operator's own (`cordon block`, `cordon allow`).
 #[derive(Clone, Debug)]
 pub struct LocalRule {
-    /// Its name; a record says `local.<name>`.
+    /// Where it came from: `local` or `fleet`.
+    pub source: &'static str,
+    /// Its name; a record says `SOURCE.NAME`.
     pub name: Arc<str>,
     /// What it is about. A path, file name or URL can only be reported, never blocked.
     pub observable: Observable,

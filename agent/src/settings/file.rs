@@ -8,6 +8,7 @@ use super::Error;
 use super::network::NetworkFile;
 use super::policy::PolicyFile;
 use super::sightings::SightingsFile;
+use crate::fleet::ConnectionFile;
 use crate::intel::source::Source;
 pub use crate::policy::Mode;
 
@@ -44,6 +45,8 @@ pub struct SettingsFile {
     pub sightings: Option<SightingsFile>,
     /// `[policy]`.
     pub policy: Option<PolicyFile>,
+    /// `[bus]`.
+    pub bus: Option<ConnectionFile>,
     /// cgroup2 directory to enforce.
     pub cgroup: Option<PathBuf>,
     /// `tracing` filter directives, as in `info,agent::kernel=debug`.
@@ -194,6 +197,9 @@ impl SettingsFile {
         }
         if let Some(over) = later.sightings {
             self.sightings.get_or_insert_default().merge(over);
+        }
+        if let Some(over) = later.bus {
+            self.bus.get_or_insert_default().merge(over);
         }
         if let Some(over) = later.policy {
             self.policy.get_or_insert_default().merge(over);

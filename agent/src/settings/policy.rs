@@ -13,6 +13,8 @@ use crate::policy::{Enrolment, is_name};
 
 /// Between two looks, unless said otherwise.
 const INTERVAL: Duration = Duration::from_secs(60);
+/// The message bus, as `from` names it.
+const BUS: &str = "bus";
 /// Bytes of a policy and its intelligence, unless said otherwise.
 const MAX_BYTES: u64 = 256 << 20;
 
@@ -37,7 +39,7 @@ pub struct PolicyFile {
     pub tenant: Option<String>,
     /// The group of hosts.
     pub group: Option<String>,
-    /// A directory, or a URL.
+    /// A directory, a URL, or `bus`.
     pub from: Option<String>,
     /// How its server is reached.
     pub access: Option<Access>,
@@ -58,6 +60,8 @@ pub enum From {
     Directory(PathBuf),
     /// On a server; ends in `/`.
     Url(Url),
+    /// On the message bus, see `[bus]`.
+    Bus,
 }
 
 impl std::fmt::Display for From {
@@ -65,6 +69,7 @@ impl std::fmt::Display for From {
         match self {
             Self::Directory(path) => path.display().fmt(f),
             Self::Url(url) => url.fmt(f),
+            Self::Bus => f.write_str(BUS),
         }
     }
 }
@@ -108,7 +113,7 @@ impl PolicyFile {
     ///
     /// # Errors
     /// What is wrong, and what to do.
-    pub(super) fn meaning(self, places: &Places) -> Result<Policy, String> {
+    pub(super) fn meaning(self, places: &Places, has_bus: bool) -> Result<Policy, String> {
         let (Some(root), Some(tenant), Some(group), Some(from)) = (self.root, self.tenant, self.group, self.from)
         else {
             return Err("`policy` needs `root`, `tenant`, `group` and `from`".to_owned());
@@ -119,9 +124,11 @@ impl PolicyFile {
             }
         }
         let access = self.access.unwrap_or_default();
-        let from = match from.contains("://") {
-            true => From::Url(base(&from, &access)?),
-            false => From::Directory(places.path(PathBuf::from(from))),
+        let from = match from.as_str() {
+            BUS if has_bus => From::Bus,
+            BUS => return Err("`policy.from` is `bus`, and there is no `[bus]`".to_owned()),
+            url if url.contains("://") => From::Url(base(url, &access)?),
+            path => From::Directory(places.path(PathBuf::from(path))),
         };
         Ok(Policy {
             root: places.path(root),

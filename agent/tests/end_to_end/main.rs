@@ -9,6 +9,7 @@ mod disk_full;
 mod documents;
 mod exec;
 mod fetch;
+mod fleet;
 mod flows;
 mod hindsight;
 mod hunt;
@@ -16,6 +17,8 @@ mod intelligence;
 mod lifecycle;
 mod metrics;
 mod names;
+#[path = "../fleet/server.rs"]
+mod nats;
 mod network;
 #[path = "../policy/organisation.rs"]
 #[expect(dead_code, reason = "the tests of the command line use all of it")]

@@ -15,6 +15,8 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::shared::{Shared, lock, read};
 use crate::bundle::{self, Bundle, Checked, Expiry, Folder, Held, Verified, Web};
+#[cfg(feature = "bus")]
+use crate::fleet;
 use crate::health::{Fault, Health, Stage};
 use crate::http::{Limits, Stop, chance};
 use crate::intel::{Action, source};
@@ -215,6 +217,10 @@ impl Follow {
         let known: Vec<String> = known.into_iter().chain(self.refused.clone()).collect();
         let (trust, copy) = (self.store.trust(&root), self.store.incoming(now));
         let web = self.web(&policy);
+        #[cfg(feature = "bus")]
+        let bus = lock(&self.shared.bus).bus();
+        #[cfg(not(feature = "bus"))]
+        let bus = ();
         self.running.spawn(async move {
             let held = Held {
                 root: &root,
@@ -231,6 +237,7 @@ impl Follow {
                 }
                 (From::Url(_), Some(web)) => bundle::open(web, &held).await,
                 (From::Url(url), None) => Err(bundle::Error::Unreachable(url.to_string())),
+                (From::Bus, _) => from_bus(bus, &held).await,
             };
             Look { policy, root, copy, checked }
         });
@@ -390,6 +397,18 @@ impl Follow {
     }
 }
 
+#[cfg(feature = "bus")]
+async fn from_bus(bus: Option<fleet::Bus>, held: &Held<'_>) -> Result<Checked, bundle::Error> {
+    let bus = bus.ok_or_else(|| bundle::Error::Unreachable("the bus is not connected".to_owned()))?;
+    fleet::open(&bus, held).await
+}
+
+/// Settings that ask for the bus are refused by a build without it.
+#[cfg(not(feature = "bus"))]
+async fn from_bus((): (), _: &Held<'_>) -> Result<Checked, bundle::Error> {
+    Err(bundle::Error::Unreachable("this build has no message bus".to_owned()))
+}
+
 /// Whether all intelligence that comes with a policy can be read: it is taken as a whole.
 async fn readable(central: Arc<Central>, now: Timestamp) -> Result<(), String> {
     let reading = tokio::task::spawn_blocking(move || {
@@ -399,6 +418,41 @@ async fn readable(central: Arc<Central>, now: Timestamp) -> Result<(), String> {
         Ok(())
     });
     reading.await.map_err(|error| error.to_string())?
+}
+
+/// How it goes with the policy, for the organisation.
+#[derive(Clone, Debug, Default)]
+pub struct Summary {
+    /// The organisation.
+    pub tenant: Option<String>,
+    /// The group.
+    pub group: Option<String>,
+    /// Of the policy in force.
+    pub serial: Option<u64>,
+    /// Its digest.
+    pub sha256: Option<String>,
+    /// When it was taken.
+    pub accepted: Option<Timestamp>,
+    /// Why the latest that was seen is not in force.
+    pub refused: Option<String>,
+    /// Why nobody vouches for it any more.
+    pub stale: Option<String>,
+}
+
+/// See [`Summary`].
+pub fn summary(shared: &Shared) -> Summary {
+    let Some(policy) = read(&shared.settings).policy.clone() else { return Summary::default() };
+    let central = read(&shared.central).clone();
+    let following = lock(&shared.following).clone();
+    Summary {
+        tenant: Some(policy.enrolment.tenant),
+        group: Some(policy.enrolment.group),
+        serial: central.as_ref().map(|central| central.document().serial),
+        sha256: central.as_ref().map(|central| central.standing().sha256),
+        accepted: following.state.filter(|_| central.is_some()).map(|state| state.accepted),
+        refused: following.error,
+        stale: following.stale,
+    }
 }
 
 /// As `cordon status` has it.

@@ -45,7 +45,9 @@ impl Show {
             Format::Table => return self.row(out, finding),
             Format::Json => serde_json::to_string(finding)?,
             Format::Ocsf => report::ocsf(finding).to_string(),
-            Format::OcsfActivity => report::ocsf_activity(finding, &self.host).to_string(),
+            Format::OcsfActivity => {
+                report::ocsf_activity(finding, finding.host.as_ref().unwrap_or(&self.host)).to_string()
+            }
             Format::Ecs => report::ecs(finding).to_string(),
         };
         writeln!(out, "{value}")
@@ -83,7 +85,7 @@ impl Show {
             verdict(finding),
             what(finding),
             finding.destination.as_ref().and_then(|destination| destination.domain.clone()).unwrap_or_default(),
-            finding.process.as_ref().map_or_else(|| "?".to_owned(), process),
+            who(finding),
             finding.indicator.value.clone(),
             finding.indicator.source.clone(),
             actors(finding),
@@ -172,6 +174,12 @@ pub(in crate::cli) fn process(process: &Process) -> String {
     let place = process.unit.as_deref().or(process.container.as_deref());
     let place = place.map(|place| format!(" {place}")).unwrap_or_default();
     format!("{}[{}] {user}{place}", name.unwrap_or("?"), process.pid)
+}
+
+/// The process and, where records of several hosts are together, its host.
+fn who(finding: &Finding) -> String {
+    let process = finding.process.as_ref().map_or_else(|| "?".to_owned(), process);
+    finding.host.as_ref().map_or_else(|| process.clone(), |host| format!("{host} {process}"))
 }
 
 /// The actors, or else what is known about the campaign or the malware.

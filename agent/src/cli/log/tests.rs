@@ -13,9 +13,9 @@ struct Program {
     args: Args,
 }
 
-fn args(line: &str) -> Result<Args, String> {
+fn args(line: &str) -> Result<Records, String> {
     let words = std::iter::once("log").chain(line.split_whitespace());
-    Program::try_parse_from(words).map(|program| program.args).map_err(|error| error.to_string())
+    Program::try_parse_from(words).map(|program| program.args.records).map_err(|error| error.to_string())
 }
 
 pub(super) fn now() -> ZonedDateTime {

@@ -1,6 +1,8 @@
 //! `cordon policy`: the keys of an organisation, and the policies that it signs with them.
 
 mod keygen;
+#[cfg(feature = "bus")]
+mod push;
 mod rehearsal;
 mod sign;
 mod verify;
@@ -28,6 +30,8 @@ enum Verb {
     Rollback(sign::RollbackArgs),
     Verify(verify::Args),
     Show(verify::ShowArgs),
+    #[cfg(feature = "bus")]
+    Push(push::Args),
 }
 
 /// Who signs.
@@ -61,6 +65,8 @@ pub fn run(args: &Args, places: &Places) -> anyhow::Result<Exit> {
             Verb::Rollback(args) => sign::rollback(args).await,
             Verb::Verify(args) => verify::run(args, places).await,
             Verb::Show(args) => verify::show(args, places).await,
+            #[cfg(feature = "bus")]
+            Verb::Push(args) => push::run(args, places).await,
         }
     })
 }

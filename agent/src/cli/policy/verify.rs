@@ -11,6 +11,9 @@ use super::{Exit, oddities, warn};
 use crate::app;
 use crate::bundle::{self, Bundle, Checked, Expiry, Folder, Held, Verified, Web};
 use crate::cli::table::{Terminal, Tone, printable};
+#[cfg(feature = "bus")]
+use crate::fleet;
+use crate::fleet::Connection;
 use crate::http::{Access, Limits, Stop};
 use crate::intel::source::{Age, load};
 use crate::policy::document::{Rule, RuleAction};
@@ -71,13 +74,16 @@ struct Look {
     access: Access,
     max_bytes: u64,
     trust: Option<PathBuf>,
+    bus: Option<Connection>,
 }
 
 impl Asked {
     /// What was said, and for the rest what the settings say.
     fn look(&self, places: &Places) -> anyhow::Result<Look> {
         let is_complete = self.from.is_some() && self.pin.is_some() && self.tenant.is_some() && self.group.is_some();
-        let settings = if is_complete { None } else { Settings::load(places)?.policy };
+        let settings = if is_complete { None } else { Some(Settings::load(places)?) };
+        let bus = settings.as_ref().and_then(|settings| settings.bus.clone());
+        let settings = settings.and_then(|settings| settings.policy);
         let missing = "give FROM, --pin, --tenant and --group, or say so in `[policy]` of the settings";
         let root = self.pin.clone().or_else(|| settings.as_ref().map(|said| said.root.clone())).context(missing)?;
         let of_settings = settings.as_ref().map(|said| said.enrolment.clone());
@@ -98,6 +104,7 @@ impl Asked {
             access: settings.as_ref().map(|said| said.access.clone()).unwrap_or_default(),
             max_bytes: settings.map_or(256 << 20, |said| said.max_bytes),
             trust: self.trust.clone(),
+            bus,
         })
     }
 }
@@ -136,6 +143,7 @@ impl Look {
                 let limits = Limits { bytes: self.max_bytes, time: Duration::from_secs(300) };
                 bundle::open(Web::new(url.clone(), self.access.clone(), limits, Stop::default()), &held).await?
             }
+            From::Bus => from_bus(self.bus.as_ref(), &held).await?,
         };
         let Checked::New(verified) = checked else {
             return Err(Refusal { reason: "unreachable", why: "it is known already".to_owned() });
@@ -148,6 +156,19 @@ impl Look {
         }
         Ok((verified, central))
     }
+}
+
+#[cfg(feature = "bus")]
+async fn from_bus(connection: Option<&Connection>, held: &Held<'_>) -> Result<Checked, bundle::Error> {
+    let unreachable = |why: String| bundle::Error::Unreachable(why);
+    let connection = connection.ok_or_else(|| unreachable("the settings name no bus".to_owned()))?;
+    let bus = fleet::Bus::connect(connection).await.map_err(|error| unreachable(error.to_string()))?;
+    fleet::open(&bus, held).await
+}
+
+#[cfg(not(feature = "bus"))]
+async fn from_bus(_: Option<&Connection>, _: &Held<'_>) -> Result<Checked, bundle::Error> {
+    Err(bundle::Error::Unreachable("this build has no message bus".to_owned()))
 }
 
 /// # Errors

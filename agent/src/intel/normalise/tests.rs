@@ -231,3 +231,20 @@ proptest! {
         prop_assert_eq!(super::address(&format!("2002:{a:02x}{b:02x}:{c:02x}{d:02x}::1")), expected);
     }
 }
+
+#[test]
+fn every_type_of_value_is_understood() {
+    for (text, kind) in [
+        ("192.0.2.1", "ipv4"),
+        ("192.0.2.0/24", "ipv4_prefix"),
+        ("192.0.2.1:443", "endpoint"),
+        ("[2001:db8::1]:443", "endpoint"),
+        ("evil.example", "domain"),
+        ("hxxps://evil.example/a", "url"),
+        ("/usr/bin/evil", "path"),
+        ("d41d8cd98f00b204e9800998ecf8427e", "md5"),
+    ] {
+        assert_eq!(super::any(text).map(|value| value.type_name()), Some(kind), "{text}");
+    }
+    assert_eq!(super::any("what?"), None);
+}

@@ -234,6 +234,7 @@ fn never_block_and_warning_lists_win() {
 #[test]
 fn local_rules_come_before_sources() {
     let local = |name: &str, text: &str, action, until: Option<&str>| LocalRule {
+        source: "local",
         name: name.into(),
         observable: value(text),
         action,
@@ -292,6 +293,7 @@ fn names_that_belong_to_everybody_are_refused() {
     let trusting = Source { allow_popular: true, ..open() };
     assert_eq!(reason(&trusting, &Rules::default(), indicator(&[value("github.com")])), None);
     let local = LocalRule {
+        source: "local",
         name: "1".into(),
         observable: value("github.com"),
         action: LocalAction::Block,

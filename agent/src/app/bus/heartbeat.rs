@@ -1,0 +1,50 @@
+//! What this host says of itself.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::time::Duration;
+
+use agent_common::wire::Counter;
+use jiff::Timestamp;
+
+use crate::app::central;
+use crate::app::shared::{Shared, read};
+use crate::fleet::Heartbeat;
+use crate::kernel::probe::kernel_release;
+
+/// As it is now.
+pub fn of(shared: &Shared, host: &str, interval: Duration) -> Heartbeat {
+    let live = shared.live();
+    let counters = read(&shared.kernel).counters().ok();
+    let count = |counter| counters.as_ref().map_or(0, |counters| counters.get(counter));
+    let policy = central::summary(shared);
+    let faults = shared.health.faults();
+    Heartbeat {
+        schema: 1,
+        host: host.to_owned(),
+        time: Timestamp::now(),
+        next_seconds: interval.as_secs(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        kernel: kernel_release(),
+        tenant: policy.tenant,
+        group: policy.group,
+        serial: policy.serial,
+        sha256: policy.sha256,
+        accepted: policy.accepted,
+        refused: policy.refused,
+        stale: policy.stale,
+        mode: shared.mode().name().to_owned(),
+        generation: live.as_ref().map(|live| live.generation),
+        entries: live.as_ref().map_or(0, |live| live.summary.entries()),
+        blocked: count(Counter::Blocked),
+        reported: count(Counter::Reported),
+        faults: faults.iter().map(|fault| format!("{} {}", fault.number, fault.detail)).collect(),
+    }
+}
+
+/// What of it is told at once when it changes: not the counters, nor the time.
+pub fn state(heartbeat: &Heartbeat) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    let Heartbeat { serial, sha256, refused, stale, mode, generation, faults, .. } = heartbeat;
+    (serial, sha256, refused, stale, mode, generation, faults).hash(&mut hasher);
+    hasher.finish()
+}

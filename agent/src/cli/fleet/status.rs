@@ -1,0 +1,246 @@
+//! `cordon fleet status`: the hosts, what is in force there, and who is silent.
+
+use std::collections::BTreeMap;
+use std::io::{IsTerminal, Write};
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use serde::Serialize;
+use serde_json::json;
+
+use super::super::table::{Terminal, Tone};
+use super::{Exit, OnBus};
+use crate::fleet::{self, Bus, Heartbeat};
+use crate::settings::Places;
+
+/// Between two looks of `--follow`.
+const LOOK: Duration = Duration::from_secs(2);
+/// A host is silent when it missed so many heartbeats.
+const MISSED: i64 = 3;
+
+/// Show the hosts: the policy in force there, what is wrong, and who is silent
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    on: OnBus,
+    /// Only hosts of this group
+    #[arg(long, value_name = "GROUP")]
+    group: Option<String>,
+    /// Only hosts that are not as they should be
+    #[arg(long)]
+    wrong: bool,
+    /// Go on looking
+    #[arg(short, long)]
+    follow: bool,
+    /// One JSON document on standard output; with --follow one a line
+    #[arg(long)]
+    json: bool,
+}
+
+/// How a host is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum State {
+    /// It has the latest policy of its group, and nothing is wrong.
+    Applied,
+    /// It takes nobody's policy.
+    Unmanaged,
+    /// It has an older one than others of its group.
+    Behind,
+    /// Something is wrong there.
+    Degraded,
+    /// It refused the latest.
+    Refused,
+    /// It was not heard of.
+    Silent,
+}
+
+impl State {
+    const fn tone(self) -> Tone {
+        match self {
+            Self::Applied => Tone::Good,
+            Self::Unmanaged => Tone::Plain,
+            Self::Behind | Self::Degraded => Tone::Warning,
+            Self::Refused | Self::Silent => Tone::Bad,
+        }
+    }
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Applied => "applied",
+            Self::Unmanaged => "unmanaged",
+            Self::Behind => "behind",
+            Self::Degraded => "degraded",
+            Self::Refused => "refused",
+            Self::Silent => "silent",
+        }
+    }
+}
+
+/// # Errors
+/// The bus cannot be reached, or does not give heartbeats.
+pub async fn run(args: &Args, places: &Places) -> anyhow::Result<Exit> {
+    let bus = args.on.connect(places).await?;
+    loop {
+        let text = look(args, &bus).await?;
+        let mut out = std::io::stdout().lock();
+        if args.follow && !args.json && std::io::stdout().is_terminal() {
+            // The screen anew, ECMA-48 §8.3.21 and §8.3.39.
+            out.write_all(b"\x1b[H\x1b[J")?;
+        }
+        out.write_all(text.as_bytes())?;
+        out.flush()?;
+        drop(out);
+        if !args.follow {
+            return Ok(Exit::Done);
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+async fn look(args: &Args, bus: &Bus) -> anyhow::Result<String> {
+    let (mut hosts, unread) = fleet::hosts(bus).await?;
+    let latest = latest(&hosts);
+    let now = Timestamp::now();
+    hosts.retain(|host| args.group.is_none() || host.group == args.group);
+    let mut judged: Vec<(State, Heartbeat)> =
+        hosts.into_iter().map(|host| (judge(&host, &latest, now), host)).collect();
+    let mut sums: BTreeMap<&str, usize> = BTreeMap::new();
+    judged.iter().for_each(|(state, _)| *sums.entry(state.name()).or_default() += 1);
+    judged.retain(|(state, _)| !args.wrong || !matches!(state, State::Applied | State::Unmanaged));
+    judged.sort_by(|(one, host), (other, next)| other.cmp(one).then_with(|| host.host.cmp(&next.host)));
+    if args.json {
+        let hosts: Vec<_> = judged
+            .iter()
+            .map(|(state, host)| {
+                let mut document = json!(host);
+                document["state"] = json!(state);
+                document
+            })
+            .collect();
+        return Ok(format!(
+            "{}\n",
+            json!({ "schema": 1, "time": now, "states": sums, "hosts": hosts, "unread": unread })
+        ));
+    }
+    Ok(table(&judged, &sums, &unread, now))
+}
+
+/// The highest serial in force anywhere, by organisation and group.
+fn latest(hosts: &[Heartbeat]) -> BTreeMap<(String, String), u64> {
+    let mut latest = BTreeMap::new();
+    for host in hosts {
+        if let (Some(tenant), Some(group), Some(serial)) = (&host.tenant, &host.group, host.serial) {
+            let known: &mut u64 = latest.entry((tenant.clone(), group.clone())).or_default();
+            *known = serial.max(*known);
+        }
+    }
+    latest
+}
+
+fn judge(host: &Heartbeat, latest: &BTreeMap<(String, String), u64>, now: Timestamp) -> State {
+    let patience = i64::try_from(host.next_seconds).unwrap_or(i64::MAX / MISSED).saturating_mul(MISSED);
+    if now.duration_since(host.time) > SignedDuration::from_secs(patience) {
+        return State::Silent;
+    }
+    let group = host.tenant.clone().zip(host.group.clone());
+    let newest = group.as_ref().and_then(|group| latest.get(group)).copied();
+    match (&host.refused, newest) {
+        (Some(_), _) => State::Refused,
+        (None, Some(newest)) if host.serial.is_none_or(|serial| serial < newest) => State::Behind,
+        _ if !host.faults.is_empty() || host.stale.is_some() => State::Degraded,
+        _ if group.is_none() => State::Unmanaged,
+        _ => State::Applied,
+    }
+}
+
+fn table(judged: &[(State, Heartbeat)], sums: &BTreeMap<&str, usize>, unread: &[String], now: Timestamp) -> String {
+    let terminal = Terminal::stdout();
+    let words: Vec<String> = sums.iter().map(|(state, count)| format!("{count} {state}")).collect();
+    let mut text = match words.is_empty() {
+        true => "no host was heard of\n".to_owned(),
+        false => format!("{}\n", words.join(", ")),
+    };
+    let rows = judged.iter().map(|(state, host)| {
+        let dash = || "-".to_owned();
+        let wrong: Vec<&str> = host.refused.iter().chain(&host.stale).chain(&host.faults).map(String::as_str).collect();
+        vec![
+            state.name().to_owned(),
+            host.host.clone(),
+            host.group.clone().unwrap_or_else(dash),
+            host.serial.map_or_else(dash, |serial| serial.to_string()),
+            host.mode.clone(),
+            host.entries.to_string(),
+            host.blocked.to_string(),
+            format!("{} s", now.duration_since(host.time).as_secs().max(0)),
+            wrong.join("; "),
+        ]
+    });
+    let heading = ["state", "host", "group", "serial", "mode", "values", "blocked", "heard", "what is wrong"];
+    let lines = terminal.table(&heading, rows);
+    for line in lines.lines() {
+        let state = judged.iter().map(|(state, _)| *state).find(|state| line.starts_with(state.name()));
+        text.push_str(&terminal.paint(state.map_or(Tone::Plain, State::tone), line));
+        text.push('\n');
+    }
+    for unread in unread {
+        text.push_str(&format!("not a heartbeat that this version reads: {unread}\n"));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn now() -> Timestamp {
+        "2026-11-28T12:00:00Z".parse().unwrap()
+    }
+
+    fn host(name: &str, serial: Option<u64>) -> Heartbeat {
+        Heartbeat {
+            schema: 1,
+            host: name.into(),
+            time: now(),
+            next_seconds: 30,
+            version: "0.1.0".into(),
+            kernel: "6.12".into(),
+            tenant: Some("acme".into()),
+            group: Some("web".into()),
+            serial,
+            sha256: None,
+            accepted: None,
+            refused: None,
+            stale: None,
+            mode: "enforce".into(),
+            generation: Some(1),
+            entries: 2,
+            blocked: 0,
+            reported: 0,
+            faults: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn each_host_is_in_one_state() {
+        let alone = Heartbeat { tenant: None, group: None, ..host("e", None) };
+        let silent = Heartbeat { time: now() - SignedDuration::from_secs(91), ..host("d", Some(12)) };
+        let refused = Heartbeat { refused: Some("rollback".into()), ..host("c", Some(12)) };
+        let faulty = Heartbeat { faults: vec!["C030 x".into()], ..host("f", Some(12)) };
+        let hosts = [host("a", Some(12)), host("b", Some(11)), refused, silent, alone, faulty, host("g", None)];
+        let latest = latest(&hosts);
+        let states: Vec<State> = hosts.iter().map(|host| judge(host, &latest, now())).collect();
+        assert_eq!(
+            states,
+            [
+                State::Applied,
+                State::Behind,
+                State::Refused,
+                State::Silent,
+                State::Unmanaged,
+                State::Degraded,
+                State::Behind
+            ]
+        );
+    }
+}

@@ -1,0 +1,258 @@
+//! The message bus between an organisation and running agents, through the real kernel and real NATS servers.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::{Value, json};
+
+use crate::nats::{self, Nats};
+use crate::organisation::{Organisation, copy};
+use crate::sandbox::{CORDON, Sandbox, connect, is_blocked};
+
+const HOST: &str = "web-1";
+
+/// Settings that follow the policy on the bus, as the host that is named.
+fn settings(organisation: &Organisation, nats: &Nats, host: &str) -> String {
+    let root = organisation.root();
+    format!(
+        "mode = \"monitor\"\n[never_block]\nhost = false\n[exec]\nguard = false\n[policy]\nroot = \"{}\"\n\
+         tenant = \"acme\"\ngroup = \"web\"\nfrom = \"bus\"\ninterval = \"1h\"\n\
+         [bus]\nhost = \"{host}\"\nheartbeat = \"2s\"\n{}",
+        root.display(),
+        nats.keys(host)
+    )
+}
+
+/// A policy that blocks a list and obeys one operator.
+fn policy(organisation: &Organisation, serial: u64, addresses: &str) {
+    fs::write(organisation.path("list.txt"), addresses).unwrap();
+    let key = organisation.path("alice.pub");
+    let operator = fs::read_to_string(key).unwrap();
+    let rest = format!(
+        "mode = \"enforce\"\nrequires = [\"orders\"]\n{operator}\ntypes = [\"ipv4\"]\n\
+         [[intelligence]]\nname = \"list\"\nfile = \"list.txt\"\nallow_reserved = true\n"
+    );
+    organisation.sign(serial, &rest, &[]);
+}
+
+fn acme() -> Organisation {
+    let acme = Organisation::new("acme");
+    let made = cordon(&["policy", "keygen", "--operator", "alice", "-o", acme.path("alice.pem").to_str().unwrap()]);
+    fs::write(acme.path("alice.pub"), made).unwrap();
+    acme
+}
+
+/// Runs a verb that must succeed; what it printed.
+fn cordon(arguments: &[&str]) -> String {
+    let output = Command::new(CORDON).args(arguments).output().unwrap();
+    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// The same; one JSON document.
+fn json(arguments: &[&str]) -> Value {
+    serde_json::from_str(&cordon(arguments)).unwrap()
+}
+
+fn push(organisation: &Organisation, nats: &Nats) -> Value {
+    let repository = organisation.repository();
+    json(&["policy", "push", repository.to_str().unwrap(), "--bus", &nats.file("admin"), "--json"])
+}
+
+fn order(organisation: &Organisation, nats: &Nats, verb: &[&str]) -> Value {
+    let key = organisation.path("alice.pem");
+    let mut arguments = verb.to_vec();
+    let bus = nats.file("admin");
+    arguments.extend(["--fleet", "--tenant", "acme", "--key", key.to_str().unwrap(), "--bus", &bus, "--json"]);
+    json(&arguments)
+}
+
+fn wait_for(sandbox: &mut Sandbox, what: &str, is_so: impl Fn(&Value) -> bool) {
+    sandbox.wait_for(what, |sandbox| is_so(&sandbox.json(&["status", "--json"])).then_some(()));
+}
+
+fn has_fault(status: &Value, number: &str) -> bool {
+    status["faults"].as_array().unwrap().iter().any(|fault| fault["number"] == number)
+}
+
+/// How the fleet sees this host.
+fn seen(nats: &Nats) -> Value {
+    json(&["fleet", "status", "--bus", &nats.file("admin"), "--json"])["hosts"][0].clone()
+}
+
+fn findings(nats: &Nats) -> Vec<Value> {
+    let text = cordon(&["fleet", "findings", "--bus", &nats.file("admin"), "--json"]);
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+/// From an empty bus to a policy that is pushed, replaced, and survives everything.
+fn the_fleet_is_one(program: &Path) {
+    let acme = acme();
+    let mut nats = Nats::start(program, &[HOST]);
+    let made = json(&["fleet", "init", "--findings-mib", "64", "--bus", &nats.file("admin"), "--json"])["made"].clone();
+    assert_eq!(made, json!(["KV_cordon-policy", "KV_cordon-hosts", "cordon-findings"]));
+    policy(&acme, 1, "127.44.0.1\n");
+    push(&acme, &nats);
+    let mut sandbox = Sandbox::new(&settings(&acme, &nats, HOST));
+    sandbox.start();
+    wait_for(&mut sandbox, "the policy", |status| status["policy"]["serial"] == 1);
+    assert!(is_blocked(&connect("127.44.0.1:0")));
+    connect("127.44.0.2:0").unwrap();
+
+    // Pushed while it runs: it looks only once an hour by itself.
+    policy(&acme, 2, "127.44.0.1\n127.44.0.2\n");
+    let pushed = push(&acme, &nats);
+    assert!(pushed["files"].as_u64().unwrap() >= 3, "{pushed}");
+    wait_for(&mut sandbox, "the next policy", |status| status["policy"]["serial"] == 2);
+    assert!(is_blocked(&connect("127.44.0.2:0")));
+    sandbox.wait_for("the heartbeat", |_| (seen(&nats)["serial"] == 2).then_some(()));
+    let host = seen(&nats);
+    assert_eq!((&host["host"], &host["group"], &host["state"]), (&json!(HOST), &json!("web"), &json!("applied")));
+    sandbox.wait_for("the records", |_| {
+        let found = findings(&nats);
+        let is_it = |record: &Value| {
+            record["host"] == HOST && record["destination"]["ip"] == "127.44.0.2" && record["policy"]["serial"] == 2
+        };
+        found.iter().any(is_it).then_some(())
+    });
+
+    // An order, obeyed by who has it and kept without the bus.
+    order(&acme, &nats, &["block", "127.44.0.3", "--for", "1h", "--reason", "seen elsewhere"]);
+    sandbox.wait_for("the order", |_| is_blocked(&connect("127.44.0.3:0")).then_some(()));
+    let record = sandbox.record("the hit", |record| record["destination"]["ip"] == "127.44.0.3");
+    assert_eq!((&record["policy"]["rule"], &record["indicator"]["source"]), (&json!("fleet.alice"), &json!("fleet")));
+    nats.kill();
+    wait_for(&mut sandbox, "the fault", |status| has_fault(status, "C025"));
+    sandbox.stop();
+    sandbox.start();
+    assert!(is_blocked(&connect("127.44.0.3:0")) && is_blocked(&connect("127.44.0.2:0")), "both are kept");
+    assert!(is_blocked(&connect("127.44.0.1:0")));
+
+    nats.again();
+    wait_for(&mut sandbox, "the bus", |status| status["bus"]["connected"] == true && !has_fault(status, "C025"));
+    let own = sandbox.log(&[]).len();
+    sandbox.wait_for("what was recorded meanwhile", |_| (findings(&nats).len() >= own).then_some(()));
+    order(&acme, &nats, &["unblock", "127.44.0.3"]);
+    sandbox.wait_for("the withdrawal", |_| connect("127.44.0.3:0").is_ok().then_some(()));
+    assert!(is_blocked(&connect("127.44.0.2:0")));
+}
+
+#[test]
+fn a_policy_and_orders_are_pushed_and_records_come_back() {
+    if let Some(program) = nats::newest("a_policy_and_orders_are_pushed_and_records_come_back") {
+        the_fleet_is_one(&program);
+    }
+}
+
+#[test]
+fn the_same_with_the_server_of_debian() {
+    if let Some(program) = nats::debian("the_same_with_the_server_of_debian") {
+        the_fleet_is_one(&program);
+    }
+}
+
+#[test]
+fn a_bus_that_lies_is_not_believed() {
+    let Some(program) = nats::newest("a_bus_that_lies_is_not_believed") else { return };
+    let acme = acme();
+    let nats = Nats::start(&program, &[HOST]);
+    cordon(&["fleet", "init", "--findings-mib", "64", "--bus", &nats.file("admin")]);
+    policy(&acme, 1, "127.44.0.1\n");
+    push(&acme, &nats);
+    let old = acme.path("old");
+    copy(&acme.repository(), &old);
+    policy(&acme, 2, "127.44.0.1\n127.44.0.2\n");
+    push(&acme, &nats);
+    let mut sandbox = Sandbox::new(&settings(&acme, &nats, HOST));
+    sandbox.start();
+    wait_for(&mut sandbox, "the policy", |status| status["policy"]["serial"] == 2);
+
+    // The honest tool pushes nothing that is older.
+    let refused = Command::new(CORDON)
+        .args(["policy", "push", old.to_str().unwrap(), "--bus", &nats.file("admin")])
+        .output()
+        .unwrap();
+    assert_eq!(refused.status.code(), Some(3));
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("push the latest"));
+
+    // Whoever owns the broker can put there what they like.
+    let timestamp = fs::read(old.join("metadata/timestamp.json")).unwrap();
+    nats.put("$KV.cordon-policy.news.timestamp.json", &timestamp);
+    wait_for(&mut sandbox, "the refusal", |status| has_fault(status, "C021"));
+    let status = sandbox.json(&["status", "--json"]);
+    assert!(status["policy"]["error"].as_str().unwrap().contains("rollback"), "{status}");
+    sandbox.wait_for("the refusal to be told", |_| (seen(&nats)["state"] == "refused").then_some(()));
+    assert!(is_blocked(&connect("127.44.0.2:0")));
+
+    // Another organisation's policy, as whole as it is.
+    let other = Organisation::new("acme");
+    fs::write(other.path("list.txt"), "127.44.0.4\n").unwrap();
+    other.sign(9, "[[intelligence]]\nname = \"list\"\nfile = \"list.txt\"\nallow_reserved = true\n", &[]);
+    push(&other, &nats);
+    wait_for(&mut sandbox, "the refusal", |status| {
+        status["policy"]["error"].as_str().is_some_and(|error| error.contains("bad signature"))
+    });
+    connect("127.44.0.4:0").unwrap();
+    assert!(is_blocked(&connect("127.44.0.2:0")));
+
+    // An order that nobody signed who may, and one beyond what the operator may.
+    let mallory = acme.path("mallory.pem");
+    cordon(&["policy", "keygen", "--operator", "mallory", "-o", mallory.to_str().unwrap()]);
+    let bus = nats.file("admin");
+    let give = |key: &Path, value: &str, long: &str| {
+        cordon(&[
+            "block",
+            value,
+            "--for",
+            long,
+            "--fleet",
+            "--tenant",
+            "acme",
+            "--key",
+            key.to_str().unwrap(),
+            "--bus",
+            &bus,
+        ]);
+    };
+    give(&mallory, "127.44.0.5", "1h");
+    wait_for(&mut sandbox, "the refusal", |status| has_fault(status, "C027"));
+    give(&acme.path("alice.pem"), "127.44.0.6", "2d");
+    give(&acme.path("alice.pem"), "evil.example", "1h");
+    give(&acme.path("alice.pem"), "127.44.0.7", "1h");
+    sandbox.wait_for("the order that is one", |_| is_blocked(&connect("127.44.0.7:0")).then_some(()));
+    let status = sandbox.json(&["status", "--json"]);
+    let detail =
+        status["faults"].as_array().unwrap().iter().find(|fault| fault["number"] == "C027").unwrap()["detail"].clone();
+    let detail = detail.as_str().unwrap();
+    for why in ["bad signature", "longer than 1d", "a value of type domain"] {
+        assert!(detail.contains(why), "{detail}");
+    }
+    connect("127.44.0.5:0").unwrap();
+    connect("127.44.0.6:0").unwrap();
+}
+
+#[test]
+fn a_host_may_do_no_more_than_it_needs() {
+    let Some(program) = nats::newest("a_host_may_do_no_more_than_it_needs") else { return };
+    let nats = Nats::start(&program, &[HOST, "web-2"]);
+    cordon(&["fleet", "init", "--findings-mib", "64", "--bus", &nats.file("admin")]);
+    for (user, subject) in [
+        (HOST, "$KV.cordon-policy.news.timestamp.json"),
+        (HOST, "$KV.cordon-policy.news.orders.all"),
+        (HOST, "$KV.cordon-hosts.web-2"),
+        (HOST, "cordon.findings.web-2"),
+        (HOST, "cordon.news.timestamp.json"),
+    ] {
+        let refused = nats.publish(user, subject, b"{}");
+        assert!(refused.is_err(), "{user} wrote {subject}");
+    }
+    nats.publish(HOST, "$KV.cordon-hosts.web-1", b"{}").unwrap();
+    // What another organisation writes is another organisation's, under whatever name.
+    nats.publish("mallory", "cordon.findings.web-1", b"{}").unwrap();
+    assert_eq!(findings(&nats), Vec::<Value>::new());
+    for user in [HOST, "mallory"] {
+        let output = Command::new(CORDON).args(["fleet", "status", "--bus", &nats.file(user)]).output().unwrap();
+        assert_eq!(output.status.code(), Some(1), "{user}");
+    }
+}

