@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use tough::schema::{Root, Signed, Target};
 use tough::{ExpirationEnforcement, IntoVec, Limits, Repository, RepositoryLoader, TargetName, error as tuf};
 
-use super::transport::Carrier;
+use super::transport::{Carrier, Sparing};
 use super::{Bundle, Error, Folder, MAX_POLICY_BYTES, METADATA, TARGETS, Verified, digest, policy_name};
 use crate::http;
 
@@ -42,6 +42,8 @@ pub struct Held<'a> {
     pub max_bytes: u64,
     /// Bundles that are there already, or were refused, by [`Bundle::sha256`].
     pub known: &'a [String],
+    /// A copy of an earlier bundle: files of it that are in the new one, too, are not fetched again.
+    pub before: Option<&'a Path>,
     /// Where a copy goes that can be opened again; the repository itself must be a directory without one.
     pub copy: Option<&'a Path>,
 }
@@ -65,6 +67,7 @@ pub enum Checked {
 /// # Errors
 /// [`enum@Error`]: nothing of it is to be used.
 pub async fn open(carrier: impl Carrier, held: &Held<'_>) -> Result<Checked, Error> {
+    let carrier = Sparing { carrier, before: held.before.map(Path::to_owned) };
     let root = trusted_root(held)?;
     let repository = load(&carrier, &root, held.expiry, held.trust).await?;
     let listing = Listing::of(&repository, held)?;

@@ -9,8 +9,8 @@ use tough::{Bytes, Transport, TransportError, TransportErrorKind, TransportStrea
 use ureq::http::{StatusCode, header};
 use url::Url;
 
-use super::METADATA;
 use super::open::MAX_METADATA_BYTES;
+use super::{METADATA, TARGETS};
 use crate::http::{self, Access, Ask, Client, Limits, Stop};
 
 /// Answers remembered with their entity tags: four of metadata, and the policy.
@@ -115,6 +115,41 @@ impl Carrier for Web {
         self.base
             .join(&format!("{part}/"))
             .map_err(|error| super::Error::Unreachable(format!("{}: {error}", self.base)))
+    }
+}
+
+/// Another carrier, which is spared what an earlier bundle has already: files are named by their digests.
+#[derive(Clone, Debug)]
+pub(super) struct Sparing<C> {
+    pub(super) carrier: C,
+    pub(super) before: Option<PathBuf>,
+}
+
+impl<C> Sparing<C> {
+    /// The file of that name in the earlier bundle, if it is there and whole.
+    fn known(&self, url: &Url) -> Option<(PathBuf, String)> {
+        let name = url.path_segments()?.next_back()?;
+        let digest = name.get(..64).filter(|_| url.path().contains(&format!("/{TARGETS}/")))?;
+        Some((self.before.as_ref()?.join(TARGETS).join(name), digest.to_owned()))
+    }
+}
+
+impl<C: Carrier> Carrier for Sparing<C> {
+    fn base(&self, part: &str) -> Result<Url, super::Error> {
+        self.carrier.base(part)
+    }
+}
+
+#[async_trait]
+impl<C: Carrier> Transport for Sparing<C> {
+    async fn fetch(&self, url: Url) -> Result<TransportStream, TransportError> {
+        if let Some((path, digest)) = self.known(&url) {
+            let whole_file = move || std::fs::read(path).ok().filter(|bytes| super::digest(bytes) == digest);
+            if let Some(bytes) = off(&url, whole_file).await? {
+                return Ok(whole(bytes.into()));
+            }
+        }
+        self.carrier.fetch(url).await
     }
 }
 

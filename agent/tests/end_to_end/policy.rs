@@ -274,3 +274,29 @@ fn a_rule_on_trial_lets_pass_beside_one_that_blocks_and_a_dry_run_says_what_anot
     );
     assert!(is_blocked(&connect("127.44.0.1:0")), "a dry run changes nothing");
 }
+
+#[test]
+fn intelligence_that_a_host_has_is_not_fetched_again() {
+    let (acme, repository) = acme();
+    let mut sandbox = Sandbox::new(&settings(&acme, repository.to_str().unwrap(), ""));
+    sandbox.start();
+    wait_for_serial(&mut sandbox, 1);
+    policy(&acme, 2, "127.44.0.1\n127.44.0.8/29\n", &[]);
+    // Only the host has it now.
+    let list = |entry: &fs::DirEntry| entry.file_name().to_str().unwrap().contains("list.txt");
+    for entry in fs::read_dir(repository.join("targets")).unwrap().map(Result::unwrap).filter(list) {
+        fs::remove_file(entry.path()).unwrap();
+    }
+    wait_for_serial(&mut sandbox, 2);
+    assert!(is_blocked(&connect("127.44.0.10:0")));
+    // What it has spoilt is fetched like what it never had.
+    let state = sandbox.root.path().join("var/lib/cordon/policy");
+    let bundles = fs::read_dir(state).unwrap().map(|entry| entry.unwrap().path()).filter(|path| path.is_dir());
+    for target in bundles.flat_map(|path| fs::read_dir(path.join("targets")).into_iter().flatten()) {
+        fs::write(target.unwrap().path(), "127.44.0.3\n").unwrap();
+    }
+    policy(&acme, 3, "127.44.0.1\n127.44.0.8/29\n", &[]);
+    wait_for_serial(&mut sandbox, 3);
+    assert!(is_blocked(&connect("127.44.0.10:0")));
+    connect("127.44.0.3:0").unwrap();
+}

@@ -56,6 +56,12 @@ impl Store {
         self.0.join(format!("{BUNDLE}{}", now.as_nanosecond()))
     }
 
+    /// The directory of the bundle in force.
+    #[must_use]
+    pub fn place(&self, state: &State) -> PathBuf {
+        self.0.join(&state.directory)
+    }
+
     /// The state as it was written; `None` when no policy was taken under this root file.
     ///
     /// # Errors
@@ -117,7 +123,7 @@ impl Store {
     /// What is kept is not what was signed, or cannot be read.
     pub async fn open(&self, policy: &Policy, root: &[u8], now: Timestamp) -> anyhow::Result<Option<(Central, State)>> {
         let Some(state) = self.state(root)? else { return Ok(None) };
-        let folder = Folder { path: self.0.join(&state.directory), max_bytes: policy.max_bytes };
+        let folder = Folder { path: self.place(&state), max_bytes: policy.max_bytes };
         let held = Held {
             root,
             group: &policy.enrolment.group,
@@ -125,6 +131,7 @@ impl Store {
             expiry: Expiry::Ignored,
             max_bytes: policy.max_bytes,
             known: &[],
+            before: None,
             copy: None,
         };
         let place = folder.path.clone();

@@ -214,6 +214,7 @@ impl Follow {
             Ok(root) => root,
             Err(error) => return self.note(Fault::PolicyNotKept, Some(format!("{error:#}"))),
         };
+        let before = lock(&self.shared.following).state.as_ref().map(|state| self.store.place(state));
         let known: Vec<String> = known.into_iter().chain(self.refused.clone()).collect();
         let (trust, copy) = (self.store.trust(&root), self.store.incoming(now));
         let web = self.web(&policy);
@@ -229,6 +230,7 @@ impl Follow {
                 expiry: Expiry::Refused,
                 max_bytes: policy.max_bytes,
                 known: &known,
+                before: before.as_deref(),
                 copy: Some(&copy),
             };
             let checked = match (&policy.from, web) {

@@ -131,6 +131,7 @@ impl Look {
             expiry: Expiry::Refused,
             max_bytes: self.max_bytes,
             known: &[],
+            before: None,
             copy: Some(copy),
         };
         let checked = match &self.from {
