@@ -41,10 +41,13 @@ pub fn of(shared: &Shared, host: &str, interval: Duration) -> Heartbeat {
     }
 }
 
-/// What of it is told at once when it changes: not the counters, nor the time.
-pub fn state(heartbeat: &Heartbeat) -> u64 {
+/// What is told at once when it changes: not the counters, nor the time.
+pub fn state(shared: &Shared) -> u64 {
+    let central::Summary { serial, sha256, refused, stale, .. } = central::summary(shared);
+    let generation = shared.live().map(|live| live.generation);
+    let faults: Vec<(&str, String)> =
+        shared.health.faults().into_iter().map(|fault| (fault.number, fault.detail)).collect();
     let mut hasher = DefaultHasher::new();
-    let Heartbeat { serial, sha256, refused, stale, mode, generation, faults, .. } = heartbeat;
-    (serial, sha256, refused, stale, mode, generation, faults).hash(&mut hasher);
+    (serial, sha256, refused, stale, shared.mode().name(), generation, faults).hash(&mut hasher);
     hasher.finish()
 }

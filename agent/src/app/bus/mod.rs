@@ -107,7 +107,7 @@ impl OnBus {
                 Some(message) = next(&mut self.news) => self.hear(&message).await,
                 Some(done) = self.running.join_next() => self.took(done?).await,
             }
-            self.start_what_is_due().await;
+            self.start_what_is_due();
             stage.tick();
         }
     }
@@ -199,7 +199,7 @@ impl OnBus {
         }
     }
 
-    async fn start_what_is_due(&mut self) {
+    fn start_what_is_due(&mut self) {
         let Some(bus) = lock(&self.shared.bus).bus() else { return };
         let Some(connection) = &self.connection else { return };
         let now = Instant::now();
@@ -211,16 +211,16 @@ impl OnBus {
             }
         }
         let is_due = self.next_beat <= now;
-        let may_change = self.last_beat.is_none_or(|(at, _)| at + CHANGES <= now);
-        if !is_due && !may_change {
+        if !is_due && self.last_beat.is_some_and(|(at, _)| at + CHANGES > now) {
             return;
         }
-        let host = lock(&self.shared.bus).host.clone();
-        let heartbeat = heartbeat::of(&self.shared, &host, connection.heartbeat);
-        let state = heartbeat::state(&heartbeat);
-        if is_due || self.last_beat.is_some_and(|(_, before)| before != state) {
+        let state = heartbeat::state(&self.shared);
+        let is_news = self.last_beat.is_none_or(|(_, before)| before != state);
+        self.last_beat = Some((now, state));
+        if is_due || is_news {
             self.next_beat = now + connection.heartbeat.mul_f64(0.9 + 0.1 * chance());
-            self.last_beat = Some((now, state));
+            let host = lock(&self.shared.bus).host.clone();
+            let heartbeat = heartbeat::of(&self.shared, &host, connection.heartbeat);
             let bytes = serde_json::to_vec(&heartbeat).unwrap_or_default();
             self.running.spawn(async move { Done::Beat(bus.beat(&host, bytes).await) });
         }
