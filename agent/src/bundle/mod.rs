@@ -17,7 +17,7 @@ use jiff::Timestamp;
 
 pub use keys::{Counts, KeyFiles, OperatorKey, Role, Rotation, create, rotate};
 pub use open::{Checked, Expiry, Held, open};
-pub use sign::{Earlier, Lifetimes, Signed, Signing, earlier, refresh, sign};
+pub use sign::{Earlier, Lifetimes, Signed, Signing, earlier, latest, refresh, sign};
 pub use transport::{Carrier, Folder, Web};
 
 /// Bytes of a policy document; one with a thousand rules has some 300 KiB.

@@ -271,6 +271,16 @@ fn replace(path: &Path, bytes: &[u8]) -> Result<(), Error> {
     fs::write(&fresh, bytes).and_then(|()| fs::rename(&fresh, path)).map_err(|error| Error::file(path, error))
 }
 
+/// The serial of a group's policy in a repository; `None` before there is one.
+///
+/// # Errors
+/// What is there is not what was signed.
+pub async fn latest(keys: &KeyFiles, repository: &Path, group: &str) -> Result<Option<u64>, Error> {
+    let name = TargetName::new(policy_name(group)).map_err(failed)?;
+    let now = existing(keys, repository).await?;
+    Ok(now.and_then(|now| now.targets().signed.targets.get(&name).map(serial_of)))
+}
+
 /// The policy of a group with this serial, out of what a repository still has of it.
 ///
 /// # Errors

@@ -1,6 +1,6 @@
 //! What a host says of itself.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 /// What a host says of itself every so often, and when something changes. `cordon fleet status` shows it.
@@ -44,4 +44,16 @@ pub struct Heartbeat {
     pub reported: u64,
     /// Numbers and details of what is wrong.
     pub faults: Vec<String>,
+}
+
+/// A host is silent when it missed so many.
+const MISSED: i64 = 3;
+
+impl Heartbeat {
+    /// Whether the host was not heard of for too long.
+    #[must_use]
+    pub fn is_silent(&self, now: Timestamp) -> bool {
+        let patience = i64::try_from(self.next_seconds).unwrap_or(i64::MAX / MISSED).saturating_mul(MISSED);
+        now.duration_since(self.time) > SignedDuration::from_secs(patience)
+    }
 }

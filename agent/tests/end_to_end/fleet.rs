@@ -14,10 +14,14 @@ const HOST: &str = "web-1";
 
 /// Settings that follow the policy on the bus, as the host that is named.
 fn settings(organisation: &Organisation, nats: &Nats, host: &str) -> String {
+    settings_of(organisation, nats, host, "web")
+}
+
+fn settings_of(organisation: &Organisation, nats: &Nats, host: &str, group: &str) -> String {
     let root = organisation.root();
     format!(
         "mode = \"monitor\"\n[never_block]\nhost = false\n[exec]\nguard = false\n[policy]\nroot = \"{}\"\n\
-         tenant = \"acme\"\ngroup = \"web\"\nfrom = \"bus\"\ninterval = \"1h\"\n\
+         tenant = \"acme\"\ngroup = \"{group}\"\nfrom = \"bus\"\ninterval = \"1h\"\n\
          [bus]\nhost = \"{host}\"\nheartbeat = \"2s\"\n{}",
         root.display(),
         nats.keys(host)
@@ -255,4 +259,79 @@ fn a_host_may_do_no_more_than_it_needs() {
         let output = Command::new(CORDON).args(["fleet", "status", "--bus", &nats.file(user)]).output().unwrap();
         assert_eq!(output.status.code(), Some(1), "{user}");
     }
+}
+
+/// Rolls a policy that blocks these out to canaries and then to all: the exit code, and what it said.
+fn rollout(organisation: &Organisation, nats: &Nats, addresses: &str, more: &[&str]) -> (Option<i32>, Vec<Value>) {
+    fs::write(organisation.path("list.txt"), addresses).unwrap();
+    let list = "mode = \"enforce\"\n[[intelligence]]\nname = \"list\"\nfile = \"list.txt\"\nallow_reserved = true\n";
+    let file = organisation.write(1, list);
+    let (keys, repository) = (organisation.keys(), organisation.repository());
+    let output = Command::new(CORDON)
+        .args([
+            "fleet",
+            "rollout",
+            file.to_str().unwrap(),
+            "--group",
+            "canary",
+            "--group",
+            "web",
+            "--soak",
+            "4s",
+            "--json",
+        ])
+        .args(["--keys", keys.to_str().unwrap(), "-o", repository.to_str().unwrap(), "--bus", &nats.file("admin")])
+        .args(more)
+        .output()
+        .unwrap();
+    let said = String::from_utf8(output.stdout).unwrap();
+    let said: Vec<Value> = said.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert!(!said.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
+    (output.status.code(), said)
+}
+
+#[test]
+fn a_rollout_goes_on_from_canaries_and_is_taken_back_when_they_do_badly() {
+    let Some(program) = nats::newest("a_rollout_goes_on_from_canaries_and_is_taken_back_when_they_do_badly") else {
+        return;
+    };
+    let acme = Organisation::new("acme");
+    let nats = Nats::start(&program, &["canary-1", "web-1"]);
+    cordon(&["fleet", "init", "--findings-mib", "64", "--bus", &nats.file("admin")]);
+    let mut canary = Sandbox::new(&settings_of(&acme, &nats, "canary-1", "canary"));
+    let mut web = Sandbox::second(&settings(&acme, &nats, "web-1"));
+    canary.start();
+    web.start();
+    canary.wait_for("the heartbeats", |_| {
+        let status = json(&["fleet", "status", "--bus", &nats.file("admin"), "--json"]);
+        (status["hosts"].as_array().unwrap().len() == 2).then_some(())
+    });
+    let (code, said) = rollout(&acme, &nats, "127.44.0.1\n", &["--monitor-first"]);
+    assert_eq!(code, Some(0), "{said:#?}");
+    let modes: Vec<(&Value, &Value)> = said.iter().map(|line| (&line["group"], &line["mode"])).collect();
+    assert_eq!((modes[0].0, modes[0].1), (&json!("canary"), &json!("monitor")));
+    assert!(modes.contains(&(&json!("web"), &json!("its own mode"))));
+    assert!(is_blocked(&connect("127.44.0.1:0")), "the canary is this process's cgroup");
+    assert!(web.is_blocked_inside("127.44.0.1", 9));
+
+    // A list that hits what the canary does all day.
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    let (code, said) = std::thread::scope(|scope| {
+        let _stop = crate::sandbox::StopOnDrop(&stop);
+        scope.spawn(|| {
+            while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                let _either = connect("127.44.0.2:0");
+                std::thread::sleep(std::time::Duration::from_millis(10));
+            }
+        });
+        rollout(&acme, &nats, "127.44.0.1\n127.44.0.2\n", &["--hits", "50"])
+    });
+    assert_eq!(code, Some(1), "{said:#?}");
+    let halted = said.iter().find(|line| line["event"] == "halted").unwrap();
+    assert!(halted["why"].as_str().unwrap().contains("hits"), "{halted}");
+    let back = said.iter().find(|line| line["event"] == "taken_back").unwrap();
+    assert_eq!((&back["group"], &back["contents_of"], &back["serial"]), (&json!("canary"), &json!(2), &json!(4)));
+    assert!(said.iter().all(|line| line["group"] == "canary"), "nobody else got it");
+    canary.wait_for("what was before", |_| connect("127.44.0.2:0").is_ok().then_some(()));
+    assert!(is_blocked(&connect("127.44.0.1:0")) && !web.is_blocked_inside("127.44.0.2", 9));
 }

@@ -446,13 +446,14 @@ pub fn summary(shared: &Shared) -> Summary {
     let Some(policy) = read(&shared.settings).policy.clone() else { return Summary::default() };
     let central = read(&shared.central).clone();
     let following = lock(&shared.following).clone();
+    let refusal = shared.health.faults().into_iter().find(|fault| fault.number == Fault::PolicyRefused.number());
     Summary {
         tenant: Some(policy.enrolment.tenant),
         group: Some(policy.enrolment.group),
         serial: central.as_ref().map(|central| central.document().serial),
         sha256: central.as_ref().map(|central| central.standing().sha256),
         accepted: following.state.filter(|_| central.is_some()).map(|state| state.accepted),
-        refused: following.error,
+        refused: refusal.map(|fault| fault.detail),
         stale: following.stale,
     }
 }

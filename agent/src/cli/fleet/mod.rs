@@ -3,6 +3,7 @@
 mod findings;
 mod init;
 pub(super) mod order;
+mod rollout;
 mod status;
 
 use std::future::Future;
@@ -26,6 +27,7 @@ enum Verb {
     Init(init::Args),
     Status(status::Args),
     Findings(Box<findings::Args>),
+    Rollout(rollout::Args),
 }
 
 /// How the bus is reached.
@@ -61,6 +63,7 @@ pub fn run(args: &Args, places: &Places) -> anyhow::Result<Exit> {
     match &args.verb {
         Verb::Init(args) => wait(init::run(args, places)),
         Verb::Status(args) => wait(status::run(args, places)),
+        Verb::Rollout(args) => wait(rollout::run(args, places)),
         Verb::Findings(args) => findings::run(args, places),
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io::{IsTerminal, Write};
 use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::json;
 
@@ -15,8 +15,6 @@ use crate::settings::Places;
 
 /// Between two looks of `--follow`.
 const LOOK: Duration = Duration::from_secs(2);
-/// A host is silent when it missed so many heartbeats.
-const MISSED: i64 = 3;
 
 /// Show the hosts: the policy in force there, what is wrong, and who is silent
 #[derive(Debug, clap::Args)]
@@ -139,8 +137,7 @@ fn latest(hosts: &[Heartbeat]) -> BTreeMap<(String, String), u64> {
 }
 
 fn judge(host: &Heartbeat, latest: &BTreeMap<(String, String), u64>, now: Timestamp) -> State {
-    let patience = i64::try_from(host.next_seconds).unwrap_or(i64::MAX / MISSED).saturating_mul(MISSED);
-    if now.duration_since(host.time) > SignedDuration::from_secs(patience) {
+    if host.is_silent(now) {
         return State::Silent;
     }
     let group = host.tenant.clone().zip(host.group.clone());
@@ -190,14 +187,16 @@ fn table(judged: &[(State, Heartbeat)], sums: &BTreeMap<&str, usize>, unread: &[
 }
 
 #[cfg(test)]
-mod tests {
+pub(in crate::cli::fleet) mod tests {
+    use jiff::SignedDuration;
+
     use super::*;
 
     fn now() -> Timestamp {
         "2026-11-28T12:00:00Z".parse().unwrap()
     }
 
-    fn host(name: &str, serial: Option<u64>) -> Heartbeat {
+    pub(in crate::cli::fleet) fn host(name: &str, serial: Option<u64>) -> Heartbeat {
         Heartbeat {
             schema: 1,
             host: name.into(),

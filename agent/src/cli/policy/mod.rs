@@ -4,7 +4,7 @@ mod keygen;
 #[cfg(feature = "bus")]
 mod push;
 mod rehearsal;
-mod sign;
+pub(super) mod sign;
 mod verify;
 
 use std::path::PathBuf;
@@ -36,7 +36,7 @@ enum Verb {
 
 /// Who signs.
 #[derive(Clone, Debug, clap::Args)]
-struct Keys {
+pub(super) struct Keys {
     /// The directory that `keygen` made, with the root files
     #[arg(long, value_name = "DIR")]
     keys: PathBuf,
@@ -46,7 +46,7 @@ struct Keys {
 }
 
 impl Keys {
-    fn files(&self) -> crate::bundle::KeyFiles {
+    pub(super) fn files(&self) -> crate::bundle::KeyFiles {
         crate::bundle::KeyFiles { directory: self.keys.clone(), keys: self.key.clone() }
     }
 }

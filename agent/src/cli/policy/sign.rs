@@ -3,10 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{Exit, Keys, oddities, say, warn};
-use crate::bundle::{self, Lifetimes, Signed, Signing, earlier, refresh, sign};
+use crate::bundle::{self, KeyFiles, Lifetimes, Signed, Signing, earlier, refresh, sign};
 use crate::intel::source::{Age, load};
 use crate::policy::Document;
 
@@ -54,7 +54,7 @@ pub struct RollbackArgs {
 
 /// How long what is signed is believed.
 #[derive(Clone, Copy, Debug, clap::Args)]
-struct Times {
+pub(in crate::cli) struct Times {
     /// How long the policy is believed
     #[arg(long, value_name = "AGE", default_value = "90d")]
     expires: Age,
@@ -64,7 +64,7 @@ struct Times {
 }
 
 impl Times {
-    fn lifetimes(self) -> Lifetimes {
+    pub(in crate::cli) fn lifetimes(self) -> Lifetimes {
         Lifetimes { now: Timestamp::now(), policy: self.expires.duration(), online: self.latest_for.duration() }
     }
 }
@@ -83,12 +83,9 @@ pub async fn run(args: &Args) -> anyhow::Result<Exit> {
     };
     let text = std::fs::read_to_string(file).map_err(|error| bundle::Error::file(file, error))?;
     let beside = |name: &str| file.parent().unwrap_or(Path::new("")).join(name);
-    publish(
-        &Publication { shown: file, text: &text, output: &args.output, keys: &args.keys, times: args.times },
-        beside,
-        args.json,
-    )
-    .await
+    let (shown, text, lifetimes) = (file, text.as_str(), args.times.lifetimes());
+    let publication = Publication { shown, text, output: &args.output, keys: &args.keys.files(), lifetimes };
+    told(publish(&publication, beside).await?, args.json)
 }
 
 /// # Errors
@@ -101,36 +98,36 @@ pub async fn rollback(args: &RollbackArgs) -> anyhow::Result<Exit> {
         found.map_or_else(|| PathBuf::from(name), |(_, path)| path.clone())
     };
     let shown = PathBuf::from(format!("serial {} of group `{}`", args.to, args.group));
-    publish(
-        &Publication { shown: &shown, text: &text, output: &args.output, keys: &args.keys, times: args.times },
-        stored,
-        args.json,
-    )
-    .await
+    let (shown, text, lifetimes) = (shown.as_path(), text.as_str(), args.times.lifetimes());
+    let publication = Publication { shown, text, output: &args.output, keys: &args.keys.files(), lifetimes };
+    told(publish(&publication, stored).await?, args.json)
 }
 
 /// What is signed, and into what.
-struct Publication<'a> {
+pub(in crate::cli) struct Publication<'a> {
     /// As errors call it.
-    shown: &'a Path,
-    text: &'a str,
-    output: &'a Path,
-    keys: &'a Keys,
-    times: Times,
+    pub(in crate::cli) shown: &'a Path,
+    pub(in crate::cli) text: &'a str,
+    pub(in crate::cli) output: &'a Path,
+    pub(in crate::cli) keys: &'a KeyFiles,
+    pub(in crate::cli) lifetimes: Lifetimes,
 }
 
-async fn publish(
+/// What was signed, for programs and for people.
+pub(in crate::cli) type Published = (Value, String);
+
+/// Signs a policy with its intelligence; what is wrong with it is said on standard error.
+pub(in crate::cli) async fn publish(
     publication: &Publication<'_>,
     place: impl Fn(&str) -> PathBuf,
-    is_json: bool,
-) -> anyhow::Result<Exit> {
-    let Publication { shown, text, output, keys, times } = *publication;
-    let now = Timestamp::now();
+) -> anyhow::Result<Result<Published, Exit>> {
+    let Publication { shown, text, output, keys, lifetimes } = *publication;
+    let now = lifetimes.now;
     let document = match check(text, now) {
         Ok(document) => document,
         Err(why) => {
             eprintln!("cordon: {}: {why}", shown.display());
-            return Ok(Exit::Invalid);
+            return Ok(Err(Exit::Invalid));
         }
     };
     let mut files = Vec::new();
@@ -138,35 +135,33 @@ async fn publish(
         let path = place(&one.file);
         if let Err(error) = load(&one.source(&path), now) {
             eprintln!("cordon: {}: intelligence `{}`: {}", shown.display(), one.name, error.error);
-            return Ok(Exit::Invalid);
+            return Ok(Err(Exit::Invalid));
         }
         files.push((one.file.clone(), path));
     }
     let (found, lint) = oddities(&document, now);
     warn(&found);
-    let signing = Signing {
-        keys: &keys.files(),
-        group: &document.group,
-        policy: text,
-        serial: document.serial,
-        files: &files,
-        repository: output,
-        lifetimes: times.lifetimes(),
-    };
+    let Document { tenant, group, serial, .. } = &document;
+    let (policy, serial, files) = (text, *serial, files.as_slice());
+    let signing = Signing { keys, group, policy, serial, files, repository: output, lifetimes };
     let Signed { version, expires } = sign(&signing).await?;
     let said = json!({
-        "schema": 1, "repository": output, "tenant": document.tenant, "group": document.group, "serial": document.serial,
+        "schema": 1, "repository": output, "tenant": tenant, "group": group, "serial": serial,
         "files": files.len(), "version": version, "expires": expires, "lint": lint,
     });
-    let words = format!(
-        "{}: serial {} for group `{}` of `{}`, the latest until {expires}",
-        output.display(),
-        document.serial,
-        document.group,
-        document.tenant
-    );
-    say(&said, is_json, &words);
-    Ok(Exit::Done)
+    let at = output.display();
+    let words = format!("{at}: serial {serial} for group `{group}` of `{tenant}`, the latest until {expires}");
+    Ok(Ok((said, words)))
+}
+
+fn told(published: Result<Published, Exit>, is_json: bool) -> anyhow::Result<Exit> {
+    Ok(match published {
+        Ok((said, words)) => {
+            say(&said, is_json, &words);
+            Exit::Done
+        }
+        Err(exit) => exit,
+    })
 }
 
 /// A document that hosts would take now.
@@ -178,17 +173,39 @@ fn check(text: &str, now: Timestamp) -> Result<Document, String> {
     }
 }
 
-/// The document with another serial; the rest stays as it was written. `serial` stands before the first table.
+/// The document with another serial.
 fn with_serial(text: &str, serial: u64) -> String {
-    let (mut done, mut lines) = (false, Vec::new());
-    for line in text.lines() {
-        let key = line.split('=').next().unwrap_or_default().trim();
-        if !done && key == "serial" {
-            done = true;
-            lines.push(format!("serial = {serial}"));
+    with_key(text, "serial", &serial.to_string())
+}
+
+/// The document with another value for a key of its own, not of one of its tables; the rest stays as it was written.
+pub(in crate::cli) fn with_key(text: &str, key: &str, value: &str) -> String {
+    let line = format!("{key} = {value}");
+    let (mut lines, mut is_head, mut is_done) = (Vec::new(), true, false);
+    for old in text.lines() {
+        is_head &= !old.trim_start().starts_with('[');
+        if is_head && old.split('=').next().unwrap_or_default().trim() == key {
+            lines.push(line.as_str());
+            is_done = true;
         } else {
-            lines.push(line.to_owned());
+            lines.push(old);
         }
     }
+    if !is_done {
+        lines.insert(0, &line);
+    }
     lines.join("\n") + "\n"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_changed_where_it_stands_or_added() {
+        let text = "serial = 1\n# serial = 9\n[[rule]]\nmode = \"monitor\"\n";
+        assert_eq!(with_serial(text, 7), "serial = 7\n# serial = 9\n[[rule]]\nmode = \"monitor\"\n");
+        let text = with_key(text, "mode", "\"enforce\"");
+        assert_eq!(text, "mode = \"enforce\"\nserial = 1\n# serial = 9\n[[rule]]\nmode = \"monitor\"\n");
+    }
 }
