@@ -171,14 +171,14 @@ impl Sandbox {
         self.wait_for(what, |sandbox| sandbox.log(&[]).into_iter().find(|record| wanted(record)))
     }
 
-    /// Polls for at most a minute: under emulation an agent alone takes seconds to start.
+    /// Polls for at most three minutes: under emulation an agent alone takes many seconds to start.
     pub fn wait_for<T>(&mut self, what: &str, mut poll: impl FnMut(&mut Self) -> Option<T>) -> T {
-        let end = Instant::now() + Duration::from_secs(60);
+        let end = Instant::now() + Duration::from_secs(180);
         loop {
             if let Some(value) = poll(self) {
                 return value;
             }
-            assert!(Instant::now() < end, "waited 60 s for {what}; the agent said:\n{}", self.agent_log());
+            assert!(Instant::now() < end, "waited 180 s for {what}; the agent said:\n{}", self.agent_log());
             sleep(Duration::from_millis(50));
         }
     }
