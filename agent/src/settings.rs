@@ -190,6 +190,18 @@ impl Settings {
         Self::from_said(said, &origins, places)
     }
 
+    /// The hosts from which the organisation's policy comes: addresses or names.
+    #[must_use]
+    pub fn upstreams(&self) -> Vec<String> {
+        let bus = self.bus.iter().flat_map(|bus| &bus.servers);
+        let policy = self.policy.iter().filter_map(|policy| match &policy.from {
+            From::Url(url) => Some(url),
+            From::Directory(_) | From::Bus => None,
+        });
+        let hosts = bus.chain(policy).filter_map(url::Url::host_str);
+        hosts.map(|host| host.trim_start_matches('[').trim_end_matches(']').to_owned()).collect()
+    }
+
     /// What `said` means. `origins` names the file of each source.
     fn from_said(said: SettingsFile, origins: &[PathBuf], places: &Places) -> Result<Self, Error> {
         let defaults = file::NeverBlockFile::default();

@@ -362,6 +362,12 @@ impl Intake {
             for address in own.resolvers.iter().chain(&own.gateways).chain(&own.own) {
                 never_block.insert(normalise::address(&address.to_string())?);
             }
+            // What took these away could not be taken back by them.
+            for host in self.settings.upstreams() {
+                if let Ok(value) = normalise::address(&host).or_else(|_| normalise::domain(&host)) {
+                    never_block.insert(value);
+                }
+            }
         }
         if let Some(central) = &self.central {
             for value in central.document().passing() {

@@ -18,13 +18,16 @@ fn settings(organisation: &Organisation, nats: &Nats, host: &str) -> String {
 }
 
 fn settings_of(organisation: &Organisation, nats: &Nats, host: &str, group: &str) -> String {
+    settings_with(organisation, &nats.keys(host), host, group)
+}
+
+fn settings_with(organisation: &Organisation, keys: &str, host: &str, group: &str) -> String {
     let root = organisation.root();
     format!(
         "mode = \"monitor\"\n[never_block]\nhost = false\n[exec]\nguard = false\n[policy]\nroot = \"{}\"\n\
          tenant = \"acme\"\ngroup = \"{group}\"\nfrom = \"bus\"\ninterval = \"1h\"\n\
-         [bus]\nhost = \"{host}\"\nheartbeat = \"2s\"\n{}",
-        root.display(),
-        nats.keys(host)
+         [bus]\nhost = \"{host}\"\nheartbeat = \"2s\"\n{keys}",
+        root.display()
     )
 }
 
@@ -334,4 +337,58 @@ fn a_rollout_goes_on_from_canaries_and_is_taken_back_when_they_do_badly() {
     assert!(said.iter().all(|line| line["group"] == "canary"), "nobody else got it");
     canary.wait_for("what was before", |_| connect("127.44.0.2:0").is_ok().then_some(()));
     assert!(is_blocked(&connect("127.44.0.1:0")) && !web.is_blocked_inside("127.44.0.2", 9));
+}
+
+#[test]
+fn servers_that_die_one_after_the_other_lose_no_record_and_no_policy() {
+    let Some(program) = nats::newest("servers_that_die_one_after_the_other_lose_no_record_and_no_policy") else {
+        return;
+    };
+    let acme = acme();
+    let mut servers = Nats::cluster(&program, &[HOST]);
+    let bus = acme.path("admin.toml");
+    fs::write(&bus, Nats::keys_of(&servers, "admin")).unwrap();
+    let bus = bus.to_str().unwrap();
+    let init = ["fleet", "init", "--replicas", "3", "--findings-mib", "64", "--bus", bus];
+    // They take some seconds to agree on who leads.
+    crate::sandbox::wait_until("the cluster", || Command::new(CORDON).args(init).output().unwrap().status.success());
+    policy(&acme, 1, "127.44.0.0/16\n");
+    let repository = acme.repository();
+    cordon(&["policy", "push", repository.to_str().unwrap(), "--bus", bus]);
+    let mut sandbox = Sandbox::new(&settings_with(&acme, &Nats::keys_of(&servers, HOST), HOST, "web"));
+    sandbox.start();
+    wait_for(&mut sandbox, "the policy", |status| status["policy"]["serial"] == 1);
+    let mut port = 0;
+    let mut hit = |count: u16| {
+        for _ in 0..count {
+            port += 1;
+            assert!(is_blocked(&connect(&format!("127.44.{}.1:{}", port / 200, 1000 + port % 200))));
+        }
+    };
+    for number in 0..servers.len() {
+        hit(100);
+        servers[number].kill();
+        hit(100);
+        // A later policy while one is away: two are enough.
+        let serial = number as u64 + 2;
+        policy(&acme, serial, "127.44.0.0/16\n");
+        crate::sandbox::wait_until("the push", || {
+            let push = ["policy", "push", repository.to_str().unwrap(), "--bus", bus];
+            Command::new(CORDON).args(push).output().unwrap().status.success()
+        });
+        wait_for(&mut sandbox, "the next policy", |status| status["policy"]["serial"] == serial);
+        servers[number].again();
+        // All three again before the next one goes: of two that are away the third cannot lead.
+        crate::sandbox::wait_until("the server to catch up", || servers[number].is_current());
+    }
+    let own: Vec<Value> = sandbox.log(&[]).into_iter().map(|record| record["id"].clone()).collect();
+    assert!(own.len() >= 600, "{}", own.len());
+    sandbox.wait_for("all records", |_| {
+        let text = cordon(&["fleet", "findings", "-n", "0", "--bus", bus, "--json"]);
+        let there: std::collections::HashSet<String> = text
+            .lines()
+            .map(|line| serde_json::from_str::<Value>(line).unwrap()["id"].as_str().unwrap().to_owned())
+            .collect();
+        own.iter().all(|id| there.contains(id.as_str().unwrap())).then_some(())
+    });
 }

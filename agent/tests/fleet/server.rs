@@ -1,7 +1,7 @@
 //! A real NATS server on loopback, stopped when dropped; what it stored is there when it is started again.
 
 use std::fs::{self, File};
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -61,16 +61,23 @@ pub struct Nats {
     child: Option<Child>,
     pub directory: TempDir,
     pub port: u16,
+    /// Where it says how it is.
+    monitor: u16,
 }
 
 impl Nats {
     /// Starts one that knows these hosts.
     pub fn start(program: &Path, hosts: &[&str]) -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let mut server = Self::new(program, hosts);
+        server.again();
+        server
+    }
+
+    fn new(program: &Path, hosts: &[&str]) -> Self {
+        let (directory, port, monitor) = (tempfile::tempdir().unwrap(), free_port(), free_port());
         let users: Vec<String> = hosts.iter().map(|host| HOST.replace("HOST", host)).collect();
         let configuration = format!(
-            "listen: \"127.0.0.1:{port}\"\njetstream {{ store_dir: \"{}\" }}\n{}",
+            "listen: \"127.0.0.1:{port}\"\nhttp: \"127.0.0.1:{monitor}\"\njetstream {{ store_dir: \"{}\" }}\n{}",
             directory.path().join("store").display(),
             ACCOUNTS.replace("HOSTS", &users.join("\n      "))
         );
@@ -78,9 +85,22 @@ impl Nats {
         for name in hosts.iter().chain(&["admin", "mallory"]) {
             secret(&directory.path().join(name), name);
         }
-        let mut server = Self { program: program.to_owned(), child: None, directory, port };
-        server.again();
-        server
+        Self { program: program.to_owned(), child: None, directory, port, monitor }
+    }
+
+    /// Starts three that are one: each has a copy of everything that is to have three.
+    pub fn cluster(program: &Path, hosts: &[&str]) -> [Self; 3] {
+        let mut servers = [(); 3].map(|()| Self::new(program, hosts));
+        let ports = [(); 3].map(|()| free_port());
+        let routes = ports.map(|port| format!("\"nats://127.0.0.1:{port}\"")).join(", ");
+        for (number, (server, port)) in servers.iter_mut().zip(ports).enumerate() {
+            let path = server.directory.path().join("nats.conf");
+            let alone = fs::read_to_string(&path).unwrap();
+            let together = format!("cluster {{ name: fleet, listen: \"127.0.0.1:{port}\", routes: [{routes}] }}");
+            fs::write(path, format!("server_name: n{number}\n{alone}\n{together}\n")).unwrap();
+        }
+        servers.iter_mut().for_each(Self::again);
+        servers
     }
 
     /// Starts it again.
@@ -101,6 +121,15 @@ impl Nats {
             assert!(ended.is_none() && Instant::now() < end, "{ended:?}: {}", self.log());
             sleep(Duration::from_millis(20));
         }
+    }
+
+    /// Whether it has all that the others have.
+    pub fn is_current(&self) -> bool {
+        let Ok(mut stream) = TcpStream::connect(("127.0.0.1", self.monitor)) else { return false };
+        stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        write!(stream, "GET /healthz HTTP/1.0\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).is_ok() && answer.contains(" 200 ")
     }
 
     /// Kills it as `kill -9` does.
@@ -139,10 +168,18 @@ impl Nats {
 
     /// The keys of `[bus]` for a user.
     pub fn keys(&self, user: &str) -> String {
+        Self::keys_of(std::slice::from_ref(self), user)
+    }
+
+    /// The same for several servers that are one.
+    pub fn keys_of(servers: &[Self], user: &str) -> String {
+        let addresses: Vec<String> =
+            servers.iter().map(|server| format!("\"nats://127.0.0.1:{}\"", server.port)).collect();
+        let password = servers[0].directory.path().join(user);
         format!(
-            "servers = [\"nats://127.0.0.1:{}\"]\naccess = {{ username = \"{user}\", password = \"{}\" }}\n",
-            self.port,
-            self.directory.path().join(user).display()
+            "servers = [{}]\naccess = {{ username = \"{user}\", password = \"{}\" }}\n",
+            addresses.join(", "),
+            password.display()
         )
     }
 
@@ -161,6 +198,10 @@ impl Drop for Nats {
             child.wait().ok();
         }
     }
+}
+
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 /// A password that only we can read.
