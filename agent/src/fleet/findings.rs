@@ -50,8 +50,8 @@ fn messages(findings: &[Finding]) -> Vec<Vec<u8>> {
     messages
 }
 
-/// Records of the fleet that were sent since `since`, from the host that is named or from all; `take` gets each, with the host's
-/// name as the subject has it. Ends when all that is there was given, or with `follow` never.
+/// Records of the fleet that were sent since `since`, from the host that is named or from all; `take` gets each with the host's
+/// name as the subject has it, or why a line is no record. Ends when all that is there was given, or with `follow` never.
 ///
 /// # Errors
 /// The bus does not give them, or `take` fails.
@@ -60,7 +60,7 @@ pub async fn receive(
     host: Option<&str>,
     since: Option<Timestamp>,
     follow: bool,
-    mut take: impl FnMut(Finding) -> Result<(), Error>,
+    mut take: impl FnMut(Result<Finding, String>) -> Result<(), Error>,
 ) -> Result<(), Error> {
     let what = "give records";
     let deliver_policy = match since.and_then(|since| parse_rfc3339(&since.to_string()).ok()) {
@@ -76,10 +76,9 @@ pub async fn receive(
     each(bus, FINDINGS, config, follow, what, |subject, bytes| {
         let host = subject.strip_prefix("cordon.findings.").unwrap_or(subject);
         for line in bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
-            let finding: Finding = serde_json::from_slice(line)
-                .map_err(|error| Error::Refused { what: format!("give a record of {host}"), why: error.to_string() })?;
             // Not what the message says: only who may write the subject.
-            take(Finding { host: Some(host.to_owned()), ..finding })?;
+            let named = |finding| Finding { host: Some(host.to_owned()), ..finding };
+            take(serde_json::from_slice(line).map(named).map_err(|error| format!("{host}: {error}")))?;
         }
         Ok(())
     })

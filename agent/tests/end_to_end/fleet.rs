@@ -392,3 +392,39 @@ fn servers_that_die_one_after_the_other_lose_no_record_and_no_policy() {
         own.iter().all(|id| there.contains(id.as_str().unwrap())).then_some(())
     });
 }
+
+#[test]
+fn a_hundred_and_ninety_two_organisations_are_apart_whatever_one_of_them_sends() {
+    const ORGANISATIONS: usize = 192;
+    const TEST: &str = "a_hundred_and_ninety_two_organisations_are_apart_whatever_one_of_them_sends";
+    let Some(program) = nats::newest(TEST) else { return };
+    let nats = Nats::of_many(&program, ORGANISATIONS);
+    for n in [0, 1] {
+        cordon(&["fleet", "init", "--findings-mib", "1", "--bus", &nats.file(&format!("admin-{n}"))]);
+    }
+    let heartbeat = |host: &str| {
+        let template = r#"{"schema":1,"host":"HOST","time":"2026-11-28T12:00:00Z","next_seconds":30,"version":"0","kernel":"0",
+            "mode":"monitor","entries":0,"blocked":0,"reported":0,"faults":[]}"#;
+        template.replace("HOST", host)
+    };
+    // Everybody says that they are `host-0`; one is.
+    for n in 0..ORGANISATIONS {
+        let told = nats.publish(&format!("host-{n}"), "$KV.cordon-hosts.host-0", heartbeat("host-0").as_bytes());
+        assert_eq!(told.is_ok(), n == 0, "host-{n}: {told:?}");
+        nats.publish(&format!("admin-{n}"), "cordon.findings.host-0", b"{}").unwrap();
+    }
+    // A name in a message is nobody's: the subject tells, which the server lets only one write.
+    nats.publish("host-1", "$KV.cordon-hosts.host-1", heartbeat("host-0").as_bytes()).unwrap();
+    nats.publish("admin-1", "$KV.cordon-hosts.host-2", b"no heartbeat").unwrap();
+    for n in [0, 1] {
+        let status = json(&["fleet", "status", "--bus", &nats.file(&format!("admin-{n}")), "--json"]);
+        let hosts: Vec<&Value> = status["hosts"].as_array().unwrap().iter().map(|host| &host["host"]).collect();
+        assert_eq!(hosts, [&json!(format!("host-{n}"))]);
+        assert_eq!(status["unread"].as_array().unwrap().len(), n, "{status}");
+    }
+    // What is no record is said with whose it is, and what is larger than the server takes is not taken.
+    let said = Command::new(CORDON).args(["fleet", "findings", "--bus", &nats.file("admin-0")]).output().unwrap();
+    assert!(said.status.success());
+    assert!(String::from_utf8_lossy(&said.stderr).contains("not a record that this version reads: host-0"));
+    assert!(nats.publish("host-0", "cordon.findings.host-0", &vec![b' '; 2 << 20]).is_err());
+}

@@ -31,24 +31,6 @@ pub fn debian(test: &str) -> Option<PathBuf> {
     unpacked.map_err(|why| println!("NOT RUN {test}: {why}")).ok().map(|_| program)
 }
 
-/// Users: an operator who may do everything in the organisation's account, hosts who may do what docs/fleet.md says, and somebody of
-/// another organisation.
-const ACCOUNTS: &str = r#"
-accounts {
-  acme {
-    jetstream: enabled
-    users: [
-      { user: admin, password: admin }
-      HOSTS
-    ]
-  }
-  other {
-    jetstream: enabled
-    users: [ { user: mallory, password: mallory } ]
-  }
-}
-"#;
-
 /// What a host may do, as docs/fleet.md says.
 const HOST: &str = r#"{ user: HOST, password: HOST, permissions {
         subscribe: ["_INBOX.HOST.>", "cordon.news.>"]
@@ -73,18 +55,37 @@ impl Nats {
         server
     }
 
+    /// Starts one for so many organisations: `org-N` has the users `admin-N` and `host-N`.
+    pub fn of_many(program: &Path, organisations: usize) -> Self {
+        let accounts =
+            (0..organisations).map(|n| account(&format!("org-{n}"), &format!("admin-{n}"), &[&format!("host-{n}")]));
+        let mut server = Self::with_accounts(program, &accounts.collect::<String>());
+        for name in (0..organisations).flat_map(|n| [format!("admin-{n}"), format!("host-{n}")]) {
+            secret(&server.directory.path().join(&name), &name);
+        }
+        server.again();
+        server
+    }
+
+    /// Knows an operator who may do everything in the organisation's account, hosts, and somebody of another organisation.
     fn new(program: &Path, hosts: &[&str]) -> Self {
+        let accounts = account("acme", "admin", hosts) + &account("other", "mallory", &[]);
+        let server = Self::with_accounts(program, &accounts);
+        for name in hosts.iter().chain(&["admin", "mallory"]) {
+            secret(&server.directory.path().join(name), name);
+        }
+        server
+    }
+
+    fn with_accounts(program: &Path, accounts: &str) -> Self {
         let (directory, port, monitor) = (tempfile::tempdir().unwrap(), free_port(), free_port());
-        let users: Vec<String> = hosts.iter().map(|host| HOST.replace("HOST", host)).collect();
+        let store = directory.path().join("store");
         let configuration = format!(
-            "listen: \"127.0.0.1:{port}\"\nhttp: \"127.0.0.1:{monitor}\"\njetstream {{ store_dir: \"{}\" }}\n{}",
-            directory.path().join("store").display(),
-            ACCOUNTS.replace("HOSTS", &users.join("\n      "))
+            "listen: \"127.0.0.1:{port}\"\nhttp: \"127.0.0.1:{monitor}\"\njetstream {{ store_dir: \"{}\" }}\n\
+             accounts {{\n{accounts}}}\n",
+            store.display()
         );
         fs::write(directory.path().join("nats.conf"), configuration).unwrap();
-        for name in hosts.iter().chain(&["admin", "mallory"]) {
-            secret(&directory.path().join(name), name);
-        }
         Self { program: program.to_owned(), child: None, directory, port, monitor }
     }
 
@@ -152,12 +153,17 @@ impl Nats {
         let connect =
             format!(r#"CONNECT {{"user":"{user}","pass":"{user}","verbose":false,"lang":"test","version":"1"}}"#);
         write!(stream, "{connect}\r\nPUB {subject} {}\r\n", bytes.len()).unwrap();
-        stream.write_all(bytes).unwrap();
-        stream.write_all(b"\r\nPING\r\n").unwrap();
+        if let Err(error) = stream.write_all(bytes).and_then(|()| stream.write_all(b"\r\nPING\r\n")) {
+            return Err(error.to_string());
+        }
         let mut said = String::new();
         let mut lines = BufReader::new(stream);
         while !said.ends_with("PONG\r\n") {
-            assert_ne!(lines.read_line(&mut said).unwrap(), 0, "{said}");
+            // It closes the connection on whom it wants no more of.
+            match lines.read_line(&mut said) {
+                Ok(0) | Err(_) => return Err(said),
+                Ok(_) => {}
+            }
         }
         if said.contains("-ERR") { Err(said) } else { Ok(()) }
     }
@@ -198,6 +204,14 @@ impl Drop for Nats {
             child.wait().ok();
         }
     }
+}
+
+fn account(name: &str, admin: &str, hosts: &[&str]) -> String {
+    let users: Vec<String> = hosts.iter().map(|host| HOST.replace("HOST", host)).collect();
+    format!(
+        "{name}: {{ jetstream: enabled, users: [ {{ user: {admin}, password: {admin} }}\n{} ] }}\n",
+        users.join("\n")
+    )
 }
 
 fn free_port() -> u16 {

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use jiff::SignedDuration;
 
 use super::super::log;
+use super::super::table::printable;
 use super::{Exit, OnBus};
 use crate::attribute::Finding;
 use crate::fleet::{self, Bus, Error};
@@ -83,8 +84,15 @@ impl Collection {
         Ok(Self { journal, waiting: Vec::new(), known: HashMap::new() })
     }
 
-    /// Adds a record, or what it grew by since it was added.
-    fn add(&mut self, finding: Finding) -> Result<(), Error> {
+    /// Adds a record, or what it grew by since it was added. What is none is said, and holds up nothing.
+    fn add(&mut self, received: Result<Finding, String>) -> Result<(), Error> {
+        let finding = match received {
+            Ok(finding) => finding,
+            Err(why) => {
+                eprintln!("cordon fleet: not a record that this version reads: {}", printable(&why));
+                return Ok(());
+            }
+        };
         let key = (finding.host.clone().unwrap_or_default(), finding.id.clone());
         match self.known.get(&key).cloned() {
             None => {
