@@ -76,7 +76,7 @@ fn a_full_disk_costs_records_and_no_blocking_and_mends_by_itself() {
     let pid = sandbox.agent_pid().to_string();
     let inside = |arguments: &[&str]| {
         let mut command = Command::new("nsenter");
-        command.args(["--mount", "--target", &pid, CORDON, "--root"]).arg(sandbox.root.path()).args(arguments);
+        command.args(["-m", "-t", &pid, CORDON, "--root"]).arg(sandbox.root.path()).args(arguments);
         let output = command.output().unwrap();
         assert!(output.status.success(), "{arguments:?}: {output:?}");
         output.stdout

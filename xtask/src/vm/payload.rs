@@ -14,8 +14,21 @@ use crate::workspace::Workspace;
 
 const TARGET: &str = "x86_64-unknown-linux-gnu";
 /// What the tests and /init start by name.
-const APPLETS: [&str; 12] =
-    ["cat", "cp", "insmod", "ip", "kill", "md5sum", "mount", "sh", "sha1sum", "sha256sum", "umount", "unshare"];
+const APPLETS: [&str; 13] = [
+    "cat",
+    "cp",
+    "insmod",
+    "ip",
+    "kill",
+    "md5sum",
+    "mount",
+    "nsenter",
+    "sh",
+    "sha1sum",
+    "sha256sum",
+    "umount",
+    "unshare",
+];
 
 /// The static binaries, by what they are for.
 #[derive(Debug, Default)]
