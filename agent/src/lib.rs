@@ -29,6 +29,7 @@ pub mod cli;
 pub mod control;
 pub mod enrich;
 pub mod event;
+#[cfg(feature = "bus")]
 pub mod fleet;
 pub mod health;
 pub mod host;

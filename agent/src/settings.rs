@@ -3,6 +3,7 @@
 //! Two steps: [`file::SettingsFile`] is what was said, each key optional, each file by itself so that an error names file, line
 //! and column; [`Settings`] is what it means, complete and consistent.
 
+pub mod bus;
 pub mod file;
 pub mod network;
 pub mod places;
@@ -16,12 +17,12 @@ use std::time::Duration;
 
 use thiserror::Error;
 
-use crate::fleet::Connection;
 use crate::intel::source::Source;
 use crate::policy::document::BUNDLED;
 use crate::policy::is_name;
 use crate::report::metrics::{Listen, ListenParseError};
 use crate::report::sightings::Sightings;
+use bus::Connection;
 use file::PortsFile;
 pub use file::{Mode, SettingsFile};
 pub use network::Network;

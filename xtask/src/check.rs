@@ -31,6 +31,7 @@ pub fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
         ("format", format),
         ("layers", |workspace| layers::run(workspace, &layers::Arguments::default())),
         ("clippy", clippy),
+        ("clippy without the message bus", clippy_without_bus),
         ("clippy, kernel half", clippy_kernel_half),
         ("abi", |workspace| abi::run(workspace, &abi::Arguments::default())),
         ("documentation", documentation),
@@ -74,6 +75,11 @@ fn format(workspace: &Workspace) -> Result<()> {
 fn clippy(workspace: &Workspace) -> Result<()> {
     let mut command = cargo(workspace, &["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"]);
     tool::run(&mut command, "clippy")
+}
+
+fn clippy_without_bus(workspace: &Workspace) -> Result<()> {
+    let core = ["clippy", "--package", "agent", "--lib", "--bins", "--no-default-features", "--locked"];
+    tool::run(cargo(workspace, &core).args(["--", "-D", "warnings"]), "clippy without the message bus")
 }
 
 fn clippy_kernel_half(workspace: &Workspace) -> Result<()> {

@@ -16,7 +16,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context;
-use jiff::{Timestamp, ZonedDateTime};
+use jiff::ZonedDateTime;
 
 use super::Exit;
 use super::pager::Paged;
@@ -68,10 +68,10 @@ pub struct Args {
 pub struct Records {
     /// Which records.
     #[command(flatten)]
-    filters: Filters,
+    pub(super) filters: Filters,
     /// Go on with what comes; a record shows again when repeats were folded into it
     #[arg(short, long, conflicts_with = "until")]
-    follow: bool,
+    pub(super) follow: bool,
     /// The newest N records; 0 for all [default: 50; with -f: 10, or all with --since]
     #[arg(long, short = 'n', value_name = "N")]
     limit: Option<usize>,
@@ -95,16 +95,6 @@ enum View {
 }
 
 impl Records {
-    /// From when on.
-    pub(super) const fn since(&self) -> Option<Timestamp> {
-        self.filters.since
-    }
-
-    /// Whether what comes is waited for.
-    pub(super) const fn follows(&self) -> bool {
-        self.follow
-    }
-
     fn format(&self) -> Format {
         self.output.unwrap_or(if self.json { Format::Json } else { Format::Table })
     }

@@ -7,8 +7,9 @@ use async_nats::jetstream::{self, Context, kv};
 use async_nats::{Client, ConnectOptions, Event, HeaderMap, Subscriber};
 use bytes::Bytes;
 
-use super::{Connection, Error, HOSTS, NEWS, POLICY};
+use super::{Error, HOSTS, NEWS, POLICY};
 use crate::http::chance;
+use crate::settings::bus::Connection;
 
 /// Until a connection stands.
 const CONNECT: Duration = Duration::from_secs(10);

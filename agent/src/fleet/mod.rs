@@ -11,30 +11,19 @@
 //! | `KV_cordon-hosts` | `$KV.cordon-hosts.HOST` | the latest heartbeat of a host |
 //! | `cordon-findings` | `cordon.findings.HOST` | records, as JSON lines |
 
-#[cfg(feature = "bus")]
 mod bus;
-mod connection;
-#[cfg(feature = "bus")]
 mod findings;
 mod heartbeat;
 mod orders;
-#[cfg(feature = "bus")]
 mod repository;
-#[cfg(feature = "bus")]
 mod setup;
 
-#[cfg(feature = "bus")]
 pub use bus::{Bus, Heard};
-pub use connection::{Connection, ConnectionFile, is_host};
-#[cfg(feature = "bus")]
 pub use findings::{hosts, receive, send};
 pub use heartbeat::Heartbeat;
 pub use orders::{Orders, Topic};
-#[cfg(feature = "bus")]
 pub use orders::{give, given, orders};
-#[cfg(feature = "bus")]
 pub use repository::{Pushed, open, push};
-#[cfg(feature = "bus")]
 pub use setup::{Sizes, set_up};
 
 use crate::http;

@@ -3,15 +3,13 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::NEWS;
-#[cfg(feature = "bus")]
-use super::{Bus, Error, POLICY, bus::Reader};
+use super::bus::Reader;
+use super::{Bus, Error, NEWS, POLICY};
 use crate::policy::{Order, SignedOrder, is_name};
 
 /// Bytes of a list: some five hundred orders.
 const MAX_BYTES: usize = 512 << 10;
 /// Attempts to change a list that others are changing, too.
-#[cfg(feature = "bus")]
 const ATTEMPTS: usize = 8;
 
 /// What news are about.
@@ -72,7 +70,6 @@ impl Orders {
 }
 
 /// The key of a list.
-#[cfg(feature = "bus")]
 fn key(group: Option<&str>) -> String {
     group.map_or_else(|| "news.orders.all".to_owned(), |group| format!("news.orders.group.{group}"))
 }
@@ -81,7 +78,6 @@ fn key(group: Option<&str>) -> String {
 ///
 /// # Errors
 /// The bus does not give them, or what it gives is no list.
-#[cfg(feature = "bus")]
 pub async fn orders(bus: &Bus, group: &str) -> Result<Vec<SignedOrder>, Error> {
     let mut found = Vec::new();
     for group in [None, Some(group)] {
@@ -94,13 +90,11 @@ pub async fn orders(bus: &Bus, group: &str) -> Result<Vec<SignedOrder>, Error> {
 ///
 /// # Errors
 /// The bus does not give them, or what it gives is no list.
-#[cfg(feature = "bus")]
 pub async fn given(bus: &Bus, group: Option<&str>) -> Result<Vec<SignedOrder>, Error> {
     Ok(list(bus, group, Reader::Leader).await?.0)
 }
 
 /// A list and its revision.
-#[cfg(feature = "bus")]
 async fn list(bus: &Bus, group: Option<&str>, from: Reader) -> Result<(Vec<SignedOrder>, u64), Error> {
     let key = key(group);
     let Some(value) = bus.read(&key, from).await? else { return Ok((Vec::new(), 0)) };
@@ -112,7 +106,6 @@ async fn list(bus: &Bus, group: Option<&str>, from: Reader) -> Result<(Vec<Signe
 ///
 /// # Errors
 /// The bus does not take it.
-#[cfg(feature = "bus")]
 pub async fn give(bus: &Bus, group: Option<&str>, given: &[SignedOrder], now: Timestamp) -> Result<(), Error> {
     let bucket = bus.bucket(POLICY).await?;
     let key = key(group);
@@ -136,7 +129,6 @@ pub async fn give(bus: &Bus, group: Option<&str>, given: &[SignedOrder], now: Ti
 }
 
 /// As the order itself says: what nobody obeys any more need not be there.
-#[cfg(feature = "bus")]
 fn is_over(order: &SignedOrder, now: Timestamp) -> bool {
     serde_json::from_str::<Order>(&order.order).is_ok_and(|order| order.until <= now)
 }

@@ -292,7 +292,7 @@ mod tests {
         {
             assert_eq!(named(path), None, "{path}");
         }
-        for name in ["short.txt", &format!("{digest}"), &format!("{}.x", digest.to_uppercase())] {
+        for name in ["short.txt", &digest, &format!("{}.x", digest.to_uppercase())] {
             assert_eq!(named(&format!("targets/{name}")), None, "{name}");
         }
     }

@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use super::Error;
+use super::bus::ConnectionFile;
 use super::network::NetworkFile;
 use super::policy::PolicyFile;
 use super::sightings::SightingsFile;
-use crate::fleet::ConnectionFile;
 use crate::intel::source::Source;
 pub use crate::policy::Mode;
 

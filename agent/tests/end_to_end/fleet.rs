@@ -365,21 +365,20 @@ fn servers_that_die_one_after_the_other_lose_no_record_and_no_policy() {
             assert!(is_blocked(&connect(&format!("127.44.{}.1:{}", port / 200, 1000 + port % 200))));
         }
     };
-    for number in 0..servers.len() {
+    for (serial, server) in (2_u64..).zip(&mut servers) {
         hit(100);
-        servers[number].kill();
+        server.kill();
         hit(100);
         // A later policy while one is away: two are enough.
-        let serial = number as u64 + 2;
         policy(&acme, serial, "127.44.0.0/16\n");
         crate::sandbox::wait_until("the push", || {
             let push = ["policy", "push", repository.to_str().unwrap(), "--bus", bus];
             Command::new(CORDON).args(push).output().unwrap().status.success()
         });
         wait_for(&mut sandbox, "the next policy", |status| status["policy"]["serial"] == serial);
-        servers[number].again();
+        server.again();
         // All three again before the next one goes: of two that are away the third cannot lead.
-        crate::sandbox::wait_until("the server to catch up", || servers[number].is_current());
+        crate::sandbox::wait_until("the server to catch up", || server.is_current());
     }
     let own: Vec<Value> = sandbox.log(&[]).into_iter().map(|record| record["id"].clone()).collect();
     assert!(own.len() >= 600, "{}", own.len());

@@ -45,15 +45,9 @@ pub const ROOMS: &[Room] = &[
     room("bundle", Kind::World, &["http"], "a signed repository, wherever it is → `Verified` bundle"),
     room("policy", Kind::Pure, &["intel", "bundle"], "which indicator blocks, which reports, what is never blocked"),
     room(
-        "fleet",
-        Kind::World,
-        &["http", "intel", "bundle", "policy", "attribute"],
-        "the message bus: policies and orders down, records and heartbeats up",
-    ),
-    room(
         "settings",
         Kind::World,
-        &["http", "intel", "policy", "fleet", "journal", "report"],
+        &["http", "intel", "policy", "journal", "report"],
         "one TOML file → `Settings`, validated once",
     ),
     room("tables", Kind::Pure, &["intel", "policy"], "indicators and policy → image and provenance"),
@@ -78,6 +72,12 @@ pub const ROOMS: &[Room] = &[
         Kind::World,
         &["http", "journal", "attribute", "enrich", "intel", "policy", "health"],
         "journal → JSON, OCSF, ECS, a page and sums for people; journald, sightings and metrics out",
+    ),
+    room(
+        "fleet",
+        Kind::World,
+        &["http", "bundle", "policy", "settings", "attribute"],
+        "the message bus: policies and orders down, records and heartbeats up",
     ),
     room(
         "control",

@@ -16,11 +16,12 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_stream::StreamExt;
 
 use super::shared::{Shared, lock, read};
-use crate::fleet::{self, Bus, Connection, Heard, Orders, Topic, is_host};
+use crate::fleet::{self, Bus, Heard, Orders, Topic};
 use crate::health::{Fault, Stage};
 use crate::host;
 use crate::http::chance;
 use crate::policy::SignedOrder;
+use crate::settings::bus::{Connection, is_host};
 pub use sending::Sending;
 
 /// What the connection tells that is not yet noted.

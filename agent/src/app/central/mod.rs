@@ -423,6 +423,7 @@ async fn readable(central: Arc<Central>, now: Timestamp) -> Result<(), String> {
 }
 
 /// How it goes with the policy, for the organisation.
+#[cfg(feature = "bus")]
 #[derive(Clone, Debug, Default)]
 pub struct Summary {
     /// The organisation.
@@ -442,6 +443,7 @@ pub struct Summary {
 }
 
 /// See [`Summary`].
+#[cfg(feature = "bus")]
 pub fn summary(shared: &Shared) -> Summary {
     let Some(policy) = read(&shared.settings).policy.clone() else { return Summary::default() };
     let central = read(&shared.central).clone();

@@ -57,7 +57,7 @@ fn collect(
     collection: &mut Collection,
 ) -> anyhow::Result<Option<(tokio::runtime::Runtime, Bus)>> {
     // A record is told when it is written, and again when it grows: an hour covers any clock.
-    let since = args.records.since().and_then(|since| since.checked_sub(SignedDuration::from_hours(1)).ok());
+    let since = args.records.filters.since.and_then(|since| since.checked_sub(SignedDuration::from_hours(1)).ok());
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     let bus = runtime.block_on(async {
         let bus = args.on.connect(places).await?;
@@ -66,7 +66,7 @@ fn collect(
         anyhow::Ok(bus)
     })?;
     collection.flush()?;
-    Ok(args.records.follows().then_some((runtime, bus)))
+    Ok(args.records.follow.then_some((runtime, bus)))
 }
 
 /// A journal of records of many hosts.

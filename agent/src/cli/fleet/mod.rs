@@ -12,7 +12,8 @@ use std::path::PathBuf;
 use anyhow::Context;
 
 use super::Exit;
-use crate::fleet::{self, Bus, Connection, ConnectionFile};
+use crate::fleet::{self, Bus};
+use crate::settings::bus::{Connection, ConnectionFile};
 use crate::settings::{Places, Settings};
 
 /// `cordon fleet`

@@ -13,11 +13,11 @@ use crate::bundle::{self, Bundle, Checked, Expiry, Folder, Held, Verified, Web};
 use crate::cli::table::{Terminal, Tone, printable};
 #[cfg(feature = "bus")]
 use crate::fleet;
-use crate::fleet::Connection;
 use crate::http::{Access, Limits, Stop};
 use crate::intel::source::{Age, load};
 use crate::policy::document::{Rule, RuleAction};
 use crate::policy::{Central, Document, Enrolment};
+use crate::settings::bus::Connection;
 use crate::settings::{From, Places, Settings};
 
 /// Say whether hosts would take the policy of a repository, and why not

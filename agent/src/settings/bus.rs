@@ -57,7 +57,7 @@ pub struct Connection {
 
 impl ConnectionFile {
     /// Lays `later` over this: its keys win.
-    pub fn merge(&mut self, later: Self) {
+    pub(super) fn merge(&mut self, later: Self) {
         if !later.servers.is_empty() {
             self.servers = later.servers;
         }
