@@ -1,5 +1,6 @@
 //! The command line: one file per verb; argv → what was said → what it means.
 
+mod completions;
 mod doctor;
 mod explain;
 mod guard;
@@ -110,6 +111,9 @@ enum Verb {
     /// Print the manual page
     #[command(hide = true)]
     Manual,
+    /// Print what a shell completes
+    #[command(hide = true)]
+    Completions(completions::Args),
 }
 
 /// Runs the verb that the command line names.
@@ -142,6 +146,7 @@ pub fn main() -> ExitCode {
         Verb::On(args) => off::on(&args, &places),
         Verb::ExecGuard(args) => guard::run(&args),
         Verb::Manual => manual::run(),
+        Verb::Completions(args) => completions::run(&args),
     };
     done.unwrap_or_else(|error| {
         eprintln!("cordon: {error:#}");
