@@ -13,6 +13,7 @@ mod fuzz;
 mod layers;
 mod man;
 mod nspawn;
+mod package;
 mod run;
 mod setup;
 mod tally;

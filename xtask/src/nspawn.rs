@@ -10,6 +10,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::cgroup::Cgroup;
 use crate::debian::{self, Mirrors};
+use crate::package::{self, Kind, Order, Purpose};
 use crate::tally::{Output, Tally};
 use crate::tool::{self, progress};
 use crate::workspace::Workspace;
@@ -21,7 +22,7 @@ const UNIT: &str = "[Unit]\nDescription=Drive the tests\nAfter=multi-user.target
 const TARGET: &str =
     "[Unit]\nDescription=Tests\nRequires=basic.target driver.service\nAfter=basic.target\nAllowIsolate=yes\n";
 /// strace makes one thread stand still, which nothing else can from outside.
-const PACKAGES: &str = "systemd,systemd-sysv,dbus,iproute2,procps,strace";
+const PACKAGES: &str = "systemd,systemd-sysv,dbus,iproute2,procps,rpm,strace";
 /// The driver ends with `systemctl exit`: so much plus the number of its failures, capped at one.
 const END_REACHED: [i32; 2] = [10, 11];
 const LIMIT: &str = "300";
@@ -52,6 +53,7 @@ pub fn test(workspace: &Workspace) -> Tally {
 /// Debian's smallest system with systemd, made once; the mirrors are the machine's own.
 fn prepare(workspace: &Workspace) -> Result<PathBuf> {
     debian::ensure_installed(&["systemd-container", "mmdebstrap"], "tests under systemd")?;
+    package::ensure_tools(workspace)?;
     let release = debian::release()?;
     let base = workspace.target("nspawn").join(&release);
     let made_of = base.with_extension("packages");
@@ -77,12 +79,30 @@ fn prepare(workspace: &Workspace) -> Result<PathBuf> {
     Ok(base)
 }
 
+/// What the container gets to install, by the name that the driver knows it by: each package and what it is upgraded with.
+type Packages = [(PathBuf, &'static str); 4];
+
+/// Makes them of the binary that is built for the tests, since a release takes minutes.
+fn packages(workspace: &Workspace) -> Result<Packages> {
+    let binary = vm::static_cordon(workspace)?;
+    progress("making the packages");
+    let made = |kind, revision| {
+        package::make(workspace, kind, &Order { binary: binary.clone(), revision, purpose: Purpose::Test })
+    };
+    Ok([
+        (made(Kind::Deb, 1)?, "cordon.deb"),
+        (made(Kind::Deb, 2)?, "upgrade.deb"),
+        (made(Kind::Rpm, 1)?, "cordon.rpm"),
+        (made(Kind::Rpm, 2)?, "upgrade.rpm"),
+    ])
+}
+
 fn drive(workspace: &Workspace, base: &Path) -> Result<Tally> {
-    let cordon = vm::static_cordon(workspace)?;
+    let packages = packages(workspace)?;
     let name = format!("cordon-tests-{}", process::id());
     let place = workspace.target("nspawn").join(&name);
     tool::run(Command::new("cp").args(["-a", "--reflink=auto"]).arg(base).arg(&place), "copying the Debian system")?;
-    let outcome = install(workspace, &cordon, &place).and_then(|()| contain(workspace, &place, &name));
+    let outcome = furnish(&packages, &place).and_then(|()| contain(workspace, &place, &name));
     fs::remove_dir_all(&place).with_context(|| format!("cannot remove {}", place.display()))?;
     outcome
 }
@@ -97,33 +117,26 @@ fn contain(workspace: &Workspace, place: &Path, name: &str) -> Result<Tally> {
     removed.and(outcome)
 }
 
-/// What a package would install, plus the driver.
-fn install(workspace: &Workspace, cordon: &Path, place: &Path) -> Result<()> {
-    let packaging = workspace.path("packaging");
-    let files = [
-        (cordon.to_path_buf(), "usr/bin/cordon"),
-        (packaging.join("cordon.service"), "usr/lib/systemd/system/cordon.service"),
-        (packaging.join("cordon-lsm.service"), "usr/lib/systemd/system/cordon-lsm.service"),
-        (packaging.join("deb/prerm"), "driver/prerm"),
-        (packaging.join("deb/postrm"), "driver/postrm"),
-        (packaging.join("sysusers/cordon.conf"), "usr/lib/sysusers.d/cordon.conf"),
-        (packaging.join("tmpfiles/cordon.conf"), "usr/lib/tmpfiles.d/cordon.conf"),
-        (packaging.join("cordon.toml"), "etc/cordon/cordon.toml"),
-        (env::current_exe().context("cannot find xtask's own program")?, "driver/act"),
-    ];
-    for (from, to) in files {
-        write(&place.join(to), &fs::read(&from).with_context(|| format!("cannot read {}", from.display()))?)?;
+/// The packages, the driver and what it acts with.
+fn furnish(packages: &Packages, place: &Path) -> Result<()> {
+    let driver = place.join("driver");
+    for (package, name) in packages {
+        copy(package, &driver.join(name))?;
     }
-    executable(&place.join("usr/bin/cordon"))?;
-    executable(&place.join("driver/act"))?;
-    let digest = run::harmless_program(&place.join("driver/implant"))?;
-    write(&place.join("etc/cordon/driver.txt"), format!("203.0.113.7\n{digest}\n").as_bytes())?;
-    let settings = "mode = \"enforce\"\n[never_block]\nhost = false\n[[source]]\nname = \"driver\"\n\
+    copy(&env::current_exe().context("cannot find xtask's own program")?, &driver.join("act"))?;
+    executable(&driver.join("act"))?;
+    let digest = run::harmless_program(&driver.join("implant"))?;
+    write(&driver.join("driver.txt"), format!("203.0.113.7\n{digest}\n").as_bytes())?;
+    let settings = "[never_block]\nhost = false\n[[source]]\nname = \"driver\"\n\
                     path = \"/etc/cordon/driver.txt\"\nformat = \"auto\"\naction = \"block\"\nallow_reserved = true\n";
-    write(&place.join("etc/cordon/cordon.d/driver.toml"), settings.as_bytes())?;
-    write(&place.join("driver/run"), DRIVER.as_bytes())?;
+    write(&driver.join("driver.toml"), settings.as_bytes())?;
+    write(&driver.join("run"), DRIVER.as_bytes())?;
     write(&place.join("etc/systemd/system/driver.service"), UNIT.as_bytes())?;
     write(&place.join("etc/systemd/system/tests.target"), TARGET.as_bytes())
+}
+
+fn copy(from: &Path, to: &Path) -> Result<()> {
+    write(to, &fs::read(from).with_context(|| format!("cannot read {}", from.display()))?)
 }
 
 fn write(path: &Path, content: &[u8]) -> Result<()> {

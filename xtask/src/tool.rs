@@ -114,7 +114,9 @@ pub fn installed(workspace: &Workspace, program: &str, version: &str) -> Result<
     let mut install = cargo();
     install.args(["install", program, "--version", version, "--locked", "--root"]).arg(&folder);
     install.env("CARGO_TARGET_DIR", folder.join("build")).current_dir(workspace.root());
-    run(&mut install, &format!("`cargo install {program}`"))?;
+    run(&mut install, &format!("`cargo install {program}`"))
+        .with_context(|| format!("put {program} {version} on the PATH, or let cargo reach its registry"))?;
+    fs::remove_dir_all(folder.join("build")).context("cannot remove target/toolchain/build")?;
     Ok(own)
 }
 

@@ -4,7 +4,7 @@ use anyhow::Result;
 use clap::Subcommand;
 
 use crate::workspace::Workspace;
-use crate::{abi, bench, build, check, coverage, ebpf, fuzz, layers, man, nspawn, run, setup, test, vm};
+use crate::{abi, bench, build, check, coverage, ebpf, fuzz, layers, man, nspawn, package, run, setup, test, vm};
 
 /// What can be asked of xtask.
 #[derive(Subcommand)]
@@ -15,6 +15,8 @@ pub enum Verb {
     Ebpf,
     /// Build target/release/cordon: one self-contained binary
     Build,
+    /// Make the .deb and the .rpm in target/package
+    Package(package::Arguments),
     /// Show Cordon at work in a sandbox of its own; with arguments of `cordon run`, run the daemon
     Run(run::Arguments),
     /// Run every test that this machine can run, and say loudly which it cannot
@@ -48,6 +50,7 @@ impl Verb {
             Self::Setup => setup::run(workspace),
             Self::Ebpf => ebpf::run(workspace),
             Self::Build => build::run(workspace),
+            Self::Package(arguments) => package::run(workspace, &arguments),
             Self::Run(arguments) => run::run(workspace, arguments),
             Self::Test(arguments) => test::run(workspace, &arguments),
             Self::Vm(arguments) => vm::run(workspace, &arguments),

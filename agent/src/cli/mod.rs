@@ -1,5 +1,6 @@
 //! The command line: one file per verb; argv → what was said → what it means.
 
+mod completions;
 mod doctor;
 mod explain;
 #[cfg(feature = "bus")]
@@ -115,6 +116,9 @@ enum Verb {
     /// Print the manual page
     #[command(hide = true)]
     Manual,
+    /// Print what a shell completes
+    #[command(hide = true)]
+    Completions(completions::Args),
 }
 
 /// Runs the verb that the command line names.
@@ -149,6 +153,7 @@ pub fn main() -> ExitCode {
         Verb::On(args) => off::on(&args, &places),
         Verb::ExecGuard(args) => guard::run(&args),
         Verb::Manual => manual::run(),
+        Verb::Completions(args) => completions::run(&args),
     };
     done.unwrap_or_else(|error| {
         eprintln!("cordon: {error:#}");

@@ -1,5 +1,6 @@
 #!/bin/sh
-# Runs inside the container once it is up: the service started, hit, reloaded, starved, stopped and removed under a real systemd.
+# Runs inside the container once it is up: the .deb installed, and the service started, hit, upgraded, reloaded, starved,
+# stopped, removed and purged under a real systemd; then the .rpm, with Debian's rpm.
 # Each claim prints `TEST PASS name` or `TEST FAIL name: why`; the container's exit status tells that the end was reached.
 
 # What `systemd-analyze security` gives the units, times ten: at most this.
@@ -44,6 +45,7 @@ blocked() { passes "$1"; [ $? -eq 77 ] || { echo "$1 was not blocked"; return 1;
 # Denied before it starts, or killed before its first instruction.
 stopped() { in_scope /driver/implant; case $? in 126 | 137) ;; *) echo "the listed program ran"; return 1 ;; esac; }
 logged() { cordon log -o json | grep -q "\"$1\""; }
+logged_block() { cordon log -o json | grep '"blocked"' | grep -q '"driver"'; }
 pins() { find /sys/fs/bpf -path '*cordon*' -type f; }
 has_no_pins() { [ -z "$(pins)" ] || { echo "pins are left: $(pins)"; return 1; }; }
 enforces() { blocked $LISTED && stopped && passes $UNLISTED; }
@@ -138,15 +140,84 @@ names_what_is_missing() {
     cordon status --json | grep -Eq '"hook":"lsm_bprm_check_security_ima","state":"attached"|"subject":"fanotify_open_exec"' &&
         [ "$(cordon status --json | grep -o '"subject":' | wc -l)" -le 1 ] || { cordon status; return 1; }
 }
-removal_leaves_the_kernel_alone() {
-    sh /driver/prerm remove || return 1
-    enforces || return 1
-    rm /usr/bin/cordon /usr/lib/systemd/system/cordon*.service
-    sh /driver/postrm remove && systemctl daemon-reload && [ ! -e /sys/fs/bpf/cordon ] && within 5 enforces_nothing
+deb_is_whole() {
+    listed=$(dpkg-deb --contents /driver/cordon.deb)
+    for file in usr/bin/cordon usr/lib/systemd/system/cordon.service usr/lib/systemd/system/cordon-lsm.service \
+        usr/lib/sysusers.d/cordon.conf usr/lib/tmpfiles.d/cordon.conf etc/cordon/cordon.toml usr/share/man/man1/cordon.1.gz \
+        usr/share/bash-completion/completions/cordon usr/share/zsh/vendor-completions/_cordon \
+        usr/share/fish/vendor_completions.d/cordon.fish usr/share/doc/cordon/copyright usr/share/doc/cordon/changelog.Debian.gz \
+        usr/share/doc/cordon/README.md usr/share/cordon/grafana/cordon.json usr/share/cordon/prometheus/cordon.rules.yml; do
+        echo "$listed" | grep -q " \./$file$" || { echo "$file is missing"; return 1; }
+    done
 }
+settings() { mkdir -p /etc/cordon/cordon.d && cp /driver/driver.txt /etc/cordon && cp /driver/driver.toml /etc/cordon/cordon.d; }
+# Nobody is asked anything.
+installs() {
+    settings && dpkg --install /driver/cordon.deb </dev/null || return 1
+    systemctl is-active --quiet "$unit" && is_ready && systemctl is-enabled --quiet "$unit" || return 1
+    ! systemctl is-enabled --quiet cordon-lsm.service && [ -d /etc/cordon/intel.d ]
+}
+# What is listed is seen, recorded and let pass.
+blocks_nothing_unasked() {
+    cordon status --json | grep -q '"mode":"monitor"' && enforces_nothing && within 20 logged would_block && ! logged blocked
+}
+enforces_when_told() {
+    sed -i 's/^mode = "monitor"/mode = "enforce"/' /etc/cordon/cordon.toml && systemctl reload "$unit" && blocked $LISTED
+}
+probe() { until [ -e /run/probed ]; do passes $LISTED; echo $?; done >/run/probes 2>&1; }
+upgrade_keeps_blocking() {
+    before=$(daemon)
+    edited=$(cat /etc/cordon/cordon.toml)
+    rm -f /run/probed
+    probe &
+    "$@" </dev/null
+    status=$?
+    touch /run/probed
+    wait $!
+    echo "$(wc -l </run/probes) probes during the upgrade: $(sort -u /run/probes)" >&3
+    [ "$status" -eq 0 ] && [ "$(wc -l </run/probes)" -ge 20 ] && [ "$(sort -u /run/probes)" = 77 ] || return 1
+    [ "$(daemon)" != "$before" ] && is_ready && enforces && [ "$(cat /etc/cordon/cordon.toml)" = "$edited" ]
+}
+deb_upgrades() {
+    upgrade_keeps_blocking dpkg --install /driver/upgrade.deb &&
+        [ "$(dpkg-query --show --showformat='${Version}' cordon)" = "$(dpkg-deb --field /driver/upgrade.deb Version)" ]
+}
+upgrade_says_what_keeps_the_agent_down() {
+    echo 'mood = "enforce"' >/etc/cordon/cordon.d/bad.toml
+    said=$(dpkg --install /driver/upgrade.deb </dev/null 2>&1) || { echo "$said"; return 1; }
+    echo "$said" | grep -q 'journalctl --unit cordon.service' && enforces || { echo "$said"; return 1; }
+    rm /etc/cordon/cordon.d/bad.toml && starts
+}
+upgrade_keeps_the_unit() {
+    dpkg --install /driver/upgrade.deb </dev/null && systemctl is-active --quiet "$unit" && is_ready && enforces &&
+        ! systemctl is-active --quiet cordon.service
+}
+removal_leaves_the_kernel_alone() {
+    systemctl start "$unit" && within 20 is_ready && enforces && dpkg --remove cordon </dev/null || return 1
+    ! systemctl is-active --quiet "$unit" && has_no_pins && within 5 enforces_nothing || return 1
+    [ ! -e /usr/bin/cordon ] && grep -q '^mode = "enforce"' /etc/cordon/cordon.toml && [ -d /var/log/cordon ]
+}
+# Another root's pins stand for what an agent that ended has left.
 purge_leaves_nothing() {
-    sh /driver/postrm purge && [ -z "$(find /etc /var /run /usr -xdev -name '*cordon*' ! -path '*/sysusers.d/*' \
-        ! -path '*/tmpfiles.d/*' ! -path '/run/systemd/*' ! -path '*/systemd/journal/*')" ]
+    mkdir -p /sys/fs/bpf/cordon-0123456789abcdef/v1
+    dpkg --purge cordon </dev/null && [ -z "$(ls -d /sys/fs/bpf/cordon* 2>/dev/null)" ] || return 1
+    left=$(find /etc /var /run /usr -xdev -name '*cordon*' ! -path '/run/systemd/*' ! -path '*/systemd/journal/*')
+    [ -z "$left" ] || { echo "left: $left"; return 1; }
+}
+
+# Debian's rpm does not know which of Debian's packages has what.
+rpm_here() { rpm --force-debian --nodeps "$@"; }
+# Whether it starts is for presets and administrators to say.
+rpm_installs() {
+    settings && rpm_here --install /driver/cordon.rpm && ! systemctl is-active --quiet "$unit" && has_no_pins || return 1
+    [ -d /etc/cordon/intel.d ] && systemctl start "$unit" && is_ready
+}
+rpm_upgrades() {
+    upgrade_keeps_blocking rpm_here --upgrade /driver/upgrade.rpm && [ "$(rpm --query --queryformat '%{RELEASE}' cordon)" = 2 ]
+}
+rpm_removal_leaves_the_kernel_alone() {
+    rpm_here --erase cordon && ! systemctl is-active --quiet "$unit" && has_no_pins && within 5 enforces_nothing || return 1
+    [ ! -e /usr/bin/cordon ] && [ -d /var/log/cordon ]
 }
 
 failed=0
@@ -160,8 +231,6 @@ done
 scope=/sys/fs/cgroup/cordon-test
 [ -d /sys/fs/cgroup/unified ] && scope=/sys/fs/cgroup/unified/cordon-test
 mkdir -p "$scope"
-systemd-sysusers /usr/lib/sysusers.d/cordon.conf
-systemd-tmpfiles --create /usr/lib/tmpfiles.d/cordon.conf
 # The driver's own scope, so that nothing outside the container can be met; and a watchdog that a test can wait for.
 for unit in cordon.service cordon-lsm.service; do
     mkdir -p "/run/systemd/system/$unit.d"
@@ -173,13 +242,17 @@ systemctl daemon-reload
 listener=$!
 
 unit=cordon.service
-test_that the_units_are_valid units_are_valid
 test_that nothing_is_blocked_before within 5 enforces_nothing
-test_that the_service_starts_and_says_when_it_is_ready starts
+test_that the_deb_is_whole deb_is_whole
+test_that it_installs_and_the_service_says_when_it_is_ready installs
+test_that the_units_are_valid units_are_valid
+test_that a_fresh_installation_blocks_nothing blocks_nothing_unasked
+test_that it_blocks_when_told enforces_when_told
 test_that its_exposure_is_bounded exposure cordon.service $EXPOSURE_ROOT
 test_that what_is_listed_is_blocked_and_nothing_else enforces
 test_that the_same_program_runs_outside_the_scope /driver/implant
-test_that the_record_names_the_source within 20 logged driver
+test_that the_record_names_the_source within 20 logged_block
+test_that an_upgrade_keeps_blocking_and_the_settings deb_upgrades
 test_that the_group_may_read_and_not_write group_may_read
 test_that no_fault_is_raised has_no_faults
 test_that reload_takes_new_intelligence_and_keeps_the_process reload_keeps_the_process
@@ -189,6 +262,7 @@ test_that a_daemon_with_one_hanging_stage_is_replaced stalled_stage_is_ended
 test_that off_removes_every_pin_and_survives_a_restart off_is_off
 test_that off_holds_when_the_daemon_has_just_died off_outlives_a_kill
 test_that bad_settings_are_said_once_and_blocking_goes_on bad_settings_are_said_once
+test_that an_upgrade_says_what_keeps_the_agent_down upgrade_says_what_keeps_the_agent_down
 test_that a_stop_is_heard_during_a_reload stop_is_heard_during_a_reload
 test_that the_service_stops_cleanly_and_blocking_goes_on stops_cleanly
 
@@ -198,9 +272,17 @@ test_that it_names_what_is_missing_without_root names_what_is_missing
 test_that its_exposure_without_root_is_bounded exposure cordon-lsm.service $EXPOSURE_LSM
 test_that it_reloads_without_root systemctl reload "$unit"
 test_that a_killed_daemon_without_root_blocks_on_and_comes_back kill_is_survived
+test_that an_upgrade_without_root_keeps_the_unit upgrade_keeps_the_unit
 test_that it_stops_cleanly_without_root stops_cleanly
 test_that a_removal_leaves_nothing_in_the_kernel removal_leaves_the_kernel_alone
 test_that a_purge_leaves_nothing_on_the_disk purge_leaves_nothing
+
+unit=cordon.service
+test_that an_rpm_installs_and_starts_nothing rpm_installs
+test_that a_fresh_rpm_blocks_nothing blocks_nothing_unasked
+test_that what_an_rpm_installed_blocks_when_told enforces_when_told
+test_that an_rpm_upgrade_keeps_blocking_and_the_settings rpm_upgrades
+test_that an_rpm_removal_leaves_nothing_in_the_kernel rpm_removal_leaves_the_kernel_alone
 
 kill "$listener"
 if [ "$failed" -ne 0 ]; then
