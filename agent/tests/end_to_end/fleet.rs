@@ -6,6 +6,7 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
+use crate::cable::Cable;
 use crate::nats::{self, Nats};
 use crate::organisation::{Organisation, copy};
 use crate::sandbox::{CORDON, Sandbox, connect, is_blocked};
@@ -426,4 +427,35 @@ fn a_hundred_and_ninety_two_organisations_are_apart_whatever_one_of_them_sends()
     assert!(said.status.success());
     assert!(String::from_utf8_lossy(&said.stderr).contains("not a record that this version reads: host-0"));
     assert!(nats.publish("host-0", "cordon.findings.host-0", &vec![b' '; 2 << 20]).is_err());
+}
+
+#[test]
+fn a_cut_that_nobody_is_told_of_is_noticed_and_heals_by_itself() {
+    let Some(program) = nats::newest("a_cut_that_nobody_is_told_of_is_noticed_and_heals_by_itself") else { return };
+    let acme = acme();
+    let nats = Nats::start(&program, &[HOST]);
+    cordon(&["fleet", "init", "--findings-mib", "64", "--bus", &nats.file("admin")]);
+    policy(&acme, 1, "127.44.0.1\n");
+    push(&acme, &nats);
+    let cable = Cable::to(nats.port);
+    let keys = nats.keys(HOST).replace(&nats.port.to_string(), &cable.port.to_string());
+    let mut sandbox = Sandbox::new(&settings_with(&acme, &keys, HOST, "web"));
+    sandbox.start();
+    wait_for(&mut sandbox, "the policy", |status| status["policy"]["serial"] == 1);
+
+    cable.cut();
+    wait_for(&mut sandbox, "the fault", |status| has_fault(status, "C025"));
+    assert!(is_blocked(&connect("127.44.0.1:0")));
+    policy(&acme, 2, "127.44.0.1\n127.44.0.2\n");
+    push(&acme, &nats);
+    order(&acme, &nats, &["block", "127.44.0.3", "--for", "1h"]);
+    sandbox.wait_for("silence", |_| (seen(&nats)["state"] == "silent").then_some(()));
+
+    cable.mend();
+    wait_for(&mut sandbox, "the next policy", |status| status["policy"]["serial"] == 2 && !has_fault(status, "C025"));
+    sandbox.wait_for("the order", |_| is_blocked(&connect("127.44.0.3:0")).then_some(()));
+    assert!(is_blocked(&connect("127.44.0.2:0")));
+    let own = sandbox.log(&[]).len();
+    sandbox.wait_for("what was recorded meanwhile", |_| (findings(&nats).len() >= own).then_some(()));
+    sandbox.wait_for("the heartbeat", |_| (seen(&nats)["state"] == "applied").then_some(()));
 }

@@ -5,6 +5,8 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod bad_input;
+#[path = "../fleet/cable.rs"]
+mod cable;
 mod disk_full;
 mod documents;
 mod exec;

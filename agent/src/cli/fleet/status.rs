@@ -8,9 +8,10 @@ use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::json;
 
-use super::super::table::{Terminal, Tone};
+use super::super::table::{Terminal, Tone, printable};
 use super::{Exit, OnBus};
 use crate::fleet::{self, Bus, Heartbeat};
+use crate::policy::Mode;
 use crate::settings::Places;
 
 /// Between two looks of `--follow`.
@@ -100,6 +101,7 @@ async fn look(args: &Args, bus: &Bus) -> anyhow::Result<String> {
     let (mut hosts, unread) = fleet::hosts(bus).await?;
     let latest = latest(&hosts);
     let now = Timestamp::now();
+    let groups = groups(&hosts, &latest, now);
     hosts.retain(|host| args.group.is_none() || host.group == args.group);
     let mut judged: Vec<(State, Heartbeat)> =
         hosts.into_iter().map(|host| (judge(&host, &latest, now), host)).collect();
@@ -116,12 +118,12 @@ async fn look(args: &Args, bus: &Bus) -> anyhow::Result<String> {
                 document
             })
             .collect();
-        return Ok(format!(
-            "{}\n",
-            json!({ "schema": 1, "time": now, "states": sums, "hosts": hosts, "unread": unread })
-        ));
+        let document = json!({
+            "schema": 1, "time": now, "states": sums, "groups": groups, "hosts": hosts, "unread": unread,
+        });
+        return Ok(format!("{document}\n"));
     }
-    Ok(table(&judged, &sums, &unread, now))
+    Ok(table(&judged, &sums, &groups, &unread, now))
 }
 
 /// The highest serial in force anywhere, by organisation and group.
@@ -134,6 +136,37 @@ fn latest(hosts: &[Heartbeat]) -> BTreeMap<(String, String), u64> {
         }
     }
     latest
+}
+
+/// How far the latest policy of a group has come.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+struct Group {
+    tenant: String,
+    group: String,
+    /// The latest in force anywhere.
+    serial: u64,
+    /// Hosts that were heard of.
+    hosts: usize,
+    /// Those that have it.
+    applied: usize,
+    /// Those that enforce.
+    enforcing: usize,
+}
+
+fn groups(hosts: &[Heartbeat], latest: &BTreeMap<(String, String), u64>, now: Timestamp) -> Vec<Group> {
+    let group = |((tenant, group), serial): (&(String, String), &u64)| {
+        let is_its = |host: &&Heartbeat| host.tenant.as_ref() == Some(tenant) && host.group.as_ref() == Some(group);
+        let own: Vec<&Heartbeat> = hosts.iter().filter(is_its).filter(|host| !host.is_silent(now)).collect();
+        Group {
+            tenant: tenant.clone(),
+            group: group.clone(),
+            serial: *serial,
+            hosts: own.len(),
+            applied: own.iter().filter(|host| host.serial == Some(*serial)).count(),
+            enforcing: own.iter().filter(|host| host.mode == Mode::Enforce.name()).count(),
+        }
+    };
+    latest.iter().map(group).collect()
 }
 
 fn judge(host: &Heartbeat, latest: &BTreeMap<(String, String), u64>, now: Timestamp) -> State {
@@ -151,13 +184,24 @@ fn judge(host: &Heartbeat, latest: &BTreeMap<(String, String), u64>, now: Timest
     }
 }
 
-fn table(judged: &[(State, Heartbeat)], sums: &BTreeMap<&str, usize>, unread: &[String], now: Timestamp) -> String {
+fn table(
+    judged: &[(State, Heartbeat)],
+    sums: &BTreeMap<&str, usize>,
+    groups: &[Group],
+    unread: &[String],
+    now: Timestamp,
+) -> String {
     let terminal = Terminal::stdout();
     let words: Vec<String> = sums.iter().map(|(state, count)| format!("{count} {state}")).collect();
     let mut text = match words.is_empty() {
         true => "no host was heard of\n".to_owned(),
         false => format!("{}\n", words.join(", ")),
     };
+    for Group { tenant, group, serial, hosts, applied, enforcing } in groups {
+        let line = format!("{tenant}/{group}: serial {serial} at {applied} of {hosts} hosts, {enforcing} enforce");
+        text.push_str(&printable(&line));
+        text.push('\n');
+    }
     let rows = judged.iter().map(|(state, host)| {
         let dash = || "-".to_owned();
         let wrong: Vec<&str> = host.refused.iter().chain(&host.stale).chain(&host.faults).map(String::as_str).collect();
@@ -181,7 +225,7 @@ fn table(judged: &[(State, Heartbeat)], sums: &BTreeMap<&str, usize>, unread: &[
         text.push('\n');
     }
     for unread in unread {
-        text.push_str(&format!("not a heartbeat that this version reads: {unread}\n"));
+        text.push_str(&format!("not a heartbeat that this version reads: {}\n", printable(unread)));
     }
     text
 }
@@ -228,6 +272,9 @@ pub(in crate::cli::fleet) mod tests {
         let faulty = Heartbeat { faults: vec!["C030 x".into()], ..host("f", Some(12)) };
         let hosts = [host("a", Some(12)), host("b", Some(11)), refused, silent, alone, faulty, host("g", None)];
         let latest = latest(&hosts);
+        let groups = groups(&hosts, &latest, now());
+        let acme = Group { tenant: "acme".into(), group: "web".into(), serial: 12, hosts: 5, applied: 3, enforcing: 5 };
+        assert_eq!(groups, [acme]);
         let states: Vec<State> = hosts.iter().map(|host| judge(host, &latest, now())).collect();
         assert_eq!(
             states,
