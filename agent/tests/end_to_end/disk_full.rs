@@ -74,16 +74,18 @@ fn a_full_disk_costs_records_and_no_blocking_and_mends_by_itself() {
         (!is_raised(&sandbox.json(&["status", "--json"]), "C002")).then_some(())
     });
     let pid = sandbox.agent_pid().to_string();
+    let root = sandbox.root.path().to_owned();
     let inside = |arguments: &[&str]| {
         let mut command = Command::new("nsenter");
-        command.args(["-m", "-t", &pid, CORDON, "--root"]).arg(sandbox.root.path()).args(arguments);
+        command.args(["-m", "-t", &pid, CORDON, "--root"]).arg(&root).args(arguments);
         let output = command.output().unwrap();
         assert!(output.status.success(), "{arguments:?}: {output:?}");
         output.stdout
     };
-    let newest = inside(&["log", "-o", "json", "-n", "1"]);
-    let record: Value = serde_json::from_slice(&newest).unwrap();
-    assert_eq!(record["destination"]["port"], port_of(port), "what came after that is recorded");
+    sandbox.wait_for("what came after that to be recorded", |_| {
+        let record: Value = serde_json::from_slice(&inside(&["log", "-o", "json", "-n", "1"])).unwrap();
+        (record["destination"]["port"] == port_of(port)).then_some(())
+    });
     let said = String::from_utf8(inside(&["log", "-n", "0"])).unwrap();
     let lost: u64 = said
         .lines()

@@ -99,7 +99,7 @@ impl OnBus {
     /// # Errors
     /// A task panicked.
     pub async fn run(mut self, stage: Stage) -> anyhow::Result<()> {
-        let mut often = interval(Duration::from_millis(250));
+        let mut often = interval(CHANGES);
         often.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {

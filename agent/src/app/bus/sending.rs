@@ -16,7 +16,7 @@ use crate::health::{Fault, Stage};
 use crate::journal::{Cursor, Follow, Followed, JournalError, Query, Reader};
 
 /// How often the journal is looked at.
-const LOOK: Duration = Duration::from_millis(250);
+const LOOK: Duration = Duration::from_secs(1);
 /// After a failure.
 const PAUSE: Duration = Duration::from_secs(5);
 
