@@ -116,7 +116,7 @@ fn measure(server: &Path, output: &Path, hosts: usize, real: usize, rounds: u8) 
     fleet.rest(&mut report)?;
     fleet.orders(rounds, &mut report)?;
     fleet.policies(rounds, &mut report)?;
-    simulated.tell_failures();
+    fleet.failures(&simulated, &mut report);
     report.finish(output, "fleet")
 }
 

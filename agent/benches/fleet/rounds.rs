@@ -105,9 +105,19 @@ impl<'a> Fleet<'a> {
         Ok(())
     }
 
+    /// What went wrong at the simulated hosts until now.
+    pub fn failures(&self, simulated: &Simulated, report: &mut Report) {
+        let mut rows = Rows::default();
+        for (what, count) in simulated.failures() {
+            rows.push("simulated hosts", what, count as f64);
+        }
+        rows.report("what went wrong, all rounds together", report);
+    }
+
     /// Gives orders, one a round.
     pub fn orders(&self, rounds: u8, report: &mut Report) -> Result<()> {
-        self.rounds("an order", rounds, report, |round| {
+        let target = (self.simulated <= PROMISED).then_some(Target::AtMost(LATENCY));
+        self.rounds("an order", rounds, target, report, |round| {
             let address = format!("127.44.1.{round}");
             let (expected, ordered) = (What::Order(address.clone()), address.clone());
             Ok(Deed { address, expected, act: Box::new(move || self.acme.block(&ordered)) })
@@ -117,14 +127,21 @@ impl<'a> Fleet<'a> {
     /// Pushes policies, one a round; they are signed before.
     pub fn policies(&self, rounds: u8, report: &mut Report) -> Result<()> {
         let address = |round: u8| format!("127.44.2.{round}");
-        self.rounds("a policy", rounds, report, |round| {
+        self.rounds("a policy", rounds, None, report, |round| {
             let serial = u64::from(round) + 1;
             self.acme.sign(serial, &(1..=round).map(address).collect::<Vec<_>>())?;
             Ok(Deed { address: address(round), expected: What::Policy(serial), act: Box::new(|| self.acme.push()) })
         })
     }
 
-    fn rounds(&self, name: &str, rounds: u8, report: &mut Report, deed: impl Fn(u8) -> Result<Deed<'a>>) -> Result<()> {
+    fn rounds(
+        &self,
+        name: &str,
+        rounds: u8,
+        target: Option<Target>,
+        report: &mut Report,
+        deed: impl Fn(u8) -> Result<Deed<'a>>,
+    ) -> Result<()> {
         let (mut times, mut costs, mut simulated, mut real) =
             (Rows::default(), Rows::default(), Vec::new(), Vec::new());
         for number in 1..=rounds {
@@ -138,16 +155,17 @@ impl<'a> Fleet<'a> {
             times.push("the command itself", "ended", round.command);
             times.percentiles("simulated hosts", &round.simulated);
             times.percentiles("real hosts", &round.real);
+            times.percentiles("simulated hosts, after it ended", &less(&round.simulated, round.command));
+            times.percentiles("real hosts, after it ended", &less(&round.real, round.command));
             costs.cost(&round.spent, self.hosts());
             simulated.extend(round.simulated);
             real.extend(round.real);
         }
         times.report(&format!("{name}, each round: milliseconds since the command began, {}", self.title()), report);
-        let target = (self.hosts() <= PROMISED + self.real.map_or(0, RealHosts::count)).then_some(LATENCY);
         let title = format!("{name}, all rounds together");
         for (of, delays) in [("simulated hosts", simulated), ("real hosts", real)] {
             for (what, part) in PERCENTILES {
-                let target = target.filter(|_| what == "p99").map(Target::AtMost);
+                let target = target.filter(|_| what == "p99");
                 let mut one = Sample::default();
                 one.push(percentile(&delays, part));
                 report.measured(&title, of, what, one.spread(), target);
@@ -291,6 +309,10 @@ fn percentile(values: &[f64], part: f64) -> f64 {
 
 fn since(began: Timestamp, moments: &[Timestamp]) -> Vec<f64> {
     moments.iter().map(|moment| milliseconds(began, *moment)).collect()
+}
+
+fn less(values: &[f64], by: f64) -> Vec<f64> {
+    values.iter().map(|value| value - by).collect()
 }
 
 fn milliseconds(from: Timestamp, to: Timestamp) -> f64 {

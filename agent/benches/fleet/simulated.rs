@@ -102,17 +102,17 @@ impl Simulated {
         }
     }
 
-    /// Says what did not go as it should.
-    pub fn tell_failures(&self) {
+    /// How often something did not go as it should; of the latest it is said why.
+    pub fn failures(&self) -> [(&'static str, u64); 3] {
         let failures = &self.fleet.failures;
+        if let Some(latest) = &*failures.latest.lock().unwrap_or_else(PoisonError::into_inner) {
+            eprintln!("bench: the latest that went wrong at a simulated host: {latest}");
+        }
         let count = |count: &AtomicU64| count.load(Ordering::Relaxed);
-        let latest = failures.latest.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        eprintln!(
-            "bench: simulated hosts: {} looks and {} heartbeats failed, {} connections were lost or refused; the latest: {}",
-            count(&failures.looks),
-            count(&failures.beats),
-            count(&failures.lost),
-            latest.as_deref().unwrap_or("none")
-        );
+        [
+            ("looks that failed", count(&failures.looks)),
+            ("heartbeats that failed", count(&failures.beats)),
+            ("connections lost or refused", count(&failures.lost)),
+        ]
     }
 }
