@@ -38,7 +38,8 @@ pub fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
     Ok(())
 }
 
-fn bench(workspace: &Workspace, name: &str, rest: &[String]) -> Result<()> {
+/// Runs one of them.
+pub fn bench(workspace: &Workspace, name: &str, rest: &[String]) -> Result<()> {
     let mut cargo = tool::cargo();
     cargo.args(["bench", "--locked", "--package", "agent", "--bench", name, "--"]).args(rest);
     tool::run(cargo.current_dir(workspace.root()), "`cargo bench`")

@@ -9,6 +9,7 @@ mod check;
 mod coverage;
 mod debian;
 mod ebpf;
+mod fleet_sim;
 mod fuzz;
 mod layers;
 mod man;

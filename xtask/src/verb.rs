@@ -4,7 +4,9 @@ use anyhow::Result;
 use clap::Subcommand;
 
 use crate::workspace::Workspace;
-use crate::{abi, bench, build, check, coverage, ebpf, fuzz, layers, man, nspawn, package, run, setup, test, vm};
+use crate::{
+    abi, bench, build, check, coverage, ebpf, fleet_sim, fuzz, layers, man, nspawn, package, run, setup, test, vm,
+};
 
 /// What can be asked of xtask.
 #[derive(Subcommand)]
@@ -39,6 +41,8 @@ pub enum Verb {
     Fuzz(fuzz::Arguments),
     /// Measure, in release mode
     Bench(bench::Arguments),
+    /// Measure how fast policies and orders reach a fleet of simulated and real hosts
+    FleetSim(fleet_sim::Arguments),
     #[command(flatten)]
     Sandbox(run::Hidden),
 }
@@ -62,6 +66,7 @@ impl Verb {
             Self::Man(arguments) => man::run(workspace, &arguments),
             Self::Fuzz(arguments) => fuzz::run(workspace, &arguments),
             Self::Bench(arguments) => bench::run(workspace, &arguments),
+            Self::FleetSim(arguments) => fleet_sim::run(workspace, &arguments),
             Self::Sandbox(hidden) => run::hidden(hidden),
         }
     }
