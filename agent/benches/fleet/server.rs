@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use agent::fleet::Connection;
 use agent::http::{Access, Credential};
+use agent::settings::bus::Connection;
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 use tempfile::TempDir;

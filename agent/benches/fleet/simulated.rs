@@ -11,9 +11,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use agent::fleet::Connection;
 use agent::kernel::probe::kernel_release;
 use agent::policy::Enrolment;
+use agent::settings::bus::Connection;
 use anyhow::{Context, Result};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;

@@ -7,10 +7,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use agent::bundle::{self, Checked, Expiry, Held};
-use agent::fleet::{self, Bus, Connection, Heard, Heartbeat, Orders, Topic};
+use agent::fleet::{self, Bus, Heard, Heartbeat, Orders, Topic};
 use agent::http::chance;
 use agent::intel::source;
 use agent::policy::{Central, Refused, SignedOrder, Standing};
+use agent::settings::bus::Connection;
 use anyhow::{Context, Result};
 use async_nats::{Message, Subscriber};
 use jiff::Timestamp;
