@@ -60,7 +60,13 @@ fn cordon(arguments: &[&str]) -> String {
 
 /// The same; one JSON document.
 fn json(arguments: &[&str]) -> Value {
-    serde_json::from_str(&cordon(arguments)).unwrap()
+    document(&cordon(arguments))
+}
+
+/// What every verb prints with `--json`.
+fn document(text: &str) -> Value {
+    assert!(text.starts_with("{\"schema\":1,"), "{text}");
+    serde_json::from_str(text).unwrap()
 }
 
 fn push(organisation: &Organisation, nats: &Nats) -> Value {
@@ -91,7 +97,7 @@ fn seen(nats: &Nats) -> Value {
 
 fn findings(nats: &Nats) -> Vec<Value> {
     let text = cordon(&["fleet", "findings", "--bus", &nats.file("admin"), "--json"]);
-    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    text.lines().map(document).collect()
 }
 
 /// From an empty bus to a policy that is pushed, replaced, and survives everything.
@@ -289,7 +295,7 @@ fn rollout(organisation: &Organisation, nats: &Nats, addresses: &str, more: &[&s
         .output()
         .unwrap();
     let said = String::from_utf8(output.stdout).unwrap();
-    let said: Vec<Value> = said.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let said: Vec<Value> = said.lines().map(document).collect();
     assert!(!said.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
     (output.status.code(), said)
 }
