@@ -175,14 +175,6 @@ impl Bus {
         })
     }
 
-    /// Waits until all that was sent has left.
-    ///
-    /// # Errors
-    /// The connection was closed.
-    pub async fn flush(&self) -> Result<(), Error> {
-        self.client.flush().await.map_err(|error| self.refused("take all that was sent", error))
-    }
-
     pub(super) fn refused(&self, what: &str, why: impl std::error::Error) -> Error {
         let why = with_causes(&why);
         match self.is_connected() {

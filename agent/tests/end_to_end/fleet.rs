@@ -108,11 +108,14 @@ fn the_fleet_is_one(program: &Path) {
     assert_eq!(made, json!(["KV_cordon-policy", "KV_cordon-hosts", "cordon-findings"]));
     policy(&acme, 1, "127.44.0.1\n");
     push(&acme, &nats);
+    // Given before the host was there: it knows no operator until it has the policy.
+    order(&acme, &nats, &["block", "127.44.0.4", "--for", "1h"]);
     let mut sandbox = Sandbox::new(&settings(&acme, &nats, HOST));
     sandbox.start();
     wait_for(&mut sandbox, "the policy", |status| status["policy"]["serial"] == 1);
     assert!(is_blocked(&connect("127.44.0.1:0")));
     connect("127.44.0.2:0").unwrap();
+    sandbox.wait_for("the order", |_| is_blocked(&connect("127.44.0.4:0")).then_some(()));
 
     // Pushed while it runs: it looks only once an hour by itself.
     policy(&acme, 2, "127.44.0.1\n127.44.0.2\n");

@@ -28,6 +28,8 @@ pub use sending::Sending;
 const HEARD: usize = 64;
 /// Orders are looked for so often, should one not have been heard.
 const RELOOK: Duration = Duration::from_secs(5 * 60);
+/// A connection that could not even be begun, for lack of a file say, is tried again after this.
+const AGAIN: Duration = Duration::from_secs(15);
 /// A change is told at once, but no more often than this.
 const CHANGES: Duration = Duration::from_secs(1);
 
@@ -65,6 +67,8 @@ pub struct OnBus {
     shared: Arc<Shared>,
     /// As the settings were when it was connected.
     connection: Option<Connection>,
+    /// When it could not be begun.
+    failed: Option<Instant>,
     news: Option<Subscriber>,
     tell: mpsc::Sender<Heard>,
     heard: mpsc::Receiver<Heard>,
@@ -72,6 +76,8 @@ pub struct OnBus {
     next_beat: Instant,
     last_beat: Option<(Instant, u64)>,
     next_look: Instant,
+    /// The policy that orders were judged under: another one may name other operators.
+    judged_under: Option<String>,
 }
 
 impl OnBus {
@@ -80,10 +86,11 @@ impl OnBus {
     pub fn new(shared: Arc<Shared>) -> Self {
         let (tell, heard) = mpsc::channel(HEARD);
         let now = Instant::now();
-        let (news, connection, last_beat) = (None, None, None);
+        let (news, connection, last_beat, judged_under) = (None, None, None, None);
         Self {
             shared,
             connection,
+            failed: None,
             news,
             tell,
             heard,
@@ -91,6 +98,7 @@ impl OnBus {
             next_beat: now,
             last_beat,
             next_look: now,
+            judged_under,
         }
     }
 
@@ -116,10 +124,10 @@ impl OnBus {
     /// Follows what the settings say.
     async fn settle(&mut self) {
         let wanted = read(&self.shared.settings).bus.clone();
-        if wanted == self.connection {
+        if wanted == self.connection && self.failed.is_none_or(|at| at.elapsed() < AGAIN) {
             return;
         }
-        (self.news, self.last_beat, self.running) = (None, None, JoinSet::new());
+        (self.news, self.last_beat, self.failed, self.running) = (None, None, None, JoinSet::new());
         *lock(&self.shared.bus) = Attachment::default();
         self.shared.health.clear_all(Fault::BusNotReached);
         self.connection = wanted;
@@ -131,7 +139,10 @@ impl OnBus {
                 *lock(&self.shared.bus) = Attachment { bus: Some(bus), host, ..Attachment::default() };
                 (self.next_beat, self.next_look) = (Instant::now(), Instant::now());
             }
-            Err(error) => self.fail(Some(format!("{error:#}"))),
+            Err(error) => {
+                self.failed = Some(Instant::now());
+                self.fail(Some(format!("{error:#}")));
+            }
         }
     }
 
@@ -204,7 +215,9 @@ impl OnBus {
         let Some(bus) = lock(&self.shared.bus).bus() else { return };
         let Some(connection) = &self.connection else { return };
         let now = Instant::now();
-        if self.next_look <= now {
+        let policy = read(&self.shared.central).as_ref().map(|central| central.standing().sha256);
+        if self.next_look <= now || self.judged_under != policy {
+            self.judged_under = policy;
             self.next_look = now + RELOOK.mul_f64(0.9 + 0.2 * chance());
             if let Some(group) = self.group() {
                 let bus = bus.clone();
