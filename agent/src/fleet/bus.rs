@@ -62,7 +62,9 @@ impl Bus {
     /// # Errors
     /// A credential cannot be used, or no server can be reached.
     pub async fn connect(to: &Connection) -> Result<Self, Error> {
-        Self::with(to, options(to)?).await
+        // The library waits before the first attempt, too: a fleet that comes up must, somebody at a terminal need not.
+        let at_once = |attempts| if attempts <= 1 { Duration::ZERO } else { pause(attempts) };
+        Self::with(to, options(to)?.reconnect_delay_callback(at_once)).await
     }
 
     /// Returns at once, and connects again and again, for as long as it is kept; `hear` is told how that goes.

@@ -41,7 +41,7 @@ pub fn of(shared: &Shared, host: &str, interval: Duration) -> Heartbeat {
     }
 }
 
-/// What is told at once when it changes: not the counters, nor the time.
+/// What is told soon when it changes: not the counters, nor the time.
 pub fn state(shared: &Shared) -> u64 {
     let central::Summary { serial, sha256, refused, stale, .. } = central::summary(shared);
     let generation = shared.live().map(|live| live.generation);

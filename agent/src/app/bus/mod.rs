@@ -30,7 +30,7 @@ const HEARD: usize = 64;
 const RELOOK: Duration = Duration::from_secs(5 * 60);
 /// A connection that could not even be begun, for lack of a file say, is tried again after this.
 const AGAIN: Duration = Duration::from_secs(15);
-/// A change is told at once, but no more often than this.
+/// A change is told soon, and no more often than this.
 const CHANGES: Duration = Duration::from_secs(1);
 
 /// How it goes with the bus.
@@ -231,7 +231,10 @@ impl OnBus {
         let state = heartbeat::state(&self.shared);
         let is_news = self.last_beat.is_none_or(|(_, before)| before != state);
         self.last_beat = Some((now, state));
-        if is_due || is_news {
+        if is_news && !is_due {
+            // Not all hosts at once that obey the same order: some have not heard of it yet.
+            self.next_beat = now + CHANGES.mul_f64(2.0 * chance());
+        } else if is_due {
             self.next_beat = now + connection.heartbeat.mul_f64(0.9 + 0.1 * chance());
             let host = lock(&self.shared.bus).host.clone();
             let heartbeat = heartbeat::of(&self.shared, &host, connection.heartbeat);

@@ -24,6 +24,8 @@ use crate::policy::Central;
 use crate::settings::{From, Places, Policy, WhenOver};
 use kept::{State, Store};
 
+/// After a look that reached nobody, however rarely it is looked otherwise.
+const RETRY: Duration = Duration::from_secs(30);
 /// For one file of a repository.
 const PATIENCE: Duration = Duration::from_secs(5 * 60);
 /// The state is written at most so often for no more than that a look succeeded.
@@ -282,6 +284,7 @@ impl Follow {
                 Ok(())
             }
             Err(error) if error.is_unreachable() => {
+                self.due = self.due.min(Instant::now() + RETRY.mul_f64(0.5 + chance()));
                 self.note(Fault::PolicyNotFetched, Some(error.to_string()));
                 Ok(())
             }
