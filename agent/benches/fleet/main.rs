@@ -24,7 +24,7 @@ mod usage;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use clap::Parser;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
@@ -122,13 +122,12 @@ fn measure(server: &Path, output: &Path, hosts: usize, real: usize, rounds: u8) 
 
 /// As many open files as so many connections need, for this process and the server that it starts.
 fn allow_files(connections: usize) -> Result<()> {
-    let wanted = 2 * connections as u64 + 4096;
+    let wanted = connections as u64 + 4096;
     let limit = getrlimit(Resource::Nofile);
     if limit.current.is_none_or(|current| current >= wanted) {
         return Ok(());
     }
     let maximum = limit.maximum.map(|maximum| maximum.max(wanted));
     let raised = setrlimit(Resource::Nofile, Rlimit { current: Some(wanted), maximum });
-    ensure!(raised.is_ok(), "{connections} hosts need {wanted} open files, and more than {limit:?} are not allowed");
-    Ok(())
+    raised.with_context(|| format!("{connections} hosts need {wanted} open files, of which {limit:?} are allowed"))
 }
