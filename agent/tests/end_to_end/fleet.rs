@@ -468,3 +468,32 @@ fn a_cut_that_nobody_is_told_of_is_noticed_and_heals_by_itself() {
     sandbox.wait_for("what was recorded meanwhile", |_| (findings(&nats).len() >= own).then_some(()));
     sandbox.wait_for("the heartbeat", |_| (seen(&nats)["state"] == "applied").then_some(()));
 }
+
+#[test]
+fn over_tls_each_side_knows_who_the_other_is() {
+    let Some(program) = nats::newest("over_tls_each_side_knows_who_the_other_is") else { return };
+    let nats = Nats::over_tls(&program);
+    let place = |name: &str| nats.directory.path().join(name).display().to_string();
+    let attempt = |scheme: &str, more: &str| {
+        let keys = format!(
+            "servers = [\"{scheme}://localhost:{}\"]\naccess = {{ username = \"admin\", password = \"{}\"{more} }}\n",
+            nats.port,
+            place("admin")
+        );
+        fs::write(place("bus.toml"), keys).unwrap();
+        let output = Command::new(CORDON)
+            .args(["fleet", "init", "--findings-mib", "1", "--bus", &place("bus.toml")])
+            .output()
+            .unwrap();
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+    let (authority, own) = (
+        format!(", ca = \"{}\"", place("ca.pem")),
+        format!(", certificate = \"{}\", key = \"{}\"", place("client.pem"), place("client.key")),
+    );
+    assert_eq!(attempt("tls", &format!("{authority}{own}")), (Some(0), String::new()));
+    for (scheme, more) in [("tls", authority.as_str()), ("tls", &own), ("nats", ""), ("nats", &own)] {
+        let (code, said) = attempt(scheme, more);
+        assert!(code == Some(1) && said.contains("cannot be reached"), "{scheme}{more}: {code:?} {said}");
+    }
+}

@@ -8,6 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair};
 use tempfile::TempDir;
 
 use crate::packages;
@@ -63,6 +64,36 @@ impl Nats {
         for name in (0..organisations).flat_map(|n| [format!("admin-{n}"), format!("host-{n}")]) {
             secret(&server.directory.path().join(&name), &name);
         }
+        server.again();
+        server
+    }
+
+    /// Starts one that speaks TLS alone, and with nobody who has no certificate of its authority.
+    pub fn over_tls(program: &Path) -> Self {
+        let mut server = Self::new(program, &[]);
+        let place = server.directory.path();
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let authority = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+        secret(&place.join("ca.pem"), &authority.pem());
+        for (name, usage) in
+            [("server", ExtendedKeyUsagePurpose::ServerAuth), ("client", ExtendedKeyUsagePurpose::ClientAuth)]
+        {
+            let mut params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+            params.extended_key_usages = vec![usage];
+            let key = KeyPair::generate().unwrap();
+            secret(&place.join(format!("{name}.pem")), &params.signed_by(&key, &authority).unwrap().pem());
+            secret(&place.join(format!("{name}.key")), &key.serialize_pem());
+        }
+        let path = place.join("nats.conf");
+        let file = |name: &str| place.join(name).display().to_string();
+        let tls = format!(
+            "tls {{ cert_file: \"{}\", key_file: \"{}\", ca_file: \"{}\", verify: true, timeout: 10 }}\n",
+            file("server.pem"),
+            file("server.key"),
+            file("ca.pem")
+        );
+        fs::write(&path, fs::read_to_string(&path).unwrap() + &tls).unwrap();
         server.again();
         server
     }
