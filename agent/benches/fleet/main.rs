@@ -66,13 +66,7 @@ struct Arguments {
 }
 
 fn main() -> ExitCode {
-    match run(&Arguments::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("bench fleet: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    report::outcome("fleet", run(&Arguments::parse()))
 }
 
 fn run(arguments: &Arguments) -> Result<()> {

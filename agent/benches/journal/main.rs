@@ -64,13 +64,7 @@ struct Arguments {
 }
 
 fn main() -> ExitCode {
-    match run(&Arguments::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("bench journal: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    report::outcome("journal", run(&Arguments::parse()))
 }
 
 fn run(arguments: &Arguments) -> Result<()> {

@@ -51,13 +51,7 @@ const BENCHES: [Bench; 4] =
     [("connect", connect::run), ("packet", packet::run), ("blocked", blocked::run), ("publish", publish::run)];
 
 fn main() -> ExitCode {
-    match run(&Arguments::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("bench kernel: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    report::outcome("kernel", run(&Arguments::parse()))
 }
 
 fn run(arguments: &Arguments) -> Result<()> {

@@ -2,12 +2,24 @@
 
 use std::fs;
 use std::path::Path;
+use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use comfy_table::{CellAlignment, Table, TableStyle};
 use serde_json::{Value, json};
 
 use crate::sample::Spread;
+
+/// What a bench tells cargo; an error is said.
+pub fn outcome(name: &str, done: Result<()>) -> ExitCode {
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("bench {name}: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
 
 /// What SPECIFICATION.md promises of a number.
 #[derive(Clone, Copy, Debug)]

@@ -67,13 +67,7 @@ struct Taken {
 }
 
 fn main() -> ExitCode {
-    match run(&Arguments::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("bench memory: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    report::outcome("memory", run(&Arguments::parse()))
 }
 
 fn run(arguments: &Arguments) -> Result<()> {

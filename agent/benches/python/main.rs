@@ -70,13 +70,7 @@ const LIBRARIES: [Library; 2] = [
 ];
 
 fn main() -> ExitCode {
-    match run(&Arguments::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("bench python: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    report::outcome("python", run(&Arguments::parse()))
 }
 
 fn run(arguments: &Arguments) -> Result<()> {

@@ -540,6 +540,7 @@ async fn reload(shared: &Arc<Shared>) -> anyhow::Result<u32> {
     shared.health.clear(Fault::SettingsRefused, "");
     shared.health.clear(Fault::Tampered, "");
     shared.health.clear(Fault::JournalShortened, "");
+    shared.health.clear_all(Fault::FindingsNotSent);
     shared.health.clear_all(Fault::AttemptRefused);
     shared.intake.lock().await.resettle(Arc::clone(&settings));
     *shared::write(&shared.settings) = settings;

@@ -30,6 +30,7 @@ use crate::app;
 use crate::bundle;
 use crate::control::{self, Answer, Failure, Request};
 use crate::kernel;
+use crate::report::printable_lines;
 use crate::settings::{self, Places};
 
 /// What a verb's failure means to whoever called it.
@@ -156,7 +157,8 @@ pub fn main() -> ExitCode {
         Verb::Completions(args) => completions::run(&args),
     };
     done.unwrap_or_else(|error| {
-        eprintln!("cordon: {error:#}");
+        // Servers have a say in it.
+        eprintln!("cordon: {}", printable_lines(&format!("{error:#}")));
         exit_of(&error)
     })
     .into()

@@ -186,7 +186,8 @@ impl Bus {
     }
 }
 
-fn is_missing(error: &jetstream::context::KeyValueError) -> bool {
+/// Whether a stream is not there: "stream not found", as the server numbers it.
+pub(super) fn is_missing(error: &dyn std::error::Error) -> bool {
     // The library tells it by words only.
     with_causes(error).contains("10059")
 }
@@ -220,7 +221,8 @@ fn options(to: &Connection) -> Result<ConnectOptions, Error> {
     if let Some(credentials) = &to.credentials {
         let bad =
             |error: std::io::Error| Error::Unreachable { servers: to.names(), why: format!("credentials: {error}") };
-        options = options.credentials(&credentials.text()?).map_err(bad)?;
+        // The library finds the seed by the line end behind its frame, which a secret has not.
+        options = options.credentials(&(credentials.text()? + "\n")).map_err(bad)?;
     }
     if let Some(nkey) = &to.nkey {
         options = options.nkey(nkey.text()?);

@@ -12,6 +12,7 @@ use futures_util::StreamExt;
 use jiff::Timestamp;
 use tokio::time::timeout;
 
+use super::bus::is_missing;
 use super::{Bus, Error, FINDINGS, HOSTS, Heartbeat};
 use crate::attribute::Finding;
 use crate::bundle::digest;
@@ -124,7 +125,7 @@ async fn each(
     mut take: impl FnMut(&str, &[u8]) -> Result<(), Error>,
 ) -> Result<(), Error> {
     let stream = match bus.jetstream.get_stream(stream).await {
-        Err(_) if bus.is_connected() => return Err(Error::NotSetUp(stream)),
+        Err(error) if is_missing(&error) => return Err(Error::NotSetUp(stream)),
         found => found.map_err(|error| bus.refused(what, error))?,
     };
     let mut consumer = stream.create_consumer(config).await.map_err(|error| bus.refused(what, error))?;

@@ -3,6 +3,25 @@
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
+/// How it goes with the organisation's policy on a host.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct PolicyState {
+    /// The organisation that the host is enrolled with.
+    pub tenant: Option<String>,
+    /// The group.
+    pub group: Option<String>,
+    /// Serial of the policy in force.
+    pub serial: Option<u64>,
+    /// Its digest.
+    pub sha256: Option<String>,
+    /// When it was taken.
+    pub accepted: Option<Timestamp>,
+    /// Why the latest one that was seen is not in force.
+    pub refused: Option<String>,
+    /// Why nobody vouches for the one in force any more.
+    pub stale: Option<String>,
+}
+
 /// What a host says of itself every so often, and when something changes. `cordon fleet status` shows it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Heartbeat {
@@ -18,20 +37,9 @@ pub struct Heartbeat {
     pub version: String,
     /// Of the running kernel.
     pub kernel: String,
-    /// The organisation and the group that it is enrolled with.
-    pub tenant: Option<String>,
-    /// See `tenant`.
-    pub group: Option<String>,
-    /// Serial of the policy in force.
-    pub serial: Option<u64>,
-    /// Its digest.
-    pub sha256: Option<String>,
-    /// When it was taken.
-    pub accepted: Option<Timestamp>,
-    /// Why the latest one that was seen is not in force.
-    pub refused: Option<String>,
-    /// Why nobody vouches for the one in force any more.
-    pub stale: Option<String>,
+    /// How it goes with the organisation's policy.
+    #[serde(flatten)]
+    pub policy: PolicyState,
     /// `monitor` or `enforce`.
     pub mode: String,
     /// The live generation.

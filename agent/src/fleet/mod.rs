@@ -20,7 +20,7 @@ mod setup;
 
 pub use bus::{Bus, Heard};
 pub use findings::{hosts, receive, send};
-pub use heartbeat::Heartbeat;
+pub use heartbeat::{Heartbeat, PolicyState};
 pub use orders::{Orders, Topic};
 pub use orders::{give, given, orders};
 pub use repository::{Pushed, open, push};

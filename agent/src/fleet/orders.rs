@@ -1,5 +1,7 @@
 //! Orders on the bus: a list for each group and one for all, each order signed by itself.
 
+use std::fmt;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -45,6 +47,16 @@ impl Topic {
     }
 }
 
+impl fmt::Display for Topic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Policy => f.write_str("the policy"),
+            Self::Orders(None) => f.write_str("orders to all"),
+            Self::Orders(Some(group)) => write!(f, "orders to group {group}"),
+        }
+    }
+}
+
 /// A list as it is on the bus.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Orders {
@@ -74,16 +86,16 @@ fn key(group: Option<&str>) -> String {
     group.map_or_else(|| "news.orders.all".to_owned(), |group| format!("news.orders.group.{group}"))
 }
 
-/// The orders for a group and for all.
+/// The orders for all and for a group.
 ///
 /// # Errors
 /// The bus does not give them, or what it gives is no list.
-pub async fn orders(bus: &Bus, group: &str) -> Result<Vec<SignedOrder>, Error> {
-    let mut found = Vec::new();
+pub async fn orders(bus: &Bus, group: &str) -> Result<Vec<(Topic, Vec<SignedOrder>)>, Error> {
+    let mut lists = Vec::new();
     for group in [None, Some(group)] {
-        found.extend(list(bus, group, Reader::Any).await?.0);
+        lists.push((Topic::Orders(group.map(str::to_owned)), list(bus, group, Reader::Any).await?.0));
     }
-    Ok(found)
+    Ok(lists)
 }
 
 /// The orders that were given to a group, or to all.

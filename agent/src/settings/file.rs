@@ -61,7 +61,7 @@ pub struct NeverBlockFile {
     pub values: Vec<String>,
     /// MISP warning lists: files or directories.
     pub warninglists: Vec<PathBuf>,
-    /// Leave this host's resolvers, gateways and own addresses alone; true unless said otherwise.
+    /// Leave this host's resolvers, gateways, own addresses and the servers of its policy alone; true unless said otherwise.
     pub host: Option<bool>,
     /// 0..=32; 8 unless said otherwise.
     pub min_prefix_v4: Option<u8>,

@@ -264,3 +264,17 @@ fn what_is_wrong_with_a_policy_is_said_with_what_to_do() {
         assert!(error.contains(wanted), "{error}\nwanted: {wanted}");
     }
 }
+
+#[test]
+fn where_policies_come_from_is_known_so_that_none_blocks_the_way_back() {
+    let policy = |from: &str| {
+        format!("[policy]\nroot = \"/root.json\"\ntenant = \"acme\"\ngroup = \"web\"\nfrom = \"{from}\"\n")
+    };
+    let bus = "[bus]\nservers = [\"tls://192.0.2.1:4222\", \"tls://[2001:db8::1]:4222\", \"tls://bus.example\"]\n";
+    let settings = load(&[("cordon.toml", &(policy("bus") + bus))]).unwrap();
+    assert_eq!(settings.upstreams(), ["192.0.2.1", "2001:db8::1", "bus.example"]);
+    let settings = load(&[("cordon.toml", &policy("https://policy.example/acme"))]).unwrap();
+    assert_eq!(settings.upstreams(), ["policy.example"]);
+    let error = load(&[("cordon.toml", &policy("bus"))]).unwrap_err().to_string();
+    assert!(error.contains("there is no `[bus]`"), "{error}");
+}

@@ -497,3 +497,34 @@ fn over_tls_each_side_knows_who_the_other_is() {
         assert!(code == Some(1) && said.contains("cannot be reached"), "{scheme}{more}: {code:?} {said}");
     }
 }
+
+#[test]
+fn nkeys_and_tokens_let_in_who_holds_their_seed_and_nobody_else() {
+    let Some(program) = nats::newest("nkeys_and_tokens_let_in_who_holds_their_seed_and_nobody_else") else { return };
+    let init = |nats: &Nats, key: &str, file: &str| {
+        let (path, secret) = (nats.directory.path().join("bus.toml"), nats.directory.path().join(file));
+        let port = nats.port;
+        fs::write(&path, format!("servers = [\"nats://127.0.0.1:{port}\"]\n{key} = \"{}\"\n", secret.display()))
+            .unwrap();
+        let bus = path.to_str().unwrap();
+        let output =
+            Command::new(CORDON).args(["fleet", "init", "--findings-mib", "1", "--bus", bus]).output().unwrap();
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+    let (by_nkey, by_token) = (Nats::with_nkey(&program), Nats::with_jwt(&program));
+    assert_eq!(init(&by_nkey, "nkey", "seed"), (Some(0), String::new()));
+    assert_eq!(init(&by_token, "credentials", "user.creds"), (Some(0), String::new()), "{}", by_token.log());
+    // The seed of one server is nobody's at the other, and a file that others may read is not used.
+    for (from, to) in [(&by_nkey, &by_token), (&by_token, &by_nkey)] {
+        for name in ["seed", "user.creds"].into_iter().filter(|name| from.directory.path().join(name).exists()) {
+            fs::copy(from.directory.path().join(name), to.directory.path().join("foreign")).unwrap();
+            let key = if name == "seed" { "nkey" } else { "credentials" };
+            let (code, said) = init(to, key, "foreign");
+            assert!(code == Some(1) && said.contains("cannot be reached"), "{name}: {code:?} {said}");
+        }
+    }
+    let seed = by_nkey.directory.path().join("seed");
+    fs::set_permissions(&seed, std::os::unix::fs::PermissionsExt::from_mode(0o644)).unwrap();
+    let (code, said) = init(&by_nkey, "nkey", "seed");
+    assert!(code == Some(1) && said.contains("lets others read it"), "{code:?} {said}");
+}

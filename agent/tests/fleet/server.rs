@@ -8,6 +8,8 @@ use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair};
 use tempfile::TempDir;
 
@@ -94,6 +96,51 @@ impl Nats {
             file("ca.pem")
         );
         fs::write(&path, fs::read_to_string(&path).unwrap() + &tls).unwrap();
+        server.again();
+        server
+    }
+
+    /// Starts one that lets in who holds an nkey; its seed is in `seed`.
+    pub fn with_nkey(program: &Path) -> Self {
+        let user = nkeys::KeyPair::new_user();
+        let accounts = format!("acme: {{ jetstream: enabled, users: [ {{ nkey: {} }} ] }}\n", user.public_key());
+        let mut server = Self::with_accounts(program, &accounts);
+        secret(&server.directory.path().join("seed"), &user.seed().unwrap());
+        server.again();
+        server
+    }
+
+    /// Starts one in operator mode, which lets in whom the account's key has given a JWT; that is in `user.creds`.
+    pub fn with_jwt(program: &Path) -> Self {
+        let [operator, system, account] =
+            [nkeys::KeyPair::new_operator(), nkeys::KeyPair::new_account(), nkeys::KeyPair::new_account()];
+        let user = nkeys::KeyPair::new_user();
+        let limits = r#""limits":{"subs":-1,"data":-1,"payload":-1,"imports":-1,"exports":-1,"wildcards":true,"conn":-1,
+            "leaf":-1,"mem_storage":-1,"disk_storage":-1,"streams":-1,"consumer":-1},"type":"account""#;
+        let plain = r#""limits":{"subs":-1,"data":-1,"payload":-1,"imports":-1,"exports":-1,"wildcards":true,"conn":-1,
+            "leaf":-1},"type":"account""#;
+        let server = Self::new(program, &[]);
+        let path = server.directory.path().join("nats.conf");
+        let text = fs::read_to_string(&path).unwrap();
+        let (alone, _) = text.split_once("accounts {").unwrap();
+        let configuration = format!(
+            "{alone}operator: {}\nsystem_account: {}\nresolver: MEMORY\nresolver_preload: {{ {}: {}, {}: {} }}\n",
+            jwt(&operator, &operator, r#""type":"operator""#),
+            system.public_key(),
+            system.public_key(),
+            jwt(&operator, &system, plain),
+            account.public_key(),
+            jwt(&operator, &account, limits),
+        );
+        fs::write(&path, configuration).unwrap();
+        let token = jwt(&account, &user, r#""pub":{},"sub":{},"subs":-1,"data":-1,"payload":-1,"type":"user""#);
+        let seed = user.seed().unwrap();
+        let credentials = format!(
+            "-----BEGIN NATS USER JWT-----\n{token}\n------END NATS USER JWT------\n\n\
+             -----BEGIN USER NKEY SEED-----\n{seed}\n------END USER NKEY SEED------\n"
+        );
+        secret(&server.directory.path().join("user.creds"), &credentials);
+        let mut server = server;
         server.again();
         server
     }
@@ -243,6 +290,18 @@ fn account(name: &str, admin: &str, hosts: &[&str]) -> String {
         "{name}: {{ jetstream: enabled, users: [ {{ user: {admin}, password: {admin} }}\n{} ] }}\n",
         users.join("\n")
     )
+}
+
+/// A JWT about `subject` as nsc makes it (NATS ADR-14), with what `claims` says.
+fn jwt(issuer: &nkeys::KeyPair, subject: &nkeys::KeyPair, claims: &str) -> String {
+    let (iss, sub) = (issuer.public_key(), subject.public_key());
+    let claims = format!(
+        r#"{{"jti":"{sub}","iat":1764331200,"iss":"{iss}","name":"{sub}","sub":"{sub}","nats":{{{claims},"version":2}}}}"#
+    );
+    let header = URL_SAFE_NO_PAD.encode(r#"{"typ":"JWT","alg":"ed25519-nkey"}"#);
+    let said = format!("{header}.{}", URL_SAFE_NO_PAD.encode(claims));
+    let signature = URL_SAFE_NO_PAD.encode(issuer.sign(said.as_bytes()).unwrap());
+    format!("{said}.{signature}")
 }
 
 fn free_port() -> u16 {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use agent::bundle::{self, Checked, Expiry, Held};
-use agent::fleet::{self, Bus, Heard, Heartbeat, Orders, Topic};
+use agent::fleet::{self, Bus, Heard, Heartbeat, Orders, PolicyState, Topic};
 use agent::http::chance;
 use agent::intel::source;
 use agent::policy::{Central, Refused, SignedOrder, Standing};
@@ -33,7 +33,7 @@ const MAX_BYTES: u64 = 64 << 20;
 /// What a task came to.
 enum Done {
     Beat(Result<(), fleet::Error>),
-    Orders(Result<Vec<SignedOrder>, fleet::Error>),
+    Orders(Result<Vec<(Topic, Vec<SignedOrder>)>, fleet::Error>),
     Policy(Box<Look>),
 }
 
@@ -208,13 +208,14 @@ impl Host {
             next_seconds: self.heartbeat.as_secs(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             kernel: self.fleet.kernel.clone(),
-            tenant: Some(self.fleet.enrolment.tenant.clone()),
-            group: Some(self.fleet.enrolment.group.clone()),
-            serial: standing.as_ref().map(|standing| standing.serial),
-            sha256: standing.map(|standing| standing.sha256),
-            accepted: Some(Timestamp::now()),
-            refused: None,
-            stale: None,
+            policy: PolicyState {
+                tenant: Some(self.fleet.enrolment.tenant.clone()),
+                group: Some(self.fleet.enrolment.group.clone()),
+                serial: standing.as_ref().map(|standing| standing.serial),
+                sha256: standing.map(|standing| standing.sha256),
+                accepted: Some(Timestamp::now()),
+                ..PolicyState::default()
+            },
             mode: "enforce".to_owned(),
             generation: Some(self.generation),
             entries: 100_000,
@@ -252,7 +253,7 @@ impl Host {
         match done {
             Done::Beat(Ok(())) => {}
             Done::Beat(Err(error)) => self.fleet.failures.add(|failures| &failures.beats, error.to_string()),
-            Done::Orders(Ok(orders)) => self.obey(orders)?,
+            Done::Orders(Ok(lists)) => self.obey(lists.into_iter().flat_map(|(_, orders)| orders).collect())?,
             Done::Orders(Err(error)) => {
                 self.fleet.failures.add(|failures| &failures.looks, error.to_string());
                 self.next_orders = Instant::now() + AGAIN;

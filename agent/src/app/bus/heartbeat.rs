@@ -16,7 +16,6 @@ pub fn of(shared: &Shared, host: &str, interval: Duration) -> Heartbeat {
     let live = shared.live();
     let counters = read(&shared.kernel).counters().ok();
     let count = |counter| counters.as_ref().map_or(0, |counters| counters.get(counter));
-    let policy = central::summary(shared);
     let faults = shared.health.faults();
     Heartbeat {
         schema: 1,
@@ -25,13 +24,7 @@ pub fn of(shared: &Shared, host: &str, interval: Duration) -> Heartbeat {
         next_seconds: interval.as_secs(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         kernel: kernel_release(),
-        tenant: policy.tenant,
-        group: policy.group,
-        serial: policy.serial,
-        sha256: policy.sha256,
-        accepted: policy.accepted,
-        refused: policy.refused,
-        stale: policy.stale,
+        policy: central::state(shared),
         mode: shared.mode().name().to_owned(),
         generation: live.as_ref().map(|live| live.generation),
         entries: live.as_ref().map_or(0, |live| live.summary.entries()),
@@ -43,11 +36,10 @@ pub fn of(shared: &Shared, host: &str, interval: Duration) -> Heartbeat {
 
 /// What is told soon when it changes: not the counters, nor the time.
 pub fn state(shared: &Shared) -> u64 {
-    let central::Summary { serial, sha256, refused, stale, .. } = central::summary(shared);
     let generation = shared.live().map(|live| live.generation);
     let faults: Vec<(&str, String)> =
         shared.health.faults().into_iter().map(|fault| (fault.number, fault.detail)).collect();
     let mut hasher = DefaultHasher::new();
-    (serial, sha256, refused, stale, shared.mode().name(), generation, faults).hash(&mut hasher);
+    (central::state(shared), shared.mode().name(), generation, faults).hash(&mut hasher);
     hasher.finish()
 }

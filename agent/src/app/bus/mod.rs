@@ -24,7 +24,8 @@ use crate::policy::SignedOrder;
 use crate::settings::bus::{Connection, is_host};
 pub use sending::Sending;
 
-/// What the connection tells that is not yet noted.
+/// What the connection tells that is not yet noted. Only a server that floods us with errors tells more at once; what it
+/// drowns is found by the next look and heartbeat.
 const HEARD: usize = 64;
 /// Orders are looked for so often, should one not have been heard.
 const RELOOK: Duration = Duration::from_secs(5 * 60);
@@ -59,7 +60,7 @@ impl Attachment {
 /// What a task came to.
 enum Done {
     Beat(Result<(), fleet::Error>),
-    Looked(Result<Vec<SignedOrder>, fleet::Error>),
+    Looked(Result<Vec<(Topic, Vec<SignedOrder>)>, fleet::Error>),
 }
 
 /// The stage.
@@ -178,9 +179,9 @@ impl OnBus {
         match Topic::of(message.subject.as_str()) {
             Some(Topic::Policy) => self.shared.look.notify_one(),
             Some(topic) if !topic.concerns(self.group().as_deref()) => {}
-            Some(Topic::Orders(_)) => match Orders::parse(&message.payload) {
-                Ok(orders) => self.obey(orders).await,
-                Err(error) => self.shared.health.raise(Fault::OrderRefused, message.subject.as_str(), error),
+            Some(list) => match Orders::parse(&message.payload) {
+                Ok(orders) => self.obey(vec![(list, orders)]).await,
+                Err(error) => self.shared.health.raise(Fault::OrderRefused, &list.to_string(), error),
             },
             None => tracing::debug!(subject = message.subject.as_str(), "news that this version does not know"),
         }
@@ -191,23 +192,28 @@ impl OnBus {
     }
 
     /// Takes orders as far as the policy lets their operators give them.
-    async fn obey(&mut self, orders: Vec<SignedOrder>) {
+    async fn obey(&mut self, lists: Vec<(Topic, Vec<SignedOrder>)>) {
         let Some(central) = read(&self.shared.central).clone() else { return };
-        let taken = lock(&self.shared.orders).take(orders, &central, Timestamp::now());
-        match taken {
-            Ok((is_other, refused)) => {
-                match refused.is_empty() {
-                    true => {
-                        self.shared.health.clear(Fault::OrderRefused, "");
-                    }
-                    false => self.shared.health.raise(Fault::OrderRefused, "", refused.join("; ")),
+        let mut is_any_other = false;
+        for (list, orders) in lists {
+            let taken = lock(&self.shared.orders).take(orders, &central, Timestamp::now());
+            let why = match taken {
+                Ok((is_other, refused)) => {
+                    is_any_other |= is_other;
+                    (!refused.is_empty()).then(|| refused.join("; "))
                 }
-                if is_other {
-                    // The fault says it; what is live stays.
-                    let _refused = self.shared.renew(|_| false).await;
+                Err(error) => Some(format!("{error:#}")),
+            };
+            match why {
+                Some(why) => self.shared.health.raise(Fault::OrderRefused, &list.to_string(), why),
+                None => {
+                    self.shared.health.clear(Fault::OrderRefused, &list.to_string());
                 }
             }
-            Err(error) => self.shared.health.raise(Fault::OrderRefused, "", format!("{error:#}")),
+        }
+        if is_any_other {
+            // The fault says it; what is live stays.
+            let _refused = self.shared.renew(|_| false).await;
         }
     }
 
@@ -250,14 +256,13 @@ impl OnBus {
                 self.fail(None);
             }
             Done::Beat(Err(error)) | Done::Looked(Err(error)) => self.fail(Some(error.to_string())),
-            Done::Looked(Ok(orders)) => self.obey(orders).await,
+            Done::Looked(Ok(lists)) => self.obey(lists).await,
         }
     }
 }
 
 async fn attach(connection: &Connection, host: &str, tell: mpsc::Sender<Heard>) -> anyhow::Result<(Bus, Subscriber)> {
     anyhow::ensure!(is_host(host), "the hostname `{host}` is none that a subject can have; set `bus.host`");
-    // What is heard while nobody listens is heard again: only the latest counts.
     let bus = Bus::keep(connection, host, move |heard| drop(tell.try_send(heard))).await?;
     let news = bus.news().await.context("the bus")?;
     Ok((bus, news))

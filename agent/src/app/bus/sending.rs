@@ -12,11 +12,17 @@ use crate::app::operator;
 use crate::app::shared::{Shared, lock, read};
 use crate::attribute::Finding;
 use crate::fleet;
-use crate::health::{Fault, Stage};
+use crate::health::{Fault, Health, Stage};
 use crate::journal::{Cursor, Follow, Followed, JournalError, Query, Reader};
 
 /// How often the journal is looked at.
 const LOOK: Duration = Duration::from_secs(1);
+/// Records are gone, which is told until somebody has seen it.
+const GAP: &str = "";
+/// The journal cannot be read; of the fault's subjects.
+const JOURNAL: &str = "the journal";
+/// The place is not kept.
+const PLACE: &str = "the place";
 /// After a failure.
 const PAUSE: Duration = Duration::from_secs(5);
 
@@ -71,25 +77,18 @@ impl Sending {
         let path = place(&self.shared.places.state);
         let journal = self.shared.places.journal.clone();
         let known = self.follow.take();
+        let health = self.shared.health.clone();
         let polled = spawn_blocking(move || {
             let mut follow = match known {
                 Some(follow) => follow,
-                None => begin(&journal, &path)?,
+                None => begin(&journal, &path, &health)?,
             };
             let followed = follow.poll_some()?;
             anyhow::Ok((follow, followed))
         });
-        let (follow, followed) = match polled.await? {
-            Ok(polled) => polled,
-            Err(error) => {
-                self.shared.health.raise(Fault::FindingsNotSent, "", format!("{error:#}"));
-                return Ok(None);
-            }
-        };
-        if follow.has_gap() {
-            let detail = "the journal gave up records before they were sent".to_owned();
-            self.shared.health.raise(Fault::FindingsNotSent, "", detail);
-        }
+        let polled = polled.await?;
+        self.note(JOURNAL, polled.as_ref().err());
+        let Ok((follow, followed)) = polled else { return Ok(None) };
         if followed.is_empty() {
             self.follow = Some(follow);
             return Ok(Some(false));
@@ -112,12 +111,19 @@ impl Sending {
             return Ok(None);
         }
         self.shared.health.clear(Fault::BusNotReached, "findings");
-        if let Err(error) = operator::write(&place(&self.shared.places.state), &follow.cursor()) {
-            self.shared.health.raise(Fault::FindingsNotSent, "", format!("{error:#}"));
-        }
+        self.note(PLACE, operator::write(&place(&self.shared.places.state), &follow.cursor()).err().as_ref());
         lock(&self.shared.bus).sent += findings.len() as u64;
         self.follow = Some(follow);
         Ok(Some(true))
+    }
+
+    fn note(&self, subject: &str, error: Option<&anyhow::Error>) {
+        match error {
+            Some(error) => self.shared.health.raise(Fault::FindingsNotSent, subject, format!("{error:#}")),
+            None => {
+                self.shared.health.clear(Fault::FindingsNotSent, subject);
+            }
+        }
     }
 }
 
@@ -127,7 +133,7 @@ fn place(state: &Path) -> PathBuf {
 }
 
 /// The journal from where it was last sent; from its end when nothing ever was: what happened before is not told.
-fn begin(journal: &Path, path: &Path) -> anyhow::Result<Follow> {
+fn begin(journal: &Path, path: &Path, health: &Health) -> anyhow::Result<Follow> {
     let reader = Reader::open(journal)?;
     let cursor: Option<Cursor> = operator::read(path)?;
     let follow = match cursor {
@@ -137,6 +143,11 @@ fn begin(journal: &Path, path: &Path) -> anyhow::Result<Follow> {
     let follow = follow.map_err(|error: JournalError| anyhow::Error::from(error))?;
     if cursor.is_none() {
         operator::write(path, &follow.cursor())?;
+    }
+    if follow.has_gap() {
+        health.counter("findings.gaps").add(1);
+        let detail = "the journal gave up records before they were sent".to_owned();
+        health.raise(Fault::FindingsNotSent, GAP, detail);
     }
     Ok(follow)
 }

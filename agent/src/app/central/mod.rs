@@ -427,32 +427,12 @@ async fn readable(central: Arc<Central>, now: Timestamp) -> Result<(), String> {
 
 /// How it goes with the policy, for the organisation.
 #[cfg(feature = "bus")]
-#[derive(Clone, Debug, Default)]
-pub struct Summary {
-    /// The organisation.
-    pub tenant: Option<String>,
-    /// The group.
-    pub group: Option<String>,
-    /// Of the policy in force.
-    pub serial: Option<u64>,
-    /// Its digest.
-    pub sha256: Option<String>,
-    /// When it was taken.
-    pub accepted: Option<Timestamp>,
-    /// Why the latest that was seen is not in force.
-    pub refused: Option<String>,
-    /// Why nobody vouches for it any more.
-    pub stale: Option<String>,
-}
-
-/// See [`Summary`].
-#[cfg(feature = "bus")]
-pub fn summary(shared: &Shared) -> Summary {
-    let Some(policy) = read(&shared.settings).policy.clone() else { return Summary::default() };
+pub fn state(shared: &Shared) -> fleet::PolicyState {
+    let Some(policy) = read(&shared.settings).policy.clone() else { return fleet::PolicyState::default() };
     let central = read(&shared.central).clone();
     let following = lock(&shared.following).clone();
     let refusal = shared.health.faults().into_iter().find(|fault| fault.number == Fault::PolicyRefused.number());
-    Summary {
+    fleet::PolicyState {
         tenant: Some(policy.enrolment.tenant),
         group: Some(policy.enrolment.group),
         serial: central.as_ref().map(|central| central.document().serial),

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 
 use super::super::log;
 use super::super::table::printable;
@@ -31,19 +31,26 @@ pub struct Args {
     records: log::Records,
 }
 
+impl Args {
+    /// From when on messages are asked for: a record is told when it is written, and an hour covers any clock.
+    fn begin(&self) -> Option<Timestamp> {
+        self.records.filters.since.and_then(|since| since.checked_sub(SignedDuration::from_hours(1)).ok())
+    }
+}
+
 /// # Errors
 /// The bus cannot be reached, or there is no room for a while.
 pub fn run(args: &Args, places: &Places) -> anyhow::Result<Exit> {
     let directory = tempfile::tempdir()?;
     let mut collection = Collection::open(directory.path())?;
     if let Some((runtime, bus)) = collect(args, places, &mut collection)? {
-        let host = args.host.clone();
+        let (host, since) = (args.host.clone(), args.begin());
         // What comes from now on is written beside the reader, which follows it as it would a host's own.
         std::thread::spawn(move || {
             let each = |finding| collection.add(finding).and_then(|()| collection.flush());
-            let received = runtime.block_on(fleet::receive(&bus, host.as_deref(), None, true, each));
+            let received = runtime.block_on(fleet::receive(&bus, host.as_deref(), since, true, each));
             if let Err(error) = received {
-                eprintln!("cordon fleet: {error}");
+                eprintln!("cordon fleet: nothing more comes: {}", printable(&error.to_string()));
             }
         });
     }
@@ -56,13 +63,11 @@ fn collect(
     places: &Places,
     collection: &mut Collection,
 ) -> anyhow::Result<Option<(tokio::runtime::Runtime, Bus)>> {
-    // A record is told when it is written, and again when it grows: an hour covers any clock.
-    let since = args.records.filters.since.and_then(|since| since.checked_sub(SignedDuration::from_hours(1)).ok());
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     let bus = runtime.block_on(async {
         let bus = args.on.connect(places).await?;
         let host = args.host.as_deref();
-        fleet::receive(&bus, host, since, false, |finding| collection.add(finding)).await?;
+        fleet::receive(&bus, host, args.begin(), false, |finding| collection.add(finding)).await?;
         anyhow::Ok(bus)
     })?;
     collection.flush()?;

@@ -2,6 +2,7 @@
 
 use serde_json::json;
 
+use super::super::table::printable;
 use super::{Exit, OnBus};
 use crate::fleet::{self, Sizes};
 use crate::intel::source::Age;
@@ -38,10 +39,12 @@ pub async fn run(args: &Args, places: &Places) -> anyhow::Result<Exit> {
     let made = fleet::set_up(&bus, &sizes).await?;
     if args.json {
         println!("{}", json!({ "schema": 1, "server": bus.server(), "made": made }));
-    } else if made.is_empty() {
-        println!("{}: everything is there; the sizes are as given", bus.server());
-    } else {
-        println!("{}: made {}", bus.server(), made.join(", "));
+        return Ok(Exit::Done);
+    }
+    let server = bus.server();
+    match made.is_empty() {
+        true => println!("{}: everything is there; the sizes are as given", printable(&server)),
+        false => println!("{}: made {}", printable(&server), made.join(", ")),
     }
     Ok(Exit::Done)
 }

@@ -102,7 +102,7 @@ async fn look(args: &Args, bus: &Bus) -> anyhow::Result<String> {
     let latest = latest(&hosts);
     let now = Timestamp::now();
     let groups = groups(&hosts, &latest, now);
-    hosts.retain(|host| args.group.is_none() || host.group == args.group);
+    hosts.retain(|host| args.group.is_none() || host.policy.group == args.group);
     let mut judged: Vec<(State, Heartbeat)> =
         hosts.into_iter().map(|host| (judge(&host, &latest, now), host)).collect();
     let mut sums: BTreeMap<&str, usize> = BTreeMap::new();
@@ -130,7 +130,8 @@ async fn look(args: &Args, bus: &Bus) -> anyhow::Result<String> {
 fn latest(hosts: &[Heartbeat]) -> BTreeMap<(String, String), u64> {
     let mut latest = BTreeMap::new();
     for host in hosts {
-        if let (Some(tenant), Some(group), Some(serial)) = (&host.tenant, &host.group, host.serial) {
+        if let (Some(tenant), Some(group), Some(serial)) = (&host.policy.tenant, &host.policy.group, host.policy.serial)
+        {
             let known: &mut u64 = latest.entry((tenant.clone(), group.clone())).or_default();
             *known = serial.max(*known);
         }
@@ -155,14 +156,16 @@ struct Group {
 
 fn groups(hosts: &[Heartbeat], latest: &BTreeMap<(String, String), u64>, now: Timestamp) -> Vec<Group> {
     let group = |((tenant, group), serial): (&(String, String), &u64)| {
-        let is_its = |host: &&Heartbeat| host.tenant.as_ref() == Some(tenant) && host.group.as_ref() == Some(group);
+        let is_its = |host: &&Heartbeat| {
+            host.policy.tenant.as_ref() == Some(tenant) && host.policy.group.as_ref() == Some(group)
+        };
         let own: Vec<&Heartbeat> = hosts.iter().filter(is_its).filter(|host| !host.is_silent(now)).collect();
         Group {
             tenant: tenant.clone(),
             group: group.clone(),
             serial: *serial,
             hosts: own.len(),
-            applied: own.iter().filter(|host| host.serial == Some(*serial)).count(),
+            applied: own.iter().filter(|host| host.policy.serial == Some(*serial)).count(),
             enforcing: own.iter().filter(|host| host.mode == Mode::Enforce.name()).count(),
         }
     };
@@ -173,12 +176,12 @@ fn judge(host: &Heartbeat, latest: &BTreeMap<(String, String), u64>, now: Timest
     if host.is_silent(now) {
         return State::Silent;
     }
-    let group = host.tenant.clone().zip(host.group.clone());
+    let group = host.policy.tenant.clone().zip(host.policy.group.clone());
     let newest = group.as_ref().and_then(|group| latest.get(group)).copied();
-    match (&host.refused, newest) {
+    match (&host.policy.refused, newest) {
         (Some(_), _) => State::Refused,
-        (None, Some(newest)) if host.serial.is_none_or(|serial| serial < newest) => State::Behind,
-        _ if !host.faults.is_empty() || host.stale.is_some() => State::Degraded,
+        (None, Some(newest)) if host.policy.serial.is_none_or(|serial| serial < newest) => State::Behind,
+        _ if !host.faults.is_empty() || host.policy.stale.is_some() => State::Degraded,
         _ if group.is_none() => State::Unmanaged,
         _ => State::Applied,
     }
@@ -204,12 +207,13 @@ fn table(
     }
     let rows = judged.iter().map(|(state, host)| {
         let dash = || "-".to_owned();
-        let wrong: Vec<&str> = host.refused.iter().chain(&host.stale).chain(&host.faults).map(String::as_str).collect();
+        let wrong: Vec<&str> =
+            host.policy.refused.iter().chain(&host.policy.stale).chain(&host.faults).map(String::as_str).collect();
         vec![
             state.name().to_owned(),
             host.host.clone(),
-            host.group.clone().unwrap_or_else(dash),
-            host.serial.map_or_else(dash, |serial| serial.to_string()),
+            host.policy.group.clone().unwrap_or_else(dash),
+            host.policy.serial.map_or_else(dash, |serial| serial.to_string()),
             host.mode.clone(),
             host.entries.to_string(),
             host.blocked.to_string(),
@@ -235,6 +239,7 @@ pub(in crate::cli::fleet) mod tests {
     use jiff::SignedDuration;
 
     use super::*;
+    use crate::fleet::PolicyState;
 
     fn now() -> Timestamp {
         "2026-11-28T12:00:00Z".parse().unwrap()
@@ -248,13 +253,12 @@ pub(in crate::cli::fleet) mod tests {
             next_seconds: 30,
             version: "0.1.0".into(),
             kernel: "6.12".into(),
-            tenant: Some("acme".into()),
-            group: Some("web".into()),
-            serial,
-            sha256: None,
-            accepted: None,
-            refused: None,
-            stale: None,
+            policy: PolicyState {
+                tenant: Some("acme".into()),
+                group: Some("web".into()),
+                serial,
+                ..PolicyState::default()
+            },
             mode: "enforce".into(),
             generation: Some(1),
             entries: 2,
@@ -266,9 +270,10 @@ pub(in crate::cli::fleet) mod tests {
 
     #[test]
     fn each_host_is_in_one_state() {
-        let alone = Heartbeat { tenant: None, group: None, ..host("e", None) };
+        let alone = Heartbeat { policy: PolicyState::default(), ..host("e", None) };
         let silent = Heartbeat { time: now() - SignedDuration::from_secs(91), ..host("d", Some(12)) };
-        let refused = Heartbeat { refused: Some("rollback".into()), ..host("c", Some(12)) };
+        let mut refused = host("c", Some(12));
+        refused.policy.refused = Some("rollback".into());
         let faulty = Heartbeat { faults: vec!["C030 x".into()], ..host("f", Some(12)) };
         let hosts = [host("a", Some(12)), host("b", Some(11)), refused, silent, alone, faulty, host("g", None)];
         let latest = latest(&hosts);

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use serde_json::json;
 
 use super::super::fleet::{OnBus, exit_of};
+use super::super::table::printable;
 use super::{Exit, say};
 use crate::fleet::{self, Pushed};
 use crate::settings::Places;
@@ -28,14 +29,14 @@ pub async fn run(args: &Args, places: &Places) -> anyhow::Result<Exit> {
     let Pushed { version, files, bytes, removed } = match fleet::push(&bus, &args.repository).await {
         Ok(pushed) => pushed,
         Err(error) => {
-            eprintln!("cordon policy: {error}");
+            eprintln!("cordon policy: {}", printable(&error.to_string()));
             return Ok(exit_of(&error));
         }
     };
     let document = json!({ "schema": 1, "server": bus.server(), "version": version, "files": files, "bytes": bytes, "removed": removed });
     let words = format!(
         "{}: version {version}, {files} new files with {bytes} bytes, {removed} old ones removed",
-        bus.server()
+        printable(&bus.server())
     );
     say(&document, args.json, &words);
     Ok(Exit::Done)

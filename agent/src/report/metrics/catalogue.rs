@@ -336,6 +336,13 @@ pub(super) const METRICS: &[Metric] = &[
         },
     ),
     counter(
+        "cordon_findings_gaps_total",
+        "gaps",
+        &[],
+        "How often the journal had given up records before they were sent to the message bus.",
+        |status, values| agent(status, values, "findings.gaps"),
+    ),
+    counter(
         "cordon_sightings_gaps_total",
         "gaps",
         &[],

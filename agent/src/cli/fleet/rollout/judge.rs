@@ -60,7 +60,7 @@ pub fn judge(before: &Hosts, now: &Hosts, serial: u64, budget: &Budget, pushed: 
     let mut standing = Standing { hosts: before.len(), ..Standing::default() };
     for (name, earlier) in before {
         let later = now.get(name).filter(|later| !later.is_silent(at));
-        let has_it = later.is_some_and(|later| later.serial >= Some(serial));
+        let has_it = later.is_some_and(|later| later.policy.serial >= Some(serial));
         match later.map_or(Some(Wrong::Silent), |later| wrong(earlier, later, has_it, budget, pushed, at)) {
             Some(wrong) => drop(standing.wrong.insert(name.clone(), wrong)),
             None => standing.applied += usize::from(has_it),
@@ -77,7 +77,9 @@ fn wrong(
     pushed: Timestamp,
     at: Timestamp,
 ) -> Option<Wrong> {
-    if let Some(why) = later.refused.as_ref().filter(|_| !has_it && later.refused != earlier.refused) {
+    if let Some(why) =
+        later.policy.refused.as_ref().filter(|_| !has_it && later.policy.refused != earlier.policy.refused)
+    {
         return Some(Wrong::Refused(why.clone()));
     }
     if !has_it {
@@ -127,7 +129,8 @@ mod tests {
     #[test]
     fn a_host_that_does_badly_is_named_with_the_reason() {
         let of = |later: Heartbeat, seconds| outcome(later, seconds).wrong.remove("a");
-        let refused = Heartbeat { refused: Some("rollback".into()), ..host("a", Some(11)) };
+        let mut refused = host("a", Some(11));
+        refused.policy.refused = Some("rollback".into());
         assert_eq!(of(refused, 20), Some(Wrong::Refused("rollback".into())));
         assert_eq!(of(host("a", Some(11)), 301), Some(Wrong::Behind));
         let faulty = Heartbeat { faults: vec!["C030 cgroup_connect4".into()], ..host("a", Some(12)) };
@@ -148,10 +151,11 @@ mod tests {
 
     #[test]
     fn what_was_wrong_before_is_not_the_policys_fault() {
-        let sick = Heartbeat { faults: vec!["C010 x".into()], refused: Some("old".into()), ..host("a", Some(11)) };
+        let mut sick = Heartbeat { faults: vec!["C010 x".into()], ..host("a", Some(11)) };
+        sick.policy.refused = Some("old".into());
         let before = Hosts::from([("a".to_owned(), sick.clone())]);
-        let now =
-            Hosts::from([("a".to_owned(), Heartbeat { faults: vec!["C010 y".into()], serial: Some(12), ..sick })]);
+        sick.policy.serial = Some(12);
+        let now = Hosts::from([("a".to_owned(), Heartbeat { faults: vec!["C010 y".into()], ..sick })]);
         assert_eq!(judge(&before, &now, 12, &BUDGET, at(0), at(1)).applied, 1);
     }
 }

@@ -14,6 +14,7 @@ use super::{Exit, OnBus};
 use crate::bundle::{self, KeyFiles};
 use crate::cli::policy::Keys;
 use crate::cli::policy::sign::{Publication, Times, publish, with_key};
+use crate::cli::table::printable;
 use crate::fleet::{self, Bus};
 use crate::intel::source::Age;
 use crate::policy::Document;
@@ -74,6 +75,10 @@ pub async fn run(args: &Args, places: &Places) -> anyhow::Result<Exit> {
         keys: args.keys.files(),
         bus: args.on.connect(places).await?,
     };
+    for group in &args.groups {
+        // Found out later, it would leave the canaries alone with the policy.
+        rollout.heard(group).await?;
+    }
     let mut changed = Vec::new();
     for group in &args.groups {
         let before = bundle::latest(&rollout.keys, &args.output, group).await?;
@@ -125,11 +130,7 @@ impl Rollout<'_> {
 
     /// Signs the policy for a group, and pushes it.
     async fn put(&self, group: &str, mode: Option<&str>) -> anyhow::Result<Result<Pushed, Exit>> {
-        let before = self.hosts(group).await?;
-        let now = Timestamp::now();
-        let heard = before.iter().filter(|(_, host)| !host.is_silent(now));
-        let before: Hosts = heard.map(|(name, host)| (name.clone(), host.clone())).collect();
-        ensure!(!before.is_empty(), "no host of group `{group}` was heard of: nobody would say how it does");
+        let before = self.heard(group).await?;
         let serial = bundle::latest(&self.keys, &self.args.output, group).await?.unwrap_or(0) + 1;
         let mut text = with_key(&self.text, "serial", &serial.to_string());
         text = with_key(&text, "group", &format!("\"{group}\""));
@@ -161,18 +162,37 @@ impl Rollout<'_> {
         }
     }
 
+    /// The hosts of a group that are not silent, of which there must be one.
+    async fn heard(&self, group: &str) -> anyhow::Result<Hosts> {
+        let (mut hosts, now) = (self.hosts(group).await?, Timestamp::now());
+        hosts.retain(|_, host| !host.is_silent(now));
+        ensure!(!hosts.is_empty(), "no host of group `{group}` was heard of: nobody would say how it does");
+        Ok(hosts)
+    }
+
     async fn hosts(&self, group: &str) -> anyhow::Result<Hosts> {
         let (hosts, _) = fleet::hosts(&self.bus).await?;
-        let own = hosts.into_iter().filter(|host| host.group.as_deref() == Some(group));
+        let own = hosts.into_iter().filter(|host| host.policy.group.as_deref() == Some(group));
         Ok(own.map(|host| (host.host.clone(), host)).collect())
     }
 
     /// Looks at the hosts until they have done well for long enough, or do badly: then why.
     async fn watch(&self, group: &str, pushed: &Pushed) -> anyhow::Result<Result<(), String>> {
         let budget = Budget { hosts: self.args.allow, hits: self.args.hits, patience: self.args.patience.duration() };
-        let (mut everywhere, mut last) = (None, None);
+        let (mut everywhere, mut last, mut heard) = (None, None, Timestamp::now());
         loop {
-            let (hosts, now) = (self.hosts(group).await?, Timestamp::now());
+            let (hosts, now) = (self.hosts(group).await, Timestamp::now());
+            let hosts = match hosts {
+                Ok(hosts) => hosts,
+                // A bus that is away for a moment says nothing about the policy.
+                Err(error) if now.duration_since(heard) < budget.patience => {
+                    self.say("unheard", group, &json!({ "why": error.to_string() }), &format!("not heard: {error}"))?;
+                    tokio::time::sleep(LOOK).await;
+                    continue;
+                }
+                Err(error) => return Ok(Err(format!("nothing was heard since {heard}: {error}"))),
+            };
+            heard = now;
             let standing = judge(&pushed.before, &hosts, pushed.serial, &budget, pushed.at, now);
             if standing.is_everywhere() {
                 everywhere.get_or_insert(now);
@@ -256,7 +276,7 @@ impl Rollout<'_> {
             }
             writeln!(out, "{line}")?;
         } else {
-            writeln!(out, "{group}: {words}")?;
+            writeln!(out, "{group}: {}", printable(words))?;
         }
         Ok(out.flush()?)
     }
