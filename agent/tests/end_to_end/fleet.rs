@@ -96,7 +96,7 @@ fn seen(nats: &Nats) -> Value {
 }
 
 fn findings(nats: &Nats) -> Vec<Value> {
-    let text = cordon(&["fleet", "findings", "--bus", &nats.file("admin"), "--json"]);
+    let text = cordon(&["fleet", "findings", "-n", "0", "--bus", &nats.file("admin"), "--json"]);
     text.lines().map(document).collect()
 }
 
@@ -527,4 +527,39 @@ fn nkeys_and_tokens_let_in_who_holds_their_seed_and_nobody_else() {
     fs::set_permissions(&seed, std::os::unix::fs::PermissionsExt::from_mode(0o644)).unwrap();
     let (code, said) = init(&by_nkey, "nkey", "seed");
     assert!(code == Some(1) && said.contains("lets others read it"), "{code:?} {said}");
+}
+
+#[test]
+fn records_that_the_journal_gave_up_before_they_were_sent_are_a_fault_until_it_was_seen() {
+    const TEST: &str = "records_that_the_journal_gave_up_before_they_were_sent_are_a_fault_until_it_was_seen";
+    let Some(program) = nats::newest(TEST) else { return };
+    let acme = acme();
+    let mut nats = Nats::start(&program, &[HOST]);
+    cordon(&["fleet", "init", "--findings-mib", "64", "--bus", &nats.file("admin")]);
+    policy(&acme, 1, "127.44.0.0/16\n");
+    push(&acme, &nats);
+    let small = "[journal]\ntotal_bytes = 4194304\nsegment_bytes = 1048576\n";
+    let mut sandbox = Sandbox::new(&(settings(&acme, &nats, HOST) + small));
+    sandbox.start();
+    wait_for(&mut sandbox, "the policy", |status| status["policy"]["serial"] == 1);
+    assert!(is_blocked(&connect("127.44.255.1:1000")));
+    sandbox.wait_for("the first record", |_| (!findings(&nats).is_empty()).then_some(()));
+
+    nats.kill();
+    let mut hits = 0_u32;
+    sandbox.wait_for("the journal to be full", |sandbox| {
+        for _ in 0..500 {
+            hits += 1;
+            assert!(is_blocked(&connect(&format!("127.44.{}.{}:{}", hits >> 12, hits >> 6 & 63, 1000 + (hits & 63)))));
+        }
+        let deleted = sandbox.json(&["status", "--json"])["losses"]["journal.segments_deleted"].as_u64();
+        (deleted > Some(1)).then_some(())
+    });
+    nats.again();
+    wait_for(&mut sandbox, "the fault", |status| has_fault(status, "C026"));
+    assert_eq!(sandbox.json(&["status", "--json"])["losses"]["findings.gaps"], 1);
+    let kept = sandbox.log(&[]).len();
+    sandbox.wait_for("what was kept", |_| (findings(&nats).len() >= kept).then_some(()));
+    assert!(sandbox.cordon(&["reload"]).status.success());
+    wait_for(&mut sandbox, "the fault to go", |status| !has_fault(status, "C026"));
 }
